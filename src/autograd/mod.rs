@@ -1,0 +1,1 @@
+//! Reverse-mode differentiation over the graph, and the memory plan.

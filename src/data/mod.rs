@@ -1,0 +1,1 @@
+//! Data sets, readers, augmentation and the prefetching loader.

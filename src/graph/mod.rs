@@ -1,0 +1,1 @@
+//! The network as data: nodes, shape inference, parameter names, FLOPs.

@@ -1,0 +1,3 @@
+//! The `earlybird` command. Everything it does lives in [`earlybird::cli`].
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! One file per operator: parameter struct, shape rule, gradient rule, cost. No device code.

@@ -1,0 +1,1 @@
+//! Number formats and rounding: the bit-exact specification in code.

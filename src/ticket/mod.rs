@@ -1,0 +1,1 @@
+//! The Early-Bird method: masks, distances, detector, search, surgery, training on.

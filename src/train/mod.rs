@@ -1,0 +1,1 @@
+//! Optimiser, schedule, checkpoints and the training loop.

@@ -1,0 +1,1 @@
+//! The virtual GPU: a PTX machine that runs, checks and counts kernels without a GPU.
