@@ -1,1 +1,3 @@
 //! Optimiser, schedule, checkpoints and the training loop.
+
+pub mod checkpoint;

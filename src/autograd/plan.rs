@@ -1,0 +1,1 @@
+//! Places values in memory.

@@ -1,0 +1,105 @@
+//! Batch normalisation over all but the channel axis, with the ReLU behind it fused in where there is one.
+//!
+//! PyTorch's `BatchNorm2d`: `y = gamma * (x - mean) / sqrt(var + eps) + beta`; training normalises by the biased batch variance and moves the running
+//! variance by the unbiased one, momentum 0.1, eps 1e-5.
+
+use bytemuck::{Pod, Zeroable};
+use serde::{Deserialize, Serialize};
+
+use super::operator::{one, u};
+use super::{Emit, Kernel, Node, Operator, ParameterKind, ParameterSpec, Shape, Value};
+
+/// Attributes in the network.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BatchNormAttr {
+    /// Added to the variance.
+    pub eps: f32,
+    /// Share of the batch's statistics in the running ones.
+    pub momentum: f32,
+}
+
+impl Default for BatchNormAttr {
+    fn default() -> Self {
+        BatchNormAttr { eps: 1e-5, momentum: 0.1 }
+    }
+}
+
+/// What kernels receive.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+pub struct BatchNorm {
+    /// Rows: N*H*W.
+    pub rows: u32,
+    /// Channels.
+    pub c: u32,
+    /// Added to the variance.
+    pub eps: f32,
+    /// Share of the batch's statistics in the running ones.
+    pub momentum: f32,
+    /// 1: a ReLU follows and is part of this operator.
+    pub relu: u32,
+}
+
+impl Operator for BatchNormAttr {
+    fn stem(&self) -> &'static str {
+        "batchnorm"
+    }
+
+    fn shape(&self, inputs: &[Shape]) -> Result<Shape, String> {
+        one(inputs)
+    }
+
+    fn parameters(&self, inputs: &[Shape]) -> Vec<ParameterSpec> {
+        let dims = vec![inputs.first().map_or(0, |x| x.c)];
+        [
+            ("weight", ParameterKind::Scale),
+            ("bias", ParameterKind::Shift),
+            ("running_mean", ParameterKind::RunningMean),
+            ("running_var", ParameterKind::RunningVar),
+        ]
+        .map(|(suffix, kind)| ParameterSpec { suffix, kind, dims: dims.clone() })
+        .into()
+    }
+
+    fn flops(&self, inputs: &[Shape], _y: Shape) -> u64 {
+        2 * inputs.first().map_or(0, Shape::elements) as u64
+    }
+
+    fn forward(&self, node: &Node, emit: &mut dyn Emit) -> Vec<Value> {
+        let (x, p) = (node.inputs[0].value, self.lowered(node));
+        let [gamma, beta, running_mean, running_var] = node.parameters[..] else { return Vec::new() };
+        if !node.training {
+            emit.call(Kernel::BatchNormEval(p), &[x, gamma, beta, running_mean, running_var], &[node.output.value]);
+            return Vec::new();
+        }
+        let c_bytes = p.c as usize * 4;
+        let mean = emit.value(&format!("{} mean", node.name), c_bytes);
+        let invstd = emit.value(&format!("{} invstd", node.name), c_bytes);
+        let outputs = [node.output.value, mean, invstd, running_mean, running_var];
+        emit.call(Kernel::BatchNormFwd(p), &[x, gamma, beta], &outputs);
+        vec![mean, invstd]
+    }
+
+    fn backward(&self, node: &Node, dy: Value, emit: &mut dyn Emit) -> Vec<Option<Value>> {
+        let (x, p) = (node.inputs[0].value, self.lowered(node));
+        let ([mean, invstd], [Some(dgamma), Some(dbeta), ..]) = (&node.saved[..], &node.gradients[..]) else {
+            return vec![None];
+        };
+        let inputs = [x, node.output.value, node.parameters[0], *mean, *invstd, dy];
+        emit.call(Kernel::BatchNormBwd(p), &inputs, &[dy, *dgamma, *dbeta]);
+        vec![Some(dy)]
+    }
+}
+
+impl BatchNormAttr {
+    fn lowered(&self, node: &Node) -> BatchNorm {
+        let shape = node.inputs[0].shape;
+        BatchNorm {
+            rows: u(node.batch * shape.h * shape.w),
+            c: u(shape.c),
+            eps: self.eps,
+            momentum: self.momentum,
+            relu: u32::from(node.relu),
+        }
+    }
+}

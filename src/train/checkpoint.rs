@@ -1,0 +1,1 @@
+//! State dicts in safetensors files, with PyTorch names and OIHW weights.
