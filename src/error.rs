@@ -71,6 +71,9 @@ pub enum Error {
     },
 
     // ---- devices ------------------------------------------------------------------------------------------------------
+    /// A call to a GPU, real or virtual, failed.
+    #[error(transparent)]
+    Driver(#[from] crate::driver::DriverError),
     /// The device exists in principle but cannot be used here.
     #[error("device {device} is not available: {why}; {hint}")]
     DeviceUnavailable {
