@@ -1,5 +1,17 @@
-//! Reverse-mode differentiation over the graph, and the memory plan.
+//! Reverse-mode differentiation over the graph, the memory plan, and the session that runs both.
+//!
+//! [`lower`] turns a [`crate::graph::Graph`] and a batch size into calls of [`crate::backend::Backend`]; [`plan()`] gives every value its place;
+//! [`Session`] owns the memory and runs the calls.
 
-pub mod plan;
+mod execute;
+mod layout;
+mod plan;
+mod program;
 mod session;
-pub use session::Session;
+mod state;
+
+pub use layout::{Arena, Layout, Placed};
+pub use plan::{Plan, plan};
+pub use program::{Mode, Place, Program, ValueInfo, lower};
+pub use session::{Hyper, Session, StepEvent};
+pub use state::{StateDict, Tensor, torch_dims};

@@ -1,1 +1,62 @@
-//! Models as graph builders.
+//! Models as graph builders, and their initial weights.
+//!
+//! A model is a name, a few options and a function that builds a [`Graph`]; everything else (parameters, FLOPs, masks, surgery) is read off the graph.
+
+mod init;
+mod vgg;
+
+pub use init::{init, init_like};
+
+use crate::graph::Graph;
+use crate::ops::Shape;
+use crate::{Error, Result};
+
+/// What all models share.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ModelOptions {
+    /// Classes.
+    pub classes: usize,
+    /// Shape of an image.
+    pub input: Shape,
+    /// Factor on every layer's channels; each becomes `max(1, round(width * channels))`.
+    pub width: f64,
+}
+
+impl Default for ModelOptions {
+    fn default() -> Self {
+        ModelOptions { classes: 10, input: Shape::new(32, 32, 3), width: 1.0 }
+    }
+}
+
+impl ModelOptions {
+    /// A layer's channels at this width.
+    pub fn channels(&self, full: usize) -> usize {
+        ((full as f64 * self.width).round() as usize).max(1)
+    }
+}
+
+/// Names of all models.
+pub const MODELS: [&str; 4] = ["vgg11", "vgg13", "vgg16", "vgg19"];
+
+/// Builds a model by name.
+///
+/// # Errors
+/// [`Error::BadSetting`] for an unknown name, no or too many classes, or a width outside (0, 16]; [`Error::Graph`] where the image is too small.
+pub fn build(model: &str, options: &ModelOptions) -> Result<Graph> {
+    if !(options.width > 0.0 && options.width <= 16.0) {
+        let what = format!("{} is no usable width multiplier", options.width);
+        return Err(Error::bad_setting("width", what, "give a number above 0 and at most 16, such as 0.25"));
+    }
+    if !(2..=1 << 20).contains(&options.classes) {
+        let what = format!("{} classes cannot be told apart", options.classes);
+        return Err(Error::bad_setting("classes", what, "give at least 2"));
+    }
+    match model {
+        "vgg11" | "vgg13" | "vgg16" | "vgg19" => vgg::build(model, options),
+        _ => Err(Error::bad_setting(
+            "model",
+            format!("there is no model `{model}`"),
+            format!("choose one of {}", MODELS.join(", ")),
+        )),
+    }
+}

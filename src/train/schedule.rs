@@ -1,0 +1,49 @@
+//! Learning rate by absolute epoch: a factor at each milestone passed, however the epoch was reached.
+//!
+//! The official retraining multiplies only when the epoch counter *hits* a milestone and misses those before its start (early-bird.md section 4); here a milestone
+//! counts from its epoch on ("catch-up").
+
+use crate::{Error, Result};
+
+/// A step schedule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Schedule {
+    /// Rate before the first milestone.
+    pub lr: f64,
+    /// Epochs (counted from 0) from which the rate is multiplied once more.
+    pub milestones: Vec<usize>,
+    /// The factor (0.1).
+    pub gamma: f64,
+}
+
+impl Schedule {
+    /// Checks the rate.
+    pub fn check(&self) -> Result<()> {
+        if self.lr.is_finite() && self.lr > 0.0 {
+            return Ok(());
+        }
+        Err(Error::bad_setting(
+            "--lr",
+            format!("{} is no learning rate", self.lr),
+            "give a positive number such as 0.1",
+        ))
+    }
+
+    /// Rate of epoch `epoch`, counted from 0 over search and training.
+    pub fn lr_at(&self, epoch: usize) -> f32 {
+        let passed = self.milestones.iter().filter(|milestone| **milestone <= epoch).count();
+        (self.lr * self.gamma.powi(passed as i32)) as f32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn milestones_count_from_their_epoch_on_whatever_the_start() {
+        let schedule = Schedule { lr: 0.1, milestones: vec![120, 80], gamma: 0.1 };
+        let rates: Vec<f32> = [0, 79, 80, 100, 119, 120, 159].iter().map(|e| schedule.lr_at(*e)).collect();
+        assert_eq!(rates, [0.1, 0.1, 0.01, 0.01, 0.01, 0.001, 0.001]);
+    }
+}
