@@ -6,6 +6,8 @@
 //! [`crate::Error::Unsupported`]. All tensors are f32 unless said otherwise, activations NHWC, convolution weights `[K][R][S][C]`,
 //! linear weights `[K][C]`. Outputs never overlap inputs unless the operator says so.
 
+pub mod cuda;
+
 mod memory;
 
 pub use memory::{Block, Memory, Span};

@@ -6,6 +6,8 @@
 //! Two implementations exist, a real and a virtual device, and two decorators that wrap either: one counts, one injects
 //! failures. All of them may be used side by side in one process.
 
+pub mod kernels;
+
 mod error;
 mod types;
 

@@ -1,0 +1,23 @@
+# The few commands a developer needs. Everything else is plain cargo.
+
+CARGO ?= cargo
+# Cases that need compiled kernels are skipped, and say so, where NVRTC cannot be had; REQUIRE_NVRTC=1 makes that a failure (CI does).
+REQUIRE_NVRTC ?= 0
+
+.PHONY: test check nvrtc
+
+# All tests. NVRTC is installed into ./.nvrtc first; without a network the rest still runs.
+test:
+	@$(MAKE) --no-print-directory nvrtc || [ "$(REQUIRE_NVRTC)" != 1 ]
+	REQUIRE_NVRTC=$(REQUIRE_NVRTC) $(CARGO) test --all-targets
+	REQUIRE_NVRTC=$(REQUIRE_NVRTC) $(CARGO) test --doc
+
+# Formatting, lints and documentation, all as errors.
+check:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
+# The pinned NVRTC, ptxas and nvdisasm wheels into ./.nvrtc (97 MB; no GPU, no driver).
+nvrtc:
+	@./.ci/nvrtc.sh
