@@ -8,6 +8,8 @@ pub mod add;
 pub mod batchnorm;
 pub mod conv2d;
 pub mod linear;
+pub mod mask;
+pub mod matmul;
 pub mod pool;
 pub mod relu;
 pub mod select;
