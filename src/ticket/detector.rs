@@ -160,8 +160,11 @@ impl Detector {
                 queue - 1
             }
         };
+        // In f64 `1 - equal/N` makes 0.09999999999999998 of exactly one tenth, which is not below 0.1: the share of differing channels is
+        // taken anew as one quotient. The official rule keeps its own expression.
+        let channels = mask.len() as f64;
         let within = |d: &f64| match criterion {
-            Criterion::Consecutive => *d < eps,
+            Criterion::Consecutive => (d * channels).round() / channels < eps,
             Criterion::Window => *d <= eps,
         };
         let settled = judged.len() == needed && judged.iter().all(within);
@@ -206,6 +209,14 @@ mod tests {
         // 1 - 90/100 in f64 is 0.09999999999999998: the official code's rounding, so take one that is exact.
         let options = |criterion| DetectorOptions { criterion, eps: 0.25, ..Default::default() };
         let jumps = [0, 25, 0, 25, 0, 25, 0];
+        assert_eq!(first_settled(options(Criterion::Window), &jumps), Some(4));
+        assert_eq!(first_settled(options(Criterion::Consecutive), &jumps), None);
+    }
+
+    #[test]
+    fn exactly_one_tenth_is_not_below_a_tenth() {
+        let jumps = [0, 10, 0, 10, 0, 10, 0];
+        let options = |criterion| DetectorOptions { criterion, ..Default::default() };
         assert_eq!(first_settled(options(Criterion::Window), &jumps), Some(4));
         assert_eq!(first_settled(options(Criterion::Consecutive), &jumps), None);
     }

@@ -1,0 +1,9 @@
+//! The crate against PyTorch: every golden file here is read and recomputed.
+//!
+//! `make_golden.py` made the files and says what is in them; `official.py` is the reference. Tolerances follow from the number of terms in each sum and are
+//! stated where they are used. Not here: the full-size comparison, which wants Python (`parity.py`).
+
+mod counts;
+mod detector;
+mod store;
+mod surgery;
