@@ -9,8 +9,7 @@ REQUIRE_NVRTC ?= 0
 # All tests. NVRTC is installed into ./.nvrtc first; without a network the rest still runs.
 test:
 	@$(MAKE) --no-print-directory nvrtc || [ "$(REQUIRE_NVRTC)" != 1 ]
-	REQUIRE_NVRTC=$(REQUIRE_NVRTC) $(CARGO) test --all-targets
-	REQUIRE_NVRTC=$(REQUIRE_NVRTC) $(CARGO) test --doc
+	REQUIRE_NVRTC=$(REQUIRE_NVRTC) $(CARGO) test
 
 # Formatting, lints and documentation, all as errors.
 check:

@@ -1,17 +1,23 @@
 //! The seam to a GPU: `trait Driver`, about thirty calls named after the CUDA driver API, so that NVIDIA's manual documents them.
 //!
-//! Everything above this module sees `dyn Driver` and the handles of [`types`]; nothing above it names cudarc or the virtual
+//! Everything above this module sees `dyn Driver` and the handles here; nothing above it names cudarc or the virtual
 //! GPU. Not here: which kernel to launch with which grid (`backend/cuda`), and the kernels (`kernels/*.cu`).
 //!
-//! Two implementations exist, a real and a virtual device, and two decorators that wrap either: one counts, one injects
-//! failures. All of them may be used side by side in one process.
+//! Two implementations exist, [`nvidia`] and the virtual GPU, and two decorators that wrap either: [`trace`] counts, [`fault`] fails
+//! a chosen call. All of them may be used side by side in one process.
 
+pub mod fault;
 pub mod kernels;
+pub mod nvidia;
+pub mod observe;
+pub mod trace;
 
 mod error;
+mod open;
 mod types;
 
 pub use error::{DriverError, codes};
+pub use open::open;
 pub use types::{
     Clock, DevPtr, DeviceProps, Dims, EventId, Fill, GraphId, HostPtr, Image, KernelAttr, KernelId, ModuleId, StreamId,
 };
