@@ -73,3 +73,21 @@ fn the_window_criterion_decides_as_the_official_code() {
 fn the_consecutive_criterion_decides_as_the_paper() {
     decide(Criterion::Consecutive, "consecutive");
 }
+
+/// Distances go across one epoch: with two draws per epoch, the draws at the ends of epochs decide as they do alone, whatever lies between.
+#[test]
+fn draws_between_epochs_do_not_disturb_those_a_whole_epoch_apart() {
+    for (criterion, name) in [(Criterion::Window, "window"), (Criterion::Consecutive, "consecutive")] {
+        each_run(|case, vectors, i, ratio| {
+            let (eps, queue) = (case.number("eps"), case.size("length"));
+            let mut detector = Detector::new(DetectorOptions { criterion, eps, queue, draws_per_epoch: 2 });
+            let decisions = case.tensor(&format!("{i}/{name}"));
+            let mask = |vector: &[f32]| draw(vector, &[ratio]).unwrap().remove(0).mask;
+            for (t, (vector, between)) in vectors.iter().zip(vectors.iter().rev()).enumerate() {
+                detector.update(&mask(between)).unwrap();
+                let settled = detector.update(&mask(vector)).unwrap().settled;
+                assert_eq!(settled, decisions.data[t] == 1.0, "{}, ratio {ratio}, epoch {t}", case.about["what"]);
+            }
+        });
+    }
+}

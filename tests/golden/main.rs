@@ -3,7 +3,13 @@
 //! `make_golden.py` made the files and says what is in them; `official.py` is the reference. Tolerances follow from the number of terms in each sum and are
 //! stated where they are used. Not here: the full-size comparison, which wants Python (`parity.py`).
 
+mod batchnorm;
+mod conv2d;
 mod counts;
 mod detector;
+mod device;
+mod optimiser;
+mod pools;
 mod store;
 mod surgery;
+mod training;

@@ -164,7 +164,7 @@ def pools(g):
         about = dict(n=n, c=c, h=h, w=w, kernel=kernel, stride=stride, padding=pad)
         for tied in (False, True):
             case = g.case("maxpool", **about, tied=tied)
-            x = g.normal(n, c, h, w) - 1.0
+            x = g.normal(n, c, h, w, mean=-1.0)
             if tied:
                 x = torch.round(x)  # few values: most windows have several maxima, the first wins; all negative windows meet the padding
             x.requires_grad_()

@@ -20,10 +20,6 @@ impl Tensor {
         self.data.iter().map(|v| *v as f32).collect()
     }
 
-    pub fn abs(&self) -> Tensor {
-        Tensor { dims: self.dims.clone(), data: self.data.iter().map(|v| v.abs()).collect() }
-    }
-
     /// NCHW to NHWC, or OIHW to `[K][R][S][C]`: dimension 1 goes last. Other ranks stay.
     pub fn channels_last(&self) -> Tensor {
         let [a, c, h, w] = self.dims[..] else { return self.clone() };

@@ -9,12 +9,12 @@ use earlybird::ticket::{Surgery, SurgeryOptions, draw, plan_surgery};
 
 use super::store::{Case, Golden};
 
-fn network() -> Arc<Graph> {
+pub fn network() -> Arc<Graph> {
     Arc::new(build("vgg11", &ModelOptions { width: 0.0625, ..Default::default() }).unwrap())
 }
 
 /// The dense state of a case: `dense/`, with one layer's scales replaced where the case starves a layer.
-fn dense(golden: &Golden, case: &Case) -> StateDict {
+pub fn dense(golden: &Golden, case: &Case) -> StateDict {
     let mut state = golden.state("dense");
     if let Some(layer) = case.about["starved"].as_str() {
         state.get_mut(&format!("{layer}.weight")).unwrap().data = case.tensor("starved_scales").f32();
@@ -22,7 +22,7 @@ fn dense(golden: &Golden, case: &Case) -> StateDict {
     state
 }
 
-fn operate(graph: &Graph, case: &Case, state: &StateDict) -> Surgery {
+pub fn operate(graph: &Graph, case: &Case, state: &StateDict) -> Surgery {
     let scales: Vec<f32> =
         graph.bn_layers().iter().flat_map(|layer| state[&format!("{}.weight", layer.name)].data.clone()).collect();
     let mask = draw(&scales, &[case.number("ratio")]).unwrap().remove(0).mask;

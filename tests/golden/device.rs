@@ -1,0 +1,45 @@
+//! A backend with typed host vectors in front of it, for tests that call operators directly.
+
+use std::sync::Arc;
+
+use earlybird::backend::{Backend, Memory, Span};
+use earlybird::ops::Kernel;
+
+/// Devices under test. Every golden test runs on each. (None yet: the CPU backend joins here, `Device { backend: Arc::new(..) }`.)
+pub fn devices() -> Vec<Device> {
+    vec![]
+}
+
+pub struct Device {
+    pub backend: Arc<dyn Backend>,
+}
+
+impl Device {
+    /// A block with these elements.
+    pub fn put<T: bytemuck::Pod>(&self, data: &[T]) -> Memory {
+        let memory = self.backend.alloc(size_of_val(data).max(4)).unwrap();
+        self.backend.upload(bytemuck::cast_slice(data), memory.span(0, size_of_val(data)).unwrap()).unwrap();
+        memory
+    }
+
+    /// A block for `len` f32 that no test expects: an operator that skips an element is found out.
+    pub fn out(&self, len: usize) -> Memory {
+        self.put(&vec![f32::NAN; len])
+    }
+
+    pub fn get(&self, memory: &Memory) -> Vec<f32> {
+        let mut data = vec![0.0f32; memory.bytes() / 4];
+        self.backend.download(all(memory), bytemuck::cast_slice_mut(&mut data)).unwrap();
+        data
+    }
+
+    /// Scratch memory for `kernel`, filled with NaN: what is in it must not matter.
+    pub fn workspace(&self, kernel: &Kernel) -> Memory {
+        self.out(self.backend.workspace(kernel).div_ceil(4).max(1))
+    }
+}
+
+/// The whole block.
+pub fn all(memory: &Memory) -> Span<'_> {
+    memory.all()
+}
