@@ -53,7 +53,7 @@ fn decide(criterion: Criterion, name: &str) {
             assert_eq!(verdict.distance.unwrap_or(-1.0), at(t, 1), "{what}, ratio {ratio}, draw {t}: distance");
             let expected: Vec<f64> = match criterion {
                 Criterion::Window => (1..queue).filter(|lag| *lag <= t).map(|lag| at(t, lag)).collect(),
-                Criterion::Consecutive => (0..queue).filter(|back| back + 1 <= t).map(|back| at(t - back, 1)).collect(),
+                Criterion::Consecutive => (0..queue).filter(|back| *back < t).map(|back| at(t - back, 1)).collect(),
             };
             assert_eq!(verdict.judged, expected, "{what}, ratio {ratio}, draw {t}: judged distances");
             assert_eq!(verdict.settled, decisions.data[t] == 1.0, "{what}, ratio {ratio}, draw {t}: {name} decision");
