@@ -10,6 +10,7 @@ pub mod fault;
 pub mod kernels;
 pub mod nvidia;
 pub mod observe;
+pub mod ptxas;
 pub mod trace;
 
 mod error;

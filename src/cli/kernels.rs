@@ -1,0 +1,242 @@
+//! `earlybird kernels list | show NAME | budget`: what is compiled into this binary, and what it costs on each architecture by ptxas.
+//!
+//! Static facts only. Running a kernel is `earlybird vgpu run`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use clap::{Args, Subcommand};
+
+use super::{DONE, FINDINGS, say};
+use crate::driver::kernels::{self, Entry, Module, ParamKind};
+use crate::driver::ptxas::{self, ARCHS, Sass, Tool, Usage};
+use crate::{Error, Result};
+
+/// `earlybird kernels`.
+#[derive(Subcommand)]
+pub enum KernelsCommand {
+    /// Every kernel of this build with its parameters
+    List(ListArgs),
+    /// One kernel: parameters, cost per architecture, machine code of its main loop
+    Show(ShowArgs),
+    /// Registers, spills and shared memory of every kernel on sm_80, 86, 89 and 90; exit code 1 above the budget
+    Budget(BudgetArgs),
+}
+
+/// Arguments of `kernels list`.
+#[derive(Args)]
+pub struct ListArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `kernels show`.
+#[derive(Args)]
+pub struct ShowArgs {
+    /// Symbol, such as mask_step_f32
+    name: String,
+    /// Print the PTX of its module and nothing else
+    #[arg(long)]
+    ptx: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "ptx")]
+    json: bool,
+}
+
+/// Arguments of `kernels budget`.
+#[derive(Args)]
+pub struct BudgetArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// `kernels/budget.toml`.
+#[derive(serde::Deserialize)]
+struct Budget {
+    default: u32,
+    registers: BTreeMap<String, u32>,
+}
+
+impl KernelsCommand {
+    /// Runs the command; the exit code.
+    ///
+    /// # Errors
+    /// No kernels in this build, an unknown name, no ptxas.
+    pub fn run(self) -> Result<u8> {
+        kernels::available("vgpu, cuda")?;
+        match self {
+            KernelsCommand::List(args) => list(args.json),
+            KernelsCommand::Show(args) => show(&args),
+            KernelsCommand::Budget(args) => budget(args.json),
+        }
+    }
+}
+
+fn signature(entry: &Entry) -> String {
+    let kind = |k: ParamKind| match k {
+        ParamKind::Pointer => "ptr".to_string(),
+        ParamKind::U32 => "u32".into(),
+        ParamKind::I32 => "i32".into(),
+        ParamKind::F32 => "f32".into(),
+        ParamKind::Struct(path) => path.trim_start_matches("crate::").into(),
+    };
+    entry.params.iter().map(|p| format!("{}: {}", p.name, kind(p.kind))).collect::<Vec<_>>().join(", ")
+}
+
+fn list(json: bool) -> Result<u8> {
+    let (major, minor) = kernels::NVRTC.unwrap_or_default();
+    if json {
+        let modules: Vec<_> = kernels::MODULES
+            .iter()
+            .map(|m| {
+                let entries: Vec<_> = m.entries.iter().map(|e| entry_json(m, e)).collect();
+                serde_json::json!({ "name": m.name, "source": m.source, "ptx_sha256": m.sha256, "kernels": entries })
+            })
+            .collect();
+        say(serde_json::json!({ "nvrtc": format!("{major}.{minor}"), "modules": modules }));
+        return Ok(DONE);
+    }
+    say(format_args!("compiled by NVRTC {major}.{minor} for compute capability 8.0 and later"));
+    for module in kernels::MODULES {
+        say(format_args!("\n{}  (PTX sha256 {})", module.source, &module.sha256[..12]));
+        for entry in module.entries {
+            say(format_args!("  {}({})", entry.name, signature(entry)));
+        }
+    }
+    Ok(DONE)
+}
+
+fn entry_json(module: &Module, entry: &Entry) -> serde_json::Value {
+    let kind = |k: ParamKind| match k {
+        ParamKind::Struct(path) => path.to_string(),
+        other => format!("{other:?}").to_lowercase(),
+    };
+    let params: Vec<_> = entry
+        .params
+        .iter()
+        .map(|p| serde_json::json!({ "name": p.name, "kind": kind(p.kind), "offset": p.offset, "bytes": p.size }))
+        .collect();
+    serde_json::json!({ "name": entry.name, "source": module.source, "param_bytes": entry.param_bytes, "params": params })
+}
+
+/// What ptxas and nvdisasm say of one module.
+struct Static {
+    /// By architecture, then kernel.
+    usage: BTreeMap<&'static str, BTreeMap<String, Usage>>,
+    /// Code for sm_80 by kernel, or why there is none.
+    code: Result<BTreeMap<String, Vec<Sass>>>,
+}
+
+fn assemble(module: &Module, disassemble: bool) -> Result<Static> {
+    let tool = Tool::ptxas()?;
+    let folder = tempfile::tempdir().map_err(|e| Error::io("create a folder in", std::env::temp_dir(), e))?;
+    let mut usage = BTreeMap::new();
+    for arch in ARCHS {
+        let cubin = folder.path().join(format!("{arch}.cubin"));
+        usage.insert(arch, tool.assemble(module.source, module.ptx, arch, &cubin)?);
+    }
+    let code = match disassemble {
+        true => Tool::nvdisasm().and_then(|t| t.disassemble(&folder.path().join("sm_80.cubin"))),
+        false => Ok(BTreeMap::new()),
+    };
+    Ok(Static { usage, code })
+}
+
+fn usage_line(usage: &Usage) -> String {
+    let Usage { registers, stack_bytes, spill_store_bytes, spill_load_bytes, shared_bytes } = usage;
+    format!(
+        "{registers:9}  {:>6}  {stack_bytes:5}  {shared_bytes:12}",
+        format!("{spill_store_bytes}/{spill_load_bytes}")
+    )
+}
+
+fn show(args: &ShowArgs) -> Result<u8> {
+    let (module, entry) = kernels::entry(&args.name)?;
+    if args.ptx {
+        say(module.ptx.trim_end());
+        return Ok(DONE);
+    }
+    let facts = assemble(module, true)?;
+    let mix = facts.code.as_ref().ok().and_then(|code| ptxas::main_loop(code.get(entry.name)?));
+    if args.json {
+        let mut json = entry_json(module, entry);
+        let usage: BTreeMap<_, _> = facts.usage.iter().map(|(arch, by)| (arch, by.get(entry.name))).collect();
+        json["ptx_sha256"] = module.sha256.into();
+        json["usage"] = serde_json::json!(usage);
+        json["main_loop_sm_80"] = serde_json::json!(mix);
+        say(json);
+        return Ok(DONE);
+    }
+    say(format_args!("{}  in {}", entry.name, module.source));
+    say(format_args!("PTX sha256  {}", module.sha256));
+    say(format_args!("parameters  {} bytes", entry.param_bytes));
+    for param in entry.params {
+        let kind = format!("{:?}", param.kind);
+        say(format_args!("  +{:<4} {:>4} bytes  {}  {kind}", param.offset, param.size, param.name));
+    }
+    say("\narch   registers  spills  stack  shared bytes   (ptxas; spill bytes stored/loaded)");
+    for (arch, kernels) in &facts.usage {
+        say(format_args!("{arch}  {}", kernels.get(entry.name).map_or_else(|| "?".into(), usage_line)));
+    }
+    match (&facts.code, mix) {
+        (Err(why), _) => say(format_args!("\nmain loop: not shown, {why}")),
+        (Ok(_), None) => say("\nmain loop: none, the code is straight"),
+        (Ok(_), Some(mix)) => {
+            let total: usize = mix.iter().map(|m| m.1).sum();
+            let mut line = String::new();
+            for (opcode, count) in &mix {
+                let _ = write!(line, "\n  {count:5}  {:4.1}%  {opcode}", 100.0 * *count as f64 / total as f64);
+            }
+            say(format_args!("\nmain loop on sm_80: {total} instructions{line}"));
+        }
+    }
+    Ok(DONE)
+}
+
+/// What `usage` breaks of the budget.
+fn excess(usage: &Usage, registers: u32) -> Option<String> {
+    let mut what = Vec::new();
+    if usage.registers > registers {
+        what.push(format!("{} registers, {registers} allowed", usage.registers));
+    }
+    if usage.spill_store_bytes + usage.spill_load_bytes + usage.stack_bytes > 0 {
+        what.push("spills or a stack, none allowed".into());
+    }
+    (!what.is_empty()).then(|| what.join("; "))
+}
+
+fn budget(json: bool) -> Result<u8> {
+    let text = include_str!("../../kernels/budget.toml");
+    let budget: Budget = toml::from_str(text)
+        .map_err(|e| Error::bad_file("kernels/budget.toml", None, e.to_string(), "it is compiled into the program"))?;
+    let mut rows = Vec::new();
+    let mut over = 0;
+    if !json {
+        say("kernel                    arch   registers  spills  stack  shared bytes");
+    }
+    for module in kernels::MODULES {
+        let facts = assemble(module, false)?;
+        for entry in module.entries {
+            let allowed = budget.registers.get(entry.name).copied().unwrap_or(budget.default);
+            for (arch, kernels) in &facts.usage {
+                let Some(usage) = kernels.get(entry.name) else { continue };
+                let excess = excess(usage, allowed);
+                over += usize::from(excess.is_some());
+                if json {
+                    rows.push(serde_json::json!({ "kernel": entry.name, "arch": arch, "usage": usage, "allowed_registers": allowed, "over": excess }));
+                } else {
+                    let mark = excess.map_or_else(String::new, |e| format!("  OVER: {e}"));
+                    say(format_args!("{:24}  {arch}  {}{mark}", entry.name, usage_line(usage)));
+                }
+            }
+        }
+    }
+    match json {
+        true => say(serde_json::json!({ "kernels": rows, "over": over })),
+        false if over == 0 => say("every kernel is within its budget"),
+        false => say(format_args!("{over} over the budget (kernels/budget.toml)")),
+    }
+    Ok(if over == 0 { DONE } else { FINDINGS })
+}
