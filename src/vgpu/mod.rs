@@ -1,1 +1,3 @@
 //! The virtual GPU: a PTX machine that runs, checks and counts kernels without a GPU.
+
+pub mod prof;
