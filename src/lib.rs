@@ -9,6 +9,7 @@ pub mod cli;
 pub mod data;
 pub mod driver;
 pub mod error;
+pub mod fsio;
 pub mod graph;
 pub mod nn;
 pub mod ops;

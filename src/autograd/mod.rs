@@ -13,5 +13,5 @@ mod state;
 pub use layout::{Arena, Layout, Placed};
 pub use plan::{Plan, plan};
 pub use program::{Mode, Place, Program, ValueInfo, lower};
-pub use session::{Hyper, Session, StepEvent};
+pub use session::{Hyper, Session, StepEvent, StepHook, check_state};
 pub use state::{StateDict, Tensor, torch_dims};

@@ -8,6 +8,8 @@
 
 pub mod cuda;
 
+pub mod cpu;
+
 mod memory;
 
 pub use memory::{Block, Memory, Span};

@@ -1,9 +1,21 @@
 //! The command line: one file per subcommand.
 //!
-//! Exit codes: 0 done, 1 findings or failed checks, 2 bad input or unavailable device, 3 unsupported. Messages go to standard error, results to
-//! standard output. Not here: anything a library user would want.
+//! Exit codes: 0 done, 1 findings or failed checks, 2 bad input or unavailable device, 3 unsupported, 4 no ticket emerged. Messages go to standard error,
+//! results to standard output. Not here: anything a library user would want ([`crate::ticket`], [`crate::train`], [`crate::report`]).
 
+mod bench;
+mod device;
+mod doctor;
+mod eval;
+mod export;
+mod info;
 mod kernels;
+
+mod prune;
+
+mod settings;
+
+pub use settings::{Overrides, Settings};
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -16,6 +28,8 @@ use crate::{Error, Result};
 pub const DONE: u8 = 0;
 /// Exit code: findings or failed checks.
 pub const FINDINGS: u8 = 1;
+/// Exit code: no ticket emerged within the limit.
+pub const NO_TICKET: u8 = 4;
 
 #[derive(Parser)]
 #[command(
@@ -31,9 +45,26 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Search the ticket, cut the network, train on: all in one go
+    /// Search only: draw the tickets and stop
+    /// Cut a drawn ticket into a smaller network
+    Prune(prune::PruneArgs),
+    /// Train on from a drawn ticket
+    /// Loss and accuracy of a model on a test set
+    Eval(eval::EvalArgs),
+    /// Mask-distance matrix of a run, as SVG and CSV
+    /// Write a model for PyTorch
+    Export(export::ExportArgs),
+    /// Measure speed
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+    /// Parameters, BN channels and FLOPs of a model
+    Info(info::InfoArgs),
     /// The GPU kernels of this build: what they take and what they cost
     #[command(subcommand)]
     Kernels(kernels::KernelsCommand),
+    /// What this machine and this build can do
+    Doctor(doctor::DoctorArgs),
 }
 
 /// Runs the command line; never panics on bad input.
@@ -58,7 +89,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn run(command: Command) -> Result<u8> {
     match command {
+        Command::Prune(args) => args.run(),
+        Command::Eval(args) => args.run(),
+        Command::Export(args) => args.run(),
+        Command::Bench(args) => args.run(),
+        Command::Info(args) => args.run(),
         Command::Kernels(command) => command.run(),
+        Command::Doctor(args) => args.run(),
     }
 }
 

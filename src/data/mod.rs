@@ -1,1 +1,103 @@
 //! Data sets, readers, augmentation and the prefetching loader.
+//!
+//! A [`Dataset`] is u8 images in memory with labels; [`open`] finds the reader. Everything random is a function of (seed, epoch, index in the data set), so that an
+//! epoch can be repeated, resumed in the middle, or made by any number of threads. Not here: training ([`crate::train`]).
+
+mod augment;
+mod cifar;
+mod digits;
+mod loader;
+mod open;
+mod synthetic;
+
+pub use augment::{Augment, Normalise};
+pub use loader::{Batch, Loader, LoaderOptions};
+pub use open::open;
+pub use synthetic::{noise, synthetic};
+
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// u8 images NHWC with labels, in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageSet {
+    /// `n * height * width * channels` bytes.
+    pub images: Vec<u8>,
+    /// One label per image.
+    pub labels: Vec<u32>,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Channels.
+    pub channels: usize,
+}
+
+impl ImageSet {
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Bytes per image.
+    pub fn stride(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    /// Image `i`, HWC.
+    pub fn image(&self, i: usize) -> &[u8] {
+        &self.images[i * self.stride()..][..self.stride()]
+    }
+}
+
+/// A data set, ready to train on.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    /// As shown to users.
+    pub name: String,
+    /// Number of classes.
+    pub classes: usize,
+    /// Their names; numbers where the data set has none.
+    pub class_names: Vec<String>,
+    /// Training images.
+    pub train: ImageSet,
+    /// Test images.
+    pub test: ImageSet,
+    /// Mean and deviation per channel.
+    pub normalise: Normalise,
+    /// Whether a mirrored image is still of its class: photographs yes, digits no.
+    pub flip: bool,
+}
+
+impl Dataset {
+    /// Checks what every reader must guarantee: both parts have images of one shape, and labels below `classes`. `path` is for messages.
+    pub(crate) fn check(self, path: &Path) -> Result<Dataset> {
+        for (part, set) in [("training", &self.train), ("test", &self.test)] {
+            let hint = "give an intact copy of the data set";
+            if set.is_empty() || set.images.len() != set.len() * set.stride() {
+                return Err(Error::bad_file(path, None, format!("has no {part} images"), hint));
+            }
+            if let Some(i) = set.labels.iter().position(|label| *label as usize >= self.classes) {
+                let what = format!("{part} image {i} has label {}, there are {} classes", set.labels[i], self.classes);
+                return Err(Error::bad_file(path, None, what, hint));
+            }
+        }
+        let shape = |set: &ImageSet| (set.height, set.width, set.channels);
+        if shape(&self.train) != shape(&self.test) {
+            let what = format!("training images are {:?}, test images {:?}", shape(&self.train), shape(&self.test));
+            return Err(Error::bad_file(path, None, what, "both parts must have images of one size"));
+        }
+        Ok(self)
+    }
+}
+
+/// `0`, `1`, .. as class names.
+pub(crate) fn numbered(classes: usize) -> Vec<String> {
+    (0..classes).map(|class| class.to_string()).collect()
+}

@@ -4,6 +4,7 @@
 use crate::autograd::{StateDict, Tensor};
 use crate::graph::{Graph, Parameter};
 use crate::ops::ParameterKind;
+use crate::quant::philox::{Stream, stream_of};
 
 /// Initial state of `graph` for `seed`.
 pub fn init(graph: &Graph, seed: u64) -> StateDict {
@@ -36,6 +37,6 @@ fn tensor(parameter: &Parameter, seed: u64) -> Tensor {
 }
 
 fn normal(name: &str, seed: u64, n: usize, std: f64) -> Vec<f32> {
-    let _ = (name, seed);
-    vec![std as f32; n]
+    let mut stream = Stream::new(seed, stream_of(name));
+    (0..n).map(|_| (stream.normal() * std) as f32).collect()
 }

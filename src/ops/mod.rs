@@ -56,7 +56,7 @@ impl std::fmt::Display for Shape {
 
 /// Sums over the samples seen since they were last taken.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable, Serialize, Deserialize)]
 pub struct Metrics {
     /// Sum of the samples' cross-entropy losses, in nats.
     pub loss_sum: f64,

@@ -1,1 +1,3 @@
-//! Number formats and rounding: the bit-exact specification in code.
+//! Number formats and random bits: the bit-exact specification in code, shared by operators, backends and data.
+
+pub mod philox;

@@ -3,11 +3,17 @@
 //! [`draw`] cuts masks from BN scales, [`Detector`] says when they have settled, [`plan_surgery`] removes what they prune.
 
 mod detector;
+mod file;
 mod mask;
+mod run;
+mod snapshot;
 mod spaces;
 mod surgery;
 
 pub use detector::{Criterion, Detector, DetectorOptions, Verdict};
+pub use file::{Ticket, TicketInfo, ratio_label, ticket_path};
 pub use mask::{Cut, Mask, check_ratio, draw};
+pub use run::{DrawReport, EpochReport, Observer, Outcome, Quiet, Run, RunOptions, Start, Task};
+pub use snapshot::{Phase, Progress, Seconds, Snapshot, Watched};
 pub use spaces::{Space, Spaces};
 pub use surgery::{LayerPlan, Surgery, SurgeryOptions, masked_state, plan_surgery};

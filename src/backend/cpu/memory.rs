@@ -1,0 +1,143 @@
+//! Host memory behind spans, and the one door to it: every operator names the spans it reads and writes here and gets slices, or a clear error.
+//!
+//! All `unsafe` of the plain operators is in this file. What makes it sound: the backend runs one operator at a time (the lock), spans of other backends are refused,
+//! lengths and alignment are checked, and a written span overlaps no other span of the call.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::backend::{Block, Span};
+use crate::{Error, Result};
+
+const ALIGN: usize = 256;
+
+/// Identity and lock of one CPU backend.
+pub(super) struct Owner {
+    id: u64,
+    lock: Mutex<()>,
+}
+
+impl Owner {
+    pub(super) fn new() -> Owner {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Owner { id: NEXT.fetch_add(1, Ordering::Relaxed), lock: Mutex::new(()) }
+    }
+
+    /// Allocates a zeroed block.
+    pub(super) fn alloc(&self, bytes: usize) -> Result<HostBlock> {
+        let layout = Layout::from_size_align(bytes.max(1), ALIGN).map_err(|_| {
+            Error::bad_setting("memory", format!("{bytes} bytes are more than can be addressed"), "use a smaller batch")
+        })?;
+        // SAFETY: the layout has a size of at least 1.
+        let pointer = unsafe { alloc_zeroed(layout) };
+        if pointer.is_null() {
+            handle_alloc_error(layout);
+        }
+        Ok(HostBlock { address: pointer as u64, layout, bytes, owner: self.id })
+    }
+
+    /// Slices for the spans of one operator call. Each comes with the bytes the operator needs; longer spans are cut.
+    pub(super) fn open<'a, const R: usize, const W: usize>(
+        &'a self,
+        op: &'static str,
+        reads: [(Span<'a>, usize); R],
+        writes: [(Span<'a>, usize); W],
+    ) -> Result<Opened<'a, R, W>> {
+        let fail = |what: String| Error::Graph { node: op.into(), op: "cpu", what };
+        for (i, (span, bytes)) in reads.iter().chain(&writes).enumerate() {
+            if span.owner() != self.id {
+                return Err(fail(format!("argument {i} is memory of another device")));
+            }
+            if span.bytes() < *bytes {
+                return Err(fail(format!("argument {i} has {} bytes, {bytes} are needed", span.bytes())));
+            }
+            if span.address() % 8 != 0 && *bytes > 0 {
+                return Err(fail(format!("argument {i} is not aligned to 8 bytes")));
+            }
+        }
+        for (i, (span, bytes)) in writes.iter().enumerate() {
+            let span = span.part(0, *bytes)?;
+            let others = reads.iter().chain(&writes[..i]);
+            for (other, length) in others {
+                if *bytes > 0 && *length > 0 && span.overlaps(&other.part(0, *length)?) {
+                    return Err(fail(format!("output {i} overlaps another argument")));
+                }
+            }
+        }
+        let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the spans borrow live blocks of this owner (a `Span` cannot outlive its `Memory`) and lie inside them; the lock is held for as long as
+        // `Opened` lives, so no other operator or copy of this backend touches them; written parts are disjoint from all other parts.
+        let read = reads.map(|(span, bytes)| unsafe { std::slice::from_raw_parts(span.address() as *const u8, bytes) });
+        // SAFETY: as above.
+        let write =
+            writes.map(|(span, bytes)| unsafe { std::slice::from_raw_parts_mut(span.address() as *mut u8, bytes) });
+        Ok(Opened { read, write, _guard: guard })
+    }
+}
+
+/// The spans of one call as bytes, while no other call runs.
+pub(super) struct Opened<'a, const R: usize, const W: usize> {
+    pub(super) read: [&'a [u8]; R],
+    pub(super) write: [&'a mut [u8]; W],
+    _guard: MutexGuard<'a, ()>,
+}
+
+/// Bytes as f32; the length is a multiple of 4 and the address of 8, see [`Owner::open`].
+pub(super) fn f32s(bytes: &[u8]) -> &[f32] {
+    bytemuck::cast_slice(bytes)
+}
+
+/// Bytes as f32, to write.
+pub(super) fn f32s_mut(bytes: &mut [u8]) -> &mut [f32] {
+    bytemuck::cast_slice_mut(bytes)
+}
+
+/// A block of host memory.
+pub(super) struct HostBlock {
+    address: u64,
+    layout: Layout,
+    bytes: usize,
+    owner: u64,
+}
+
+impl Block for HostBlock {
+    fn address(&self) -> u64 {
+        self.address
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn owner(&self) -> u64 {
+        self.owner
+    }
+}
+
+impl Drop for HostBlock {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `Owner::alloc` with this very layout, freed once.
+        unsafe { dealloc(self.address as *mut u8, self.layout) }
+    }
+}
+
+/// A pointer that tasks of one operator share; each writes its own part.
+#[derive(Clone, Copy)]
+pub(super) struct Shared(*mut f32);
+
+// SAFETY: a plain address; whoever dereferences it answers for disjointness.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    pub(super) fn new(slice: &mut [f32]) -> Shared {
+        Shared(slice.as_mut_ptr())
+    }
+
+    /// The address of element `i`.
+    pub(super) fn at(self, i: usize) -> *mut f32 {
+        self.0.wrapping_add(i)
+    }
+}

@@ -1,0 +1,117 @@
+//! `earlybird bench step`: how fast a training step is on this machine. Measured, not modelled; compare only what ran in the same minute.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::{Args, Subcommand};
+
+use super::{DONE, device, say};
+use crate::autograd::{Hyper, Session};
+use crate::{Error, Result, data, nn};
+
+/// What can be measured.
+#[derive(Subcommand)]
+pub enum BenchCommand {
+    /// One optimiser step: forward, backward, update
+    Step(StepArgs),
+}
+
+/// Arguments of `bench step`.
+#[derive(Args)]
+pub struct StepArgs {
+    /// Model
+    #[arg(long, default_value = "vgg16")]
+    model: String,
+    /// Factor on every layer's channels
+    #[arg(long, default_value_t = 1.0)]
+    width: f64,
+    /// Images per batch
+    #[arg(long, default_value_t = 128)]
+    batch_size: usize,
+    /// Device
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Precision: f32, eb8, int8
+    #[arg(long, default_value = "f32")]
+    precision: String,
+    /// CPU threads [default: all]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Steps to measure, after two to warm up
+    #[arg(long, default_value_t = 8)]
+    steps: usize,
+    /// End with one JSON line
+    #[arg(long)]
+    json: bool,
+}
+
+impl BenchCommand {
+    /// Runs the command.
+    pub fn run(self) -> Result<u8> {
+        let BenchCommand::Step(args) = self;
+        args.run()
+    }
+}
+
+impl StepArgs {
+    fn run(self) -> Result<u8> {
+        let settings = super::Settings {
+            search_precision: self.precision.clone(),
+            train_precision: self.precision.clone(),
+            ..Default::default()
+        };
+        settings.check_precision()?;
+        if self.batch_size == 0 || self.steps == 0 {
+            return Err(Error::bad_setting("--batch-size, --steps", "0 measures nothing", "give at least 1"));
+        }
+        let backend = device::open(&self.device, self.threads)?;
+        let graph = nn::build(&self.model, &nn::ModelOptions { width: self.width, ..Default::default() })?;
+        let shape = graph.input_shape();
+        let mut session = Session::new(Arc::new(graph.clone()), backend.clone(), Hyper::default())?;
+        session.load_state(&nn::init(&graph, 1))?;
+        let images = data::noise(self.batch_size * shape.elements(), 1);
+        let labels: Vec<u32> = (0..self.batch_size).map(|i| (i % graph.classes()) as u32).collect();
+        let mut seconds = Vec::new();
+        for step in 0..self.steps + 2 {
+            let start = Instant::now();
+            session.step(&images, &labels, 0.01)?;
+            backend.synchronize()?;
+            if step >= 2 {
+                seconds.push(start.elapsed().as_secs_f64());
+            }
+        }
+        let loss = session.take_metrics()?.loss();
+        seconds.sort_by(f64::total_cmp);
+        let (median, best) = (seconds[seconds.len() / 2], seconds[0]);
+        let rate = self.batch_size as f64 / median;
+        let peak = peak_bytes();
+        say(format_args!(
+            "{} width {} batch {} {} on {}: {rate:.1} images/s (median of {}; best {:.1}), {:.1} ms a step, {:.2} GFLOP/s",
+            self.model,
+            self.width,
+            self.batch_size,
+            self.precision,
+            backend.name(),
+            seconds.len(),
+            self.batch_size as f64 / best,
+            median * 1e3,
+            3.0 * graph.flops() as f64 * rate / 1e9,
+        ));
+        if self.json {
+            say(serde_json::json!({
+                "model": self.model, "width": self.width, "batch_size": self.batch_size, "device": backend.name(),
+                "precision": self.precision, "threads": rayon::current_num_threads(), "steps": seconds.len(),
+                "images_per_second": rate, "seconds_per_step": median, "best_seconds_per_step": best,
+                "peak_bytes": peak, "device_bytes": session.device_bytes(), "loss": loss,
+            }));
+        }
+        Ok(DONE)
+    }
+}
+
+/// Largest resident set of this process so far, in bytes; `None` where the system does not say.
+pub fn peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kb| kb * 1024)
+}

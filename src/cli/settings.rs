@@ -1,0 +1,262 @@
+//! The one settings table: every entry is a flag, a key of the settings file, and a line of the run folder's `config.toml`.
+//!
+//! Precedence: default < file (`--config`) < flag. [`Overrides`] holds what was given, [`Settings`] what results.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::autograd::Hyper;
+use crate::data::Augment;
+use crate::ticket::{Criterion, DetectorOptions, RunOptions, Start, SurgeryOptions, Task};
+use crate::train::{BatchOptions, Schedule};
+use crate::{Error, Result, fsio};
+
+/// Writes [`Settings`] (resolved) and [`Overrides`] (given) from one table: name, type, default, help, and further clap attributes.
+macro_rules! settings {
+    ($($(#[$clap:meta])* $name:ident: $type:ty = $default:expr, $help:literal;)*) => {
+        /// Resolved settings of a run.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Settings {
+            $(#[doc = $help] #[serde(skip_serializing_if = "is_unset")] pub $name: $type,)*
+        }
+
+        impl Default for Settings {
+            fn default() -> Self {
+                Settings { $($name: $default,)* }
+            }
+        }
+
+        /// Settings as given by flags or a file; what was not given is `None`.
+        #[derive(Clone, Debug, Default, PartialEq, clap::Args, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Overrides {
+            $(#[arg(long, help = $help)] $(#[$clap])* pub $name: Option<$type>,)*
+        }
+
+        impl Overrides {
+            /// Puts what was given over `settings`.
+            pub fn apply(self, settings: &mut Settings) {
+                $(if let Some(value) = self.$name { settings.$name = value; })*
+            }
+        }
+    };
+}
+
+/// `Option`s that are `None` have no line in TOML.
+fn is_unset<T: Serialize>(value: &T) -> bool {
+    serde_json::to_value(value).is_ok_and(|value| value.is_null())
+}
+
+/// Epochs at which the rate falls, comma-separated in text; `none` for an empty list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Milestones(pub Vec<usize>);
+
+impl std::str::FromStr for Milestones {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        if text == "none" {
+            return Ok(Milestones(Vec::new()));
+        }
+        let epoch =
+            |part: &str| part.trim().parse().map_err(|_| format!("`{part}` is no epoch; give epochs such as 80,120"));
+        text.split(',').map(epoch).collect::<std::result::Result<_, _>>().map(Milestones)
+    }
+}
+
+/// Ratios, comma-separated in text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Ratios(pub Vec<f64>);
+
+impl std::str::FromStr for Ratios {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let ratio =
+            |part: &str| part.trim().parse().map_err(|_| format!("`{part}` is no ratio; give ratios such as 0.3,0.5"));
+        text.split(',').map(ratio).collect::<std::result::Result<_, _>>().map(Ratios)
+    }
+}
+
+settings! {
+    data: String = "digits".into(), "Data set: `digits` (embedded) or a directory whose form is recognised";
+    model: String = "vgg16".into(), "Model: vgg11, vgg13, vgg16, vgg19";
+    width: f64 = 1.0, "Factor on every layer's channels";
+    device: String = "auto".into(), "Device: auto, cpu, vgpu[:a100|:h100|:rtx4090], cuda[:N]";
+    threads: Option<usize> = None, "CPU threads; results do not depend on it [default: all]";
+    batch_size: usize = 256, "Images per batch";
+    lr: f64 = 0.1, "Learning rate before the first milestone";
+    momentum: f32 = 0.9, "Momentum of SGD";
+    weight_decay: f32 = 1e-4, "Weight decay, on every parameter";
+    l1: f32 = 1e-4, "L1 factor on BN scales";
+    milestones: Option<Milestones> = None, "Epochs from which the rate is multiplied by --lr-factor, or `none` [default: 1/2 and 3/4 of --epochs]";
+    lr_factor: f64 = 0.1, "Factor on the learning rate at each milestone";
+    epochs: usize = 160, "Epochs in all, search included";
+    search_epochs: Option<usize> = None, "The search gives up after this many epochs [default: --epochs]";
+    #[arg(value_name = "P[,P]")]
+    prune: Ratios = Ratios(vec![0.5]), "Shares of channels to prune, watched side by side; the first one's ticket is trained on";
+    draws_per_epoch: usize = 1, "Mask draws per epoch; distances are taken across one epoch";
+    criterion: Criterion = Criterion::Consecutive, "When a ticket has emerged: consecutive (the paper) or window (the official code)";
+    eps: f64 = 0.1, "Largest mask distance that counts as settled";
+    queue: usize = 5, "Length of the detector's queue";
+    min_channels: usize = 1, "Channels that every layer keeps at least";
+    round_to: usize = 1, "Widen layers to a multiple of this";
+    start: Start = Start::Inherit, "What the ticket starts from: inherit, reinit or rewind";
+    search_precision: String = "f32".into(), "Precision of the search: f32, eb8, int8";
+    train_precision: String = "f32".into(), "Precision after the ticket: f32, eb8, int8";
+    init: Option<PathBuf> = None, "Start from a safetensors state dict with PyTorch names";
+    #[arg(num_args = 0..=1, default_missing_value = "true")]
+    no_augment: bool = false, "No random crops and flips";
+    #[arg(num_args = 0..=1, default_missing_value = "true")]
+    no_shuffle: bool = false, "Every epoch in the order of the file";
+    steps: Option<u64> = None, "Stop after this many optimiser steps, save what stands, exit 0";
+    seed: u64 = 1, "Seed of weights, order and augmentation";
+    out: Option<PathBuf> = None, "Run folder; must not exist or be empty [default: runs/<time>-<model>-<seed>]";
+}
+
+/// Precisions by name.
+const PRECISIONS: [&str; 3] = ["f32", "eb8", "int8"];
+
+impl Settings {
+    /// Defaults, then the file, then the flags.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] for an unreadable file or an unknown key, naming line and key.
+    pub fn resolve(file: Option<&Path>, flags: Overrides) -> Result<Settings> {
+        let mut settings = Settings::default();
+        if let Some(path) = file {
+            read_overrides(path)?.apply(&mut settings);
+        }
+        flags.apply(&mut settings);
+        settings.fill();
+        Ok(settings)
+    }
+
+    /// Replaces defaults that depend on other settings.
+    fn fill(&mut self) {
+        let epochs = self.epochs;
+        self.milestones.get_or_insert_with(|| Milestones(vec![epochs / 2, epochs * 3 / 4]));
+        self.search_epochs.get_or_insert(epochs);
+    }
+
+    /// Writes `config.toml`.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let text = toml::to_string(self)
+            .map_err(|e| Error::bad_file(path, None, e.to_string(), "this is a defect, please report it"))?;
+        fsio::write_atomic(path, text.as_bytes())
+    }
+
+    /// Reads `config.toml` of a run folder.
+    pub fn load(path: &Path) -> Result<Settings> {
+        Settings::resolve(Some(path), Overrides::default())
+    }
+
+    /// Checks precisions: known, and built.
+    pub fn check_precision(&self) -> Result<()> {
+        for (flag, name) in
+            [("--search-precision", &self.search_precision), ("--train-precision", &self.train_precision)]
+        {
+            if !PRECISIONS.contains(&name.as_str()) {
+                let what = format!("there is no precision `{name}`");
+                return Err(Error::bad_setting(flag, what, format!("choose one of {}", PRECISIONS.join(", "))));
+            }
+            if name != "f32" {
+                return Err(Error::Unsupported {
+                    what: format!("precision {name}"),
+                    place: Some(flag.into()),
+                    hint: "use f32; 8-bit training is not built yet".into(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Options of the run that these settings describe. `flip` says whether mirrored images are still of their class.
+    pub fn run_options(&self, task: Task, flip: bool) -> Result<RunOptions> {
+        self.check_precision()?;
+        let augment = match (self.no_augment, flip) {
+            (true, _) => Augment::none(),
+            (false, true) => Augment::cifar(),
+            (false, false) => Augment::digits(),
+        };
+        let options = RunOptions {
+            task,
+            ratios: self.prune.0.clone(),
+            detector: DetectorOptions {
+                criterion: self.criterion,
+                eps: self.eps,
+                queue: self.queue,
+                draws_per_epoch: self.draws_per_epoch,
+            },
+            search_epochs: self.search_epochs.unwrap_or(self.epochs),
+            epochs: self.epochs,
+            schedule: Schedule {
+                lr: self.lr,
+                milestones: self.milestones.clone().map_or_else(Vec::new, |m| m.0),
+                gamma: self.lr_factor,
+            },
+            hyper: Hyper { momentum: self.momentum, weight_decay: self.weight_decay, l1: self.l1 },
+            batch: BatchOptions { size: self.batch_size, shuffle: !self.no_shuffle, augment, seed: self.seed },
+            surgery: SurgeryOptions { min_channels: self.min_channels, round_to: self.round_to },
+            start: self.start,
+            steps: self.steps,
+        };
+        options.check()?;
+        Ok(options)
+    }
+}
+
+/// Reads a settings file; `-` and `_` are the same in keys, so that flags can be copied.
+fn read_overrides(path: &Path) -> Result<Overrides> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read the settings file", path, e))?;
+    let hint = "see `earlybird train --help` for the settings; keys are the flags' names";
+    let bad = |e: toml::de::Error| {
+        Error::bad_file(path, e.span().map(|span| span.start as u64), e.to_string().trim_end().to_string(), hint)
+    };
+    let table: toml::Table = toml::from_str(&text).map_err(bad)?;
+    let table: toml::Table = table.into_iter().map(|(key, value)| (key.replace('-', "_"), value)).collect();
+    toml::Value::Table(table).try_into().map_err(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let file = file("lr = 0.5\nbatch-size = 32\nprune = [0.3, 0.7]\nmilestones = []\n");
+        let flags = Overrides { lr: Some(0.25), ..Default::default() };
+        let settings = Settings::resolve(Some(file.path()), flags).unwrap();
+        assert_eq!((settings.lr, settings.batch_size, settings.epochs), (0.25, 32, 160));
+        assert_eq!((settings.prune, settings.milestones), (Ratios(vec![0.3, 0.7]), Some(Milestones(vec![]))));
+    }
+
+    #[test]
+    fn what_is_written_reads_back_the_same() {
+        let mut settings = Settings { steps: Some(3), out: Some("runs/x".into()), ..Default::default() };
+        settings.fill();
+        let file = file("");
+        settings.save(file.path()).unwrap();
+        assert_eq!(Settings::load(file.path()).unwrap(), settings);
+    }
+
+    #[test]
+    fn unknown_keys_and_wrong_types_are_named() {
+        for (text, word) in [("learning_rate = 1\n", "learning_rate"), ("epochs = \"many\"\n", "epochs"), ("= 3", "")] {
+            let file = file(text);
+            let error = Settings::resolve(Some(file.path()), Overrides::default()).unwrap_err();
+            assert!(error.to_string().contains(word), "{error}");
+            assert_eq!(error.exit_code(), 2);
+        }
+    }
+}

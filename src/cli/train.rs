@@ -1,0 +1,215 @@
+//! `earlybird train`, `search` and `retrain`: the main job.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::recorder::{Recorder, finish};
+use super::{Overrides, Settings, device, eval};
+use crate::autograd::StateDict;
+use crate::data::Dataset;
+use crate::graph::Graph;
+use crate::ops::Shape;
+use crate::report::RunFolder;
+use crate::ticket::{Run, RunOptions, Snapshot, Task, Ticket, ticket_path};
+use crate::train::checkpoint::Checkpoint;
+use crate::{Error, Result, data, nn};
+
+/// Arguments of `train`.
+#[derive(Args)]
+pub struct TrainArgs {
+    /// Settings file (TOML); flags win over it
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Go on with an interrupted run, to the same bits; only --steps, --threads and --device may be given beside it
+    #[arg(long, value_name = "RUN")]
+    resume: Option<PathBuf>,
+    /// Train the dense network to the end: no masks, no surgery (the twin to compare with)
+    #[arg(long)]
+    dense: bool,
+    /// Nothing but errors
+    #[arg(long)]
+    quiet: bool,
+    #[command(flatten)]
+    settings: Overrides,
+}
+
+/// Arguments of `search`.
+#[derive(Args)]
+pub struct SearchArgs {
+    /// Settings file (TOML); flags win over it
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Go on with an interrupted search
+    #[arg(long, value_name = "RUN")]
+    resume: Option<PathBuf>,
+    /// Nothing but errors
+    #[arg(long)]
+    quiet: bool,
+    #[command(flatten)]
+    settings: Overrides,
+}
+
+/// Arguments of `retrain`.
+#[derive(Args)]
+pub struct RetrainArgs {
+    /// The ticket, such as runs/x/ticket-p50.safetensors
+    ticket: PathBuf,
+    /// Settings file (TOML); flags win over it
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Nothing but errors
+    #[arg(long)]
+    quiet: bool,
+    #[command(flatten)]
+    settings: Overrides,
+}
+
+impl TrainArgs {
+    /// Runs the command.
+    pub fn run(self) -> Result<u8> {
+        let task = if self.dense { Task::Dense } else { Task::Train };
+        start_or_resume(task, self.config.as_deref(), self.resume, self.settings, self.quiet)
+    }
+}
+
+impl SearchArgs {
+    /// Runs the command.
+    pub fn run(self) -> Result<u8> {
+        start_or_resume(Task::Search, self.config.as_deref(), self.resume, self.settings, self.quiet)
+    }
+}
+
+impl RetrainArgs {
+    /// Runs the command.
+    pub fn run(self) -> Result<u8> {
+        let ticket = Ticket::load(&self.ticket)?;
+        let mut settings = Settings::resolve(self.config.as_deref(), self.settings)?;
+        settings.prune.0 = vec![ticket.info.ratio];
+        settings.model = ticket.graph.name().into();
+        let (options, data, backend) = prepare(&settings, Task::Train)?;
+        if options.start == crate::ticket::Start::Rewind {
+            let what = "a ticket alone does not carry the initial weights";
+            return Err(Error::bad_setting("--start rewind", what, "use `earlybird train --start rewind`, or --start inherit"));
+        }
+        let folder = RunFolder::create(&out(&settings))?;
+        settings.save(&folder.path().join(CONFIG))?;
+        ticket.save(&ticket_path(folder.path(), ticket.info.ratio))?;
+        let dense = Arc::new(ticket.graph.clone());
+        let mut recorder = Recorder::create(folder, settings, Task::Train, dense, self.quiet)?;
+        let mut run = Run::from_ticket(options, ticket, backend, data, &mut recorder)?;
+        let outcome = run.run(&mut recorder)?;
+        finish(recorder, &run, &outcome)
+    }
+}
+
+/// The resolved settings in the run folder.
+pub const CONFIG: &str = "config.toml";
+/// The state to resume from.
+pub const STATE: &str = "state.safetensors";
+/// The initial weights.
+pub const INIT: &str = "init.safetensors";
+/// Metadata key of the task in [`INIT`].
+const TASK_KEY: &str = "earlybird.task";
+
+fn start_or_resume(
+    task: Task,
+    config: Option<&Path>,
+    resume: Option<PathBuf>,
+    overrides: Overrides,
+    quiet: bool,
+) -> Result<u8> {
+    match resume {
+        None => start(task, Settings::resolve(config, overrides)?, quiet),
+        Some(folder) if config.is_none() => go_on(&folder, overrides, quiet),
+        Some(_) => {
+            let what = "an interrupted run goes on with its own settings";
+            Err(Error::bad_setting("--resume", what, "leave --config out"))
+        }
+    }
+}
+
+fn out(settings: &Settings) -> PathBuf {
+    settings.out.clone().unwrap_or_else(|| RunFolder::default_path(&settings.model, settings.seed))
+}
+
+fn prepare(settings: &Settings, task: Task) -> Result<(RunOptions, Arc<Dataset>, Arc<dyn crate::backend::Backend>)> {
+    // Everything that can be wrong without reading a file comes first.
+    settings.run_options(task, true)?;
+    let backend = device::open(&settings.device, settings.threads)?;
+    let data = Arc::new(data::open(&settings.data)?);
+    let options = settings.run_options(task, data.flip)?;
+    Ok((options, data, backend))
+}
+
+/// The model of the settings for the images and classes of `data`.
+fn model(settings: &Settings, data: &Dataset) -> Result<Graph> {
+    let input = Shape::new(data.train.height, data.train.width, data.train.channels);
+    nn::build(&settings.model, &nn::ModelOptions { classes: data.classes, input, width: settings.width })
+}
+
+fn initial_state(settings: &Settings, graph: &Graph) -> Result<StateDict> {
+    let state = nn::init(graph, settings.seed);
+    let Some(path) = &settings.init else { return Ok(state) };
+    let file = Checkpoint::load(path)?;
+    // A session checks names and shapes; what is checked must be what is used.
+    let mut merged = file.tensors.clone();
+    for parameter in graph.parameters().iter().filter(|p| !p.kind.trained()) {
+        if let Some(tensor) = state.get(&parameter.name) {
+            merged.entry(parameter.name.clone()).or_insert_with(|| tensor.clone());
+        }
+    }
+    eval::check(graph, &merged, path)?;
+    Ok(merged)
+}
+
+fn start(task: Task, settings: Settings, quiet: bool) -> Result<u8> {
+    let (options, data, backend) = prepare(&settings, task)?;
+    let graph = model(&settings, &data)?;
+    let state = initial_state(&settings, &graph)?;
+    let folder = RunFolder::create(&out(&settings))?;
+    settings.save(&folder.path().join(CONFIG))?;
+    let mut init = Checkpoint::new(&graph, state.clone())?;
+    init.put(TASK_KEY, &task)?;
+    init.save(&folder.path().join(INIT))?;
+    let graph = Arc::new(graph);
+    let mut run = Run::new(options, graph.clone(), &state, backend, data)?;
+    let mut recorder = Recorder::create(folder, settings, task, graph, quiet)?;
+    let outcome = run.run(&mut recorder)?;
+    finish(recorder, &run, &outcome)
+}
+
+fn go_on(path: &Path, overrides: Overrides, quiet: bool) -> Result<u8> {
+    let Overrides { steps, threads, device, .. } = overrides.clone();
+    if (Overrides { steps, threads, device: device.clone(), ..Default::default() }) != overrides {
+        let what = "an interrupted run goes on with its own settings";
+        return Err(Error::bad_setting("--resume", what, "give no flags but --steps, --threads, --device beside it"));
+    }
+    let folder = RunFolder::open(path)?;
+    let mut settings = Settings::load(&path.join(CONFIG))?;
+    settings.steps = steps;
+    settings.threads = threads.or(settings.threads);
+    settings.device = device.unwrap_or(settings.device);
+    let init_path = path.join(INIT);
+    let init = Checkpoint::load(&init_path)?;
+    let task: Task = init.get(TASK_KEY, &init_path)?;
+    let (options, data, backend) = prepare(&settings, task)?;
+    let dense = init.graph(&init_path)?.map_or_else(|| model(&settings, &data), Ok)?;
+    let state = path.join(STATE);
+    if !state.exists() {
+        // Killed before the first epoch was over: the same run from the start.
+        let mut recorder = Recorder::resume(folder, settings, task, Arc::new(dense.clone()), None, quiet)?;
+        let mut run = Run::new(options, Arc::new(dense), &init.tensors, backend, data)?;
+        let outcome = run.run(&mut recorder)?;
+        return finish(recorder, &run, &outcome);
+    }
+    let snapshot = Snapshot::load(&state)?;
+    let drawn = snapshot.progress.watched.iter().filter(|watched| watched.ticket.is_some());
+    let tickets = drawn.map(|watched| Ticket::load(&ticket_path(path, watched.ratio))).collect::<Result<Vec<_>>>()?;
+    let mut recorder =
+        Recorder::resume(folder, settings, task, Arc::new(dense), Some(&snapshot.progress), quiet)?;
+    let mut run = Run::resume(options, snapshot, tickets, Some(init.tensors), backend, data)?;
+    let outcome = run.run(&mut recorder)?;
+    finish(recorder, &run, &outcome)
+}
