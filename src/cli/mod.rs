@@ -10,10 +10,11 @@ mod eval;
 mod export;
 mod info;
 mod kernels;
-
+mod masks;
 mod prune;
-
+mod recorder;
 mod settings;
+mod train;
 
 pub use settings::{Overrides, Settings};
 
@@ -46,13 +47,17 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Search the ticket, cut the network, train on: all in one go
+    Train(train::TrainArgs),
     /// Search only: draw the tickets and stop
+    Search(train::SearchArgs),
     /// Cut a drawn ticket into a smaller network
     Prune(prune::PruneArgs),
     /// Train on from a drawn ticket
+    Retrain(train::RetrainArgs),
     /// Loss and accuracy of a model on a test set
     Eval(eval::EvalArgs),
     /// Mask-distance matrix of a run, as SVG and CSV
+    Masks(masks::MasksArgs),
     /// Write a model for PyTorch
     Export(export::ExportArgs),
     /// Measure speed
@@ -89,8 +94,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn run(command: Command) -> Result<u8> {
     match command {
+        Command::Train(args) => args.run(),
+        Command::Search(args) => args.run(),
         Command::Prune(args) => args.run(),
+        Command::Retrain(args) => args.run(),
         Command::Eval(args) => args.run(),
+        Command::Masks(args) => args.run(),
         Command::Export(args) => args.run(),
         Command::Bench(args) => args.run(),
         Command::Info(args) => args.run(),
@@ -100,8 +109,13 @@ fn run(command: Command) -> Result<u8> {
 }
 
 fn complain(error: &Error) {
+    warn(format_args!("error: {error}"));
+}
+
+/// Prints a line to standard error.
+pub(crate) fn warn(line: impl std::fmt::Display) {
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "error: {error}");
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Prints a line of results; a reader that went away (`| head`) is no error.

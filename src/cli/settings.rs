@@ -1,6 +1,6 @@
 //! The one settings table: every entry is a flag, a key of the settings file, and a line of the run folder's `config.toml`.
 //!
-//! Precedence: default < file (`--config`) < flag. [`Overrides`] holds what was given, [`Settings`] what results.
+//! Precedence: default < file (`--config`) < flag. [`Overrides`] holds what was given, [`Settings`] what results. In the table the type in brackets is what a user gives.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::{Error, Result, fsio};
 
 /// Writes [`Settings`] (resolved) and [`Overrides`] (given) from one table: name, type, default, help, and further clap attributes.
 macro_rules! settings {
-    ($($(#[$clap:meta])* $name:ident: $type:ty = $default:expr, $help:literal;)*) => {
+    ($($(#[$clap:meta])* $name:ident: $type:ty [$given:ty] = $default:expr, $help:literal;)*) => {
         /// Resolved settings of a run.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]
@@ -32,13 +32,13 @@ macro_rules! settings {
         #[derive(Clone, Debug, Default, PartialEq, clap::Args, Deserialize)]
         #[serde(default, deny_unknown_fields)]
         pub struct Overrides {
-            $(#[arg(long, help = $help)] $(#[$clap])* pub $name: Option<$type>,)*
+            $(#[doc = $help] #[arg(long, help = $help)] $(#[$clap])* pub $name: Option<$given>,)*
         }
 
         impl Overrides {
             /// Puts what was given over `settings`.
             pub fn apply(self, settings: &mut Settings) {
-                $(if let Some(value) = self.$name { settings.$name = value; })*
+                $(if let Some(value) = self.$name { settings.$name = value.into(); })*
             }
         }
     };
@@ -83,39 +83,39 @@ impl std::str::FromStr for Ratios {
 }
 
 settings! {
-    data: String = "digits".into(), "Data set: `digits` (embedded) or a directory whose form is recognised";
-    model: String = "vgg16".into(), "Model: vgg11, vgg13, vgg16, vgg19";
-    width: f64 = 1.0, "Factor on every layer's channels";
-    device: String = "auto".into(), "Device: auto, cpu, vgpu[:a100|:h100|:rtx4090], cuda[:N]";
-    threads: Option<usize> = None, "CPU threads; results do not depend on it [default: all]";
-    batch_size: usize = 256, "Images per batch";
-    lr: f64 = 0.1, "Learning rate before the first milestone";
-    momentum: f32 = 0.9, "Momentum of SGD";
-    weight_decay: f32 = 1e-4, "Weight decay, on every parameter";
-    l1: f32 = 1e-4, "L1 factor on BN scales";
-    milestones: Option<Milestones> = None, "Epochs from which the rate is multiplied by --lr-factor, or `none` [default: 1/2 and 3/4 of --epochs]";
-    lr_factor: f64 = 0.1, "Factor on the learning rate at each milestone";
-    epochs: usize = 160, "Epochs in all, search included";
-    search_epochs: Option<usize> = None, "The search gives up after this many epochs [default: --epochs]";
+    data: String [String] = "digits".into(), "Data set: `digits` (embedded) or a directory whose form is recognised";
+    model: String [String] = "vgg16".into(), "Model: vgg11, vgg13, vgg16, vgg19";
+    width: f64 [f64] = 1.0, "Factor on every layer's channels";
+    device: String [String] = "auto".into(), "Device: auto, cpu, vgpu[:a100|:h100|:rtx4090], cuda[:N]";
+    threads: Option<usize> [usize] = None, "CPU threads; results do not depend on it [default: all]";
+    batch_size: usize [usize] = 256, "Images per batch";
+    lr: f64 [f64] = 0.1, "Learning rate before the first milestone";
+    momentum: f32 [f32] = 0.9, "Momentum of SGD";
+    weight_decay: f32 [f32] = 1e-4, "Weight decay, on every parameter";
+    l1: f32 [f32] = 1e-4, "L1 factor on BN scales";
+    milestones: Option<Milestones> [Milestones] = None, "Epochs from which the rate is multiplied by --lr-factor, or `none` [default: 1/2 and 3/4 of --epochs]";
+    lr_factor: f64 [f64] = 0.1, "Factor on the learning rate at each milestone";
+    epochs: usize [usize] = 160, "Epochs in all, search included";
+    search_epochs: Option<usize> [usize] = None, "The search gives up after this many epochs [default: --epochs]";
     #[arg(value_name = "P[,P]")]
-    prune: Ratios = Ratios(vec![0.5]), "Shares of channels to prune, watched side by side; the first one's ticket is trained on";
-    draws_per_epoch: usize = 1, "Mask draws per epoch; distances are taken across one epoch";
-    criterion: Criterion = Criterion::Consecutive, "When a ticket has emerged: consecutive (the paper) or window (the official code)";
-    eps: f64 = 0.1, "Largest mask distance that counts as settled";
-    queue: usize = 5, "Length of the detector's queue";
-    min_channels: usize = 1, "Channels that every layer keeps at least";
-    round_to: usize = 1, "Widen layers to a multiple of this";
-    start: Start = Start::Inherit, "What the ticket starts from: inherit, reinit or rewind";
-    search_precision: String = "f32".into(), "Precision of the search: f32, eb8, int8";
-    train_precision: String = "f32".into(), "Precision after the ticket: f32, eb8, int8";
-    init: Option<PathBuf> = None, "Start from a safetensors state dict with PyTorch names";
+    prune: Ratios [Ratios] = Ratios(vec![0.5]), "Shares of channels to prune, watched side by side; the first one's ticket is trained on";
+    draws_per_epoch: usize [usize] = 1, "Mask draws per epoch; distances are taken across one epoch";
+    criterion: Criterion [Criterion] = Criterion::Consecutive, "When a ticket has emerged: consecutive (the paper) or window (the official code)";
+    eps: f64 [f64] = 0.1, "Largest mask distance that counts as settled";
+    queue: usize [usize] = 5, "Length of the detector's queue";
+    min_channels: usize [usize] = 1, "Channels that every layer keeps at least";
+    round_to: usize [usize] = 1, "Widen layers to a multiple of this";
+    start: Start [Start] = Start::Inherit, "What the ticket starts from: inherit, reinit or rewind";
+    search_precision: String [String] = "f32".into(), "Precision of the search: f32, eb8, int8";
+    train_precision: String [String] = "f32".into(), "Precision after the ticket: f32, eb8, int8";
+    init: Option<PathBuf> [PathBuf] = None, "Start from a safetensors state dict with PyTorch names";
     #[arg(num_args = 0..=1, default_missing_value = "true")]
-    no_augment: bool = false, "No random crops and flips";
+    no_augment: bool [bool] = false, "No random crops and flips";
     #[arg(num_args = 0..=1, default_missing_value = "true")]
-    no_shuffle: bool = false, "Every epoch in the order of the file";
-    steps: Option<u64> = None, "Stop after this many optimiser steps, save what stands, exit 0";
-    seed: u64 = 1, "Seed of weights, order and augmentation";
-    out: Option<PathBuf> = None, "Run folder; must not exist or be empty [default: runs/<time>-<model>-<seed>]";
+    no_shuffle: bool [bool] = false, "Every epoch in the order of the file";
+    steps: Option<u64> [u64] = None, "Stop after this many optimiser steps, save what stands, exit 0";
+    seed: u64 [u64] = 1, "Seed of weights, order and augmentation";
+    out: Option<PathBuf> [PathBuf] = None, "Run folder; must not exist or be empty [default: runs/<time>-<model>-<seed>]";
 }
 
 /// Precisions by name.

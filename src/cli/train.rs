@@ -91,7 +91,11 @@ impl RetrainArgs {
         let (options, data, backend) = prepare(&settings, Task::Train)?;
         if options.start == crate::ticket::Start::Rewind {
             let what = "a ticket alone does not carry the initial weights";
-            return Err(Error::bad_setting("--start rewind", what, "use `earlybird train --start rewind`, or --start inherit"));
+            return Err(Error::bad_setting(
+                "--start rewind",
+                what,
+                "use `earlybird train --start rewind`, or --start inherit",
+            ));
         }
         let folder = RunFolder::create(&out(&settings))?;
         settings.save(&folder.path().join(CONFIG))?;
@@ -207,8 +211,7 @@ fn go_on(path: &Path, overrides: Overrides, quiet: bool) -> Result<u8> {
     let snapshot = Snapshot::load(&state)?;
     let drawn = snapshot.progress.watched.iter().filter(|watched| watched.ticket.is_some());
     let tickets = drawn.map(|watched| Ticket::load(&ticket_path(path, watched.ratio))).collect::<Result<Vec<_>>>()?;
-    let mut recorder =
-        Recorder::resume(folder, settings, task, Arc::new(dense), Some(&snapshot.progress), quiet)?;
+    let mut recorder = Recorder::resume(folder, settings, task, Arc::new(dense), Some(&snapshot.progress), quiet)?;
     let mut run = Run::resume(options, snapshot, tickets, Some(init.tensors), backend, data)?;
     let outcome = run.run(&mut recorder)?;
     finish(recorder, &run, &outcome)

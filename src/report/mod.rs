@@ -1,1 +1,16 @@
-//! What a run leaves behind: metrics, TensorBoard events, plots.
+//! What a run leaves behind: the run folder with metrics, mask draws, TensorBoard events, plots and a summary.
+//!
+//! Not here: checkpoints ([`crate::train::checkpoint`]) and what is written when ([`crate::cli`]'s recorder). All inputs are plain data.
+
+mod folder;
+mod masklog;
+mod metrics;
+pub mod plot;
+mod summary;
+mod tensorboard;
+
+pub use folder::RunFolder;
+pub use masklog::{DrawRecord, MaskLog};
+pub use metrics::{MetricsCsv, Row};
+pub use summary::{Accuracy, PhaseSeconds, Size, Summary, TicketSummary};
+pub use tensorboard::EventFile;

@@ -136,6 +136,8 @@ pub struct EpochReport {
     pub train_seconds: f64,
     /// Seconds of evaluation.
     pub test_seconds: f64,
+    /// When the row was made, in seconds since 1970.
+    pub finished: f64,
     /// Distance to the mask one epoch earlier, per watched ratio; unknown in the first epoch and outside the search.
     pub distances: Vec<Option<f64>>,
     /// Threshold per watched ratio.
@@ -325,7 +327,8 @@ impl Run {
         }
     }
 
-    fn epochs_trained(&self) -> f64 {
+    /// Epochs trained so far; fractional between epochs.
+    pub fn epochs_trained(&self) -> f64 {
         let Position { epoch, batch } = self.trainer.position();
         epoch as f64 + batch as f64 / self.trainer.batches() as f64
     }
@@ -512,6 +515,9 @@ impl Run {
             test,
             train_seconds: std::mem::take(&mut self.progress.epoch_seconds),
             test_seconds,
+            finished: std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .map_or(0.0, |d| d.as_secs_f64()),
             distances: self.progress.distances.clone(),
             thresholds: self.progress.thresholds.clone(),
         };

@@ -52,8 +52,8 @@ impl Owner {
             if span.bytes() < *bytes {
                 return Err(fail(format!("argument {i} has {} bytes, {bytes} are needed", span.bytes())));
             }
-            if span.address() % 8 != 0 && *bytes > 0 {
-                return Err(fail(format!("argument {i} is not aligned to 8 bytes")));
+            if span.address() % 4 != 0 && *bytes > 0 {
+                return Err(fail(format!("argument {i} is not aligned to 4 bytes")));
             }
         }
         for (i, (span, bytes)) in writes.iter().enumerate() {
@@ -83,7 +83,7 @@ pub(super) struct Opened<'a, const R: usize, const W: usize> {
     _guard: MutexGuard<'a, ()>,
 }
 
-/// Bytes as f32; the length is a multiple of 4 and the address of 8, see [`Owner::open`].
+/// Bytes as f32; length and address are multiples of 4, see [`Owner::open`].
 pub(super) fn f32s(bytes: &[u8]) -> &[f32] {
     bytemuck::cast_slice(bytes)
 }

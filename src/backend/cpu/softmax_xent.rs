@@ -24,7 +24,10 @@ impl Cpu {
         )?;
         let ([logits, labels], [probs, metrics]) = (io.read, io.write);
         let (logits, labels): (&[f32], &[u32]) = (f32s(logits), bytemuck::cast_slice(labels));
-        let metrics: &mut Metrics = bytemuck::from_bytes_mut(metrics);
+        let Ok(metrics) = bytemuck::try_from_bytes_mut::<Metrics>(metrics) else {
+            let what = "the metrics are not aligned to 8 bytes".into();
+            return Err(Error::Graph { node: "loss".into(), op: "softmax_xent", what });
+        };
         check(p, labels)?;
         for ((logits, label), probs) in logits.chunks_exact(k).zip(labels).zip(f32s_mut(probs).chunks_exact_mut(k)) {
             let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
