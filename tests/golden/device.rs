@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
+use earlybird::backend::cpu::{Cpu, Path};
 use earlybird::backend::{Backend, Memory, Span};
 use earlybird::ops::Kernel;
 
-/// Devices under test. Every golden test runs on each. (None yet: the CPU backend joins here, `Device { backend: Arc::new(..) }`.)
+/// Devices under test: the CPU with every instruction set that this machine has. Every golden test runs on each.
 pub fn devices() -> Vec<Device> {
-    vec![]
+    [Path::Portable, Path::Avx2, Path::Avx512]
+        .into_iter()
+        .filter(|path| path.available())
+        .map(|path| Device { backend: Cpu::with_path(path).unwrap() })
+        .collect()
 }
 
 pub struct Device {
