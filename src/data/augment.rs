@@ -63,8 +63,9 @@ impl Augment {
     pub fn draw(&self, seed: u64, epoch: usize, index: usize) -> (usize, usize, bool) {
         let mut stream = Stream::new(seed ^ 0xA06_3E17, (epoch as u64) << 32 | index as u64);
         let (down, right, mirror) = (stream.word(), stream.word(), stream.word());
-        let offset =
-            |word: u32| if self.crop { (u64::from(word) * (2 * self.pad as u64 + 1) >> 32) as usize } else { self.pad };
+        let offset = |word: u32| {
+            if self.crop { ((u64::from(word) * (2 * self.pad as u64 + 1)) >> 32) as usize } else { self.pad }
+        };
         (offset(down), offset(right), self.flip && mirror >> 31 == 1)
     }
 }

@@ -17,7 +17,7 @@ impl Mask {
     pub fn from_bools(kept: impl IntoIterator<Item = bool>) -> Mask {
         let mut mask = Mask { words: Vec::new(), len: 0 };
         for kept in kept {
-            if mask.len % 64 == 0 {
+            if mask.len.is_multiple_of(64) {
                 mask.words.push(0);
             }
             if let (true, Some(word)) = (kept, mask.words.last_mut()) {
@@ -33,7 +33,7 @@ impl Mask {
     /// # Errors
     /// Where the number of words does not fit `len` channels, or a bit behind the last channel is set.
     pub fn from_words(words: Vec<u64>, len: usize) -> Result<Mask> {
-        let tail = words.last().filter(|_| len % 64 != 0).is_some_and(|word| word >> (len % 64) != 0);
+        let tail = words.last().filter(|_| !len.is_multiple_of(64)).is_some_and(|word| word >> (len % 64) != 0);
         if words.len() != len.div_ceil(64) || tail {
             let what = format!("{} words do not hold a mask of {len} channels", words.len());
             return Err(Error::bad_setting("mask", what, "the file it came from is damaged"));

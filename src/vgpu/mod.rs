@@ -1,4 +1,17 @@
 //! The virtual GPU: a PTX machine that runs, checks and counts kernels without a GPU.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`ptx`] | text to syntax tree |
+//! | [`lower`] | syntax tree to machine code: names, types, control flow, the table of instruction forms |
+//! | [`ir`] | the machine code |
+//! | [`exec`] | warps, splits, barriers, memory accesses; [`exec::lanes`] is how row functions are written |
+//! | [`num`] | what one lane of an instruction computes, bit for bit |
+//! | [`prof`] | what a launch did, counted, and a lower bound on its time |
 
+pub mod exec;
+pub mod ir;
+pub mod lower;
 pub mod num;
 pub mod prof;
+pub mod ptx;

@@ -150,7 +150,7 @@ pub fn sad_s16(a: u32, b: u32, c: u32) -> u32 {
 /// `div.u32`; all ones for a zero divisor (unspecified by the ISA; the sanitizer reports it).
 #[inline(always)]
 pub fn div_u32(a: u32, b: u32) -> u32 {
-    if b == 0 { u32::MAX } else { a / b }
+    a.checked_div(b).unwrap_or(u32::MAX)
 }
 
 /// `div.s32`; all ones for a zero divisor, `MIN / -1` wraps.
@@ -174,7 +174,7 @@ pub fn rem_s32(a: u32, b: u32) -> u32 {
 /// `div.u64`; see [`div_u32`].
 #[inline(always)]
 pub fn div_u64(a: u64, b: u64) -> u64 {
-    if b == 0 { u64::MAX } else { a / b }
+    a.checked_div(b).unwrap_or(u64::MAX)
 }
 
 /// `div.s64`; see [`div_s32`].

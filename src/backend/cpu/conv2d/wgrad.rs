@@ -235,19 +235,19 @@ unsafe fn tile<V: Vector, const KR: usize, const NV: usize>(
             let values: [V; NV] = std::array::from_fn(|j| {
                 if j + 1 < NV { V::load(x.add(j * V::LANES)) } else { V::load_first(x.add(j * V::LANES), last) }
             });
-            for i in 0..KR {
+            for (i, sum) in sums.iter_mut().enumerate() {
                 let gradient = V::splat(*dy.add(i));
-                for j in 0..NV {
-                    sums[i][j] = gradient.mul_add(values[j], sums[i][j]);
+                for (sum, value) in sum.iter_mut().zip(&values) {
+                    *sum = gradient.mul_add(*value, *sum);
                 }
             }
         }
         for (i, sum) in sums.iter().enumerate() {
             let out = task.out.at(task.base + ((k + i) * place.taps + place.tap) * place.depth + c);
-            for j in 0..NV {
+            for (j, sum) in sum.iter().enumerate() {
                 let lanes = if j + 1 < NV { V::LANES } else { last };
                 let at = out.add(j * V::LANES);
-                sum[j].add(V::load_first(at, lanes)).store_first(at, lanes);
+                sum.add(V::load_first(at, lanes)).store_first(at, lanes);
             }
         }
     }
