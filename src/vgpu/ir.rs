@@ -265,6 +265,9 @@ pub struct Access {
     pub nc: bool,
     /// Operation of an atomic.
     pub atom: Option<(Atom, AtomTy)>,
+    /// Whether the address register has 64 bits; addresses in shared, local, const and parameter space may be 32-bit. (The source of `cp.async` is always
+    /// 64-bit.)
+    pub wide: bool,
     /// Offset of the second address: the source of `cp.async`.
     pub offset2: i64,
 }

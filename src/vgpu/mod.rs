@@ -6,12 +6,14 @@
 //! | [`lower`] | syntax tree to machine code: names, types, control flow, the table of instruction forms |
 //! | [`ir`] | the machine code |
 //! | [`exec`] | warps, splits, barriers, memory accesses; [`exec::lanes`] is how row functions are written |
+//! | [`mem`] | global memory |
 //! | [`num`] | what one lane of an instruction computes, bit for bit |
 //! | [`prof`] | what a launch did, counted, and a lower bound on its time |
 
 pub mod exec;
 pub mod ir;
 pub mod lower;
+pub mod mem;
 pub mod num;
 pub mod prof;
 pub mod ptx;
