@@ -9,6 +9,7 @@
 //! | [`mem`] | global memory |
 //! | [`num`] | what one lane of an instruction computes, bit for bit |
 //! | [`prof`] | what a launch did, counted, and a lower bound on its time |
+//! | [`report`] | what is wrong with a launch, with its place in the source |
 
 pub mod exec;
 pub mod ir;
@@ -17,3 +18,4 @@ pub mod mem;
 pub mod num;
 pub mod prof;
 pub mod ptx;
+pub mod report;
