@@ -10,6 +10,25 @@ use super::ptx::ast::{Loc, Space};
 /// Lanes of a warp.
 pub const WARP: usize = 32;
 
+/// Where the state spaces lie in generic addresses; global memory is at [`super::mem::GLOBAL`]. No space starts at 0, so that a null pointer is wrong in
+/// every space.
+pub mod window {
+    /// Address of the first byte of a block's shared memory in `.shared` addresses.
+    pub const SHARED_BASE: u32 = 1024;
+    /// Added to a `.shared` address, gives the generic one.
+    pub const SHARED: u64 = 0x0100_0000_0000;
+    /// Address of the first byte of a thread's frame in `.local` addresses.
+    pub const LOCAL_BASE: u32 = 1024;
+    /// Added to a `.local` address.
+    pub const LOCAL: u64 = 0x0200_0000_0000;
+    /// Address of the first byte of the module's constants in `.const` addresses.
+    pub const CONST_BASE: u32 = 1024;
+    /// Added to a `.const` address.
+    pub const CONST: u64 = 0x0300_0000_0000;
+    /// Added to a `.param` address (which starts at 0: parameters have names, not pointers).
+    pub const PARAM: u64 = 0x0310_0000_0000;
+}
+
 /// One 32-bit register in all lanes.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
