@@ -1,5 +1,7 @@
 //! The house rules that no compiler checks: who may know whom, how long a file may get, and one stem per operator in every layer.
 
+#![allow(clippy::unwrap_used)] // clippy.toml allows it in test functions only, not in their helpers
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

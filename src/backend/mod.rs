@@ -111,7 +111,7 @@ pub trait Backend: Send + Sync {
 
     // ---- pools --------------------------------------------------------------------------------------------------------
     /// Maximum over windows (padding never wins); `index` (u8, one per output) is the winner's place in its window, row by row, the first of
-    /// equals; a NaN wins, as in PyTorch.
+    /// equals; a NaN wins, the last of several, as in PyTorch.
     fn maxpool_fwd_f32(&self, p: &Pool, x: Span, y: Span, index: Span) -> Result<()>;
     /// `dx` gets `dy` at each window's winner, summed where windows overlap; every element written.
     fn maxpool_bwd_f32(&self, p: &Pool, index: Span, dy: Span, dx: Span) -> Result<()>;

@@ -136,7 +136,7 @@ mod tests {
     fn without_ties_one_more_than_the_rank_is_pruned() {
         // early-bird.md 1.5: VGG16 N = 4224 prunes 423/1268/2113/2957 at p = .1/.3/.5/.7.
         let scales: Vec<f32> = (0..4224).map(|i| ((i * 1009) % 4224) as f32 + 0.5).collect();
-        let scales: Vec<f32> = scales.iter().map(|v| if *v as u32 % 3 == 0 { -v } else { *v }).collect();
+        let scales: Vec<f32> = scales.iter().map(|v| if (*v as u32).is_multiple_of(3) { -v } else { *v }).collect();
         let pruned: Vec<usize> =
             draw(&scales, &[0.1, 0.3, 0.5, 0.7]).unwrap().iter().map(|c| 4224 - c.mask.count()).collect();
         assert_eq!(pruned, [423, 1268, 2113, 2957]);

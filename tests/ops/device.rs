@@ -1,0 +1,80 @@
+//! Devices under test: a backend with typed host vectors in front of it, and how much work it may be given.
+
+use std::sync::Arc;
+
+use earlybird::backend::cpu::{Cpu, Path};
+use earlybird::backend::{Backend, Memory};
+use earlybird::ops::Kernel;
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+/// A backend and the limits of what is asked of it.
+pub struct Device {
+    pub backend: Arc<dyn Backend>,
+    /// For messages.
+    pub name: String,
+    /// Random cases per test body.
+    pub cases: u32,
+    /// Multiply-adds (or elements) that one random case may have.
+    pub budget: usize,
+}
+
+/// The CPU, once for every instruction set that this machine has.
+pub fn cpu() -> Vec<Device> {
+    let paths = [Path::Portable, Path::Avx2, Path::Avx512].into_iter().filter(|path| path.available());
+    paths
+        .map(|path| Device {
+            backend: Cpu::with_path(path).unwrap(),
+            name: format!("cpu {path:?}"),
+            cases: 24,
+            budget: 1_500_000,
+        })
+        .collect()
+}
+
+impl Device {
+    /// A block with these elements.
+    pub fn put<T: bytemuck::Pod>(&self, data: &[T]) -> Memory {
+        let memory = self.backend.alloc(size_of_val(data)).unwrap();
+        self.backend.upload(bytemuck::cast_slice(data), memory.all()).unwrap();
+        memory
+    }
+
+    /// A block for `len` f32, all NaN.
+    pub fn out(&self, len: usize) -> Memory {
+        self.put(&vec![f32::NAN; len])
+    }
+
+    /// Scratch memory for `kernel`, all NaN.
+    pub fn workspace(&self, kernel: &Kernel) -> Memory {
+        self.out(self.backend.workspace(kernel).div_ceil(4))
+    }
+
+    /// The elements of a block.
+    pub fn get<T: bytemuck::Pod>(&self, memory: &Memory) -> Vec<T> {
+        let mut data = vec![T::zeroed(); memory.bytes() / size_of::<T>()];
+        self.backend.download(memory.all(), bytemuck::cast_slice_mut(&mut data)).unwrap();
+        data
+    }
+
+    /// Runs `body` on random cases and shrinks the first that fails. Always the same cases, so that a red run can be repeated;
+    /// `EARLYBIRD_OPS_CASES=n` runs n others each time.
+    pub fn check<S: Strategy>(&self, strategy: S, body: impl Fn(S::Value)) {
+        let wanted = std::env::var("EARLYBIRD_OPS_CASES").ok().map(|n| n.parse::<u32>().unwrap());
+        let config = Config {
+            cases: wanted.unwrap_or(self.cases),
+            failure_persistence: None,
+            max_shrink_iters: 200,
+            ..Config::default()
+        };
+        let mut runner = match wanted {
+            Some(_) => TestRunner::new(config),
+            None => TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha)),
+        };
+        let result = runner.run(&strategy, |case| {
+            body(case);
+            Ok(())
+        });
+        result.unwrap_or_else(|failure| panic!("{}: {failure}", self.name));
+    }
+}
