@@ -270,7 +270,8 @@ pub struct Access {
     pub count: u32,
     /// A signed element: loads fill the register with its sign.
     pub signed: bool,
-    /// Bytes of the registers: 4 (all narrower ones too), 8 or 16. Loads extend to it, stores cut to `width`.
+    /// Bytes of the registers: 4 (all narrower ones too), 8 or 16. Loads extend to it, stores cut to `width`. Only a signed byte loaded into a 16-bit
+    /// register has 2 here: it is extended to 16 bits, the upper half of the row is 0.
     pub reg_bytes: u32,
     /// Register of each element; [`NO_ROW`] for `_`. For `atom`: b, then c; with vectors all of b.
     pub regs: Vec<RowId>,
@@ -394,7 +395,7 @@ pub struct Symbol {
     pub name: String,
     /// Space.
     pub space: Space,
-    /// Offset in its space (shared: without the base that [`super::exec`] adds; global: index of the module's variable).
+    /// Offset in its space, without the base of its window ([`window`]).
     pub offset: u64,
     /// Bytes; 0 for `extern .shared x[]`.
     pub bytes: u64,
@@ -419,8 +420,9 @@ pub struct Kernel {
     pub rows: u32,
     /// Predicates, the fixed ones included.
     pub preds: u32,
-    /// Constant rows: index and value per lane; filled once per launch.
-    pub constants: Vec<(RowId, u32)>,
+    /// Constant rows: index, and the pattern of two words that fills the row 16 times over: the same word twice for a 32-bit constant, low and high word
+    /// for a row of a 64-bit one. Filled once per launch.
+    pub constants: Vec<(RowId, [u32; 2])>,
     /// Registers that some path reads before it writes them, with names: filled with poison at the start of every warp.
     pub undefined: Vec<(RowId, String)>,
     /// Name of each row for messages: `%rd5`; several rows of a wide register carry the same.
