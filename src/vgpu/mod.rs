@@ -9,6 +9,7 @@
 //! | [`mem`] | global memory |
 //! | [`num`] | what one lane of an instruction computes, bit for bit |
 //! | [`prof`] | what a launch did, counted, and a lower bound on its time |
+//! | [`san`] | races, bytes nobody wrote, bytes in flight |
 //! | [`report`] | what is wrong with a launch, with its place in the source |
 
 pub mod exec;
@@ -19,3 +20,4 @@ pub mod num;
 pub mod prof;
 pub mod ptx;
 pub mod report;
+pub mod san;

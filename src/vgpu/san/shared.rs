@@ -1,0 +1,237 @@
+//! Shared memory: races between warps and lanes, bytes nobody wrote in this block, bytes that `cp.async` still writes.
+
+use std::collections::{HashMap, HashSet};
+
+use super::cells::{Cells, MANY_LANES, MANY_WARPS, Rec, STRONG};
+use super::clocks::{Race, each};
+use super::sync::SHARED;
+use super::{AccessKind, At, LANES, Place, San, Values};
+use crate::vgpu::ptx::ast::Space;
+
+/// Reads of undefined bytes that one instruction may have waiting for the end of the interval.
+pub(super) const MOST_PENDING: usize = 1024;
+
+/// Shadow of the shared memory of the block that runs.
+pub(super) struct Shared {
+    bytes: u32,
+    pub(super) cells: Cells,
+    /// Kernels whose barriers are not all of the whole block: the last read of every cell by every warp.
+    reads: Vec<Rec>,
+    warps: usize,
+    /// Issuing access of each word that is in flight.
+    pub(super) flight: Vec<Rec>,
+    pub(super) flying: u32,
+    /// Reads of bytes that nobody had written, until the interval ends: a write by somebody else makes a race of them.
+    pub(super) pending: Vec<(At, usize, u32, u32, AccessKind)>,
+    pub(super) pending_of: HashMap<u32, usize>,
+    pub(super) raced: HashSet<u32>,
+}
+
+impl Shared {
+    pub(super) fn new(bytes: u32, narrow: bool) -> Shared {
+        Shared {
+            bytes,
+            cells: Cells::new(bytes as usize, narrow),
+            reads: Vec::new(),
+            warps: 0,
+            flight: vec![Rec::default(); bytes.div_ceil(4) as usize],
+            flying: 0,
+            pending: Vec::new(),
+            pending_of: HashMap::new(),
+            raced: HashSet::new(),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u32 {
+        self.bytes
+    }
+
+    pub(super) fn block_begin(&mut self, precise: bool, warps: usize) {
+        self.warps = warps;
+        if precise {
+            // Stale records of earlier blocks are told by their segments.
+            self.reads.resize((self.bytes as usize >> self.cells.shift()) * warps + warps, Rec::default());
+        }
+        if self.flying != 0 {
+            self.flight.fill(Rec::default());
+            self.flying = 0;
+        }
+    }
+
+    /// Splits words into bytes where an access needs it.
+    pub(super) fn fit(&mut self, width: u32) {
+        if self.cells.fit(width) && !self.reads.is_empty() {
+            let warps = self.warps.max(1);
+            self.reads = self.reads.chunks(warps).flat_map(|word| [word; 4].concat()).collect();
+        }
+    }
+
+    /// The last reads of cell `cell` by each warp.
+    pub(super) fn reads_of(&self, cell: usize) -> &[Rec] {
+        self.reads.get(cell * self.warps..(cell + 1) * self.warps).unwrap_or_default()
+    }
+
+    pub(super) fn words(&mut self, off: u32, width: u32) -> &mut [Rec] {
+        self.flight.get_mut((off / 4) as usize..((off + width).div_ceil(4)) as usize).unwrap_or_default()
+    }
+}
+
+impl San<'_> {
+    /// An access to shared memory, before the data moves: `width` bytes (of the whole vector) at `offs` bytes from the start of the block's shared
+    /// memory, per lane.
+    pub fn shared(&mut self, at: &At, kind: AccessKind, offs: &[u32; LANES], width: u32, values: &dyn Values) {
+        let mut at = *at;
+        if self.shared.flying != 0 {
+            at.mask &= !self.in_flight(&at, kind, offs, width);
+        }
+        if !self.options.races && !self.options.uninitialised {
+            return;
+        }
+        self.shared.fit(width);
+        if kind.writes() && self.options.races && !matches!(kind, AccessKind::Atomic(..)) {
+            self.store_conflicts(&at, |lane| (SHARED, u64::from(offs[lane])), width, Space::Shared, values);
+        }
+        let matrix = matches!(kind, AccessKind::LoadMatrix | AccessKind::StoreMatrix);
+        let mut found = Vec::new();
+        match kind.writes() {
+            false => self.shared_read(&at, kind, matrix, offs, width, &mut found),
+            true => self.shared_write(&at, kind, matrix, offs, width, &mut found),
+        }
+        if self.options.races {
+            for (lane, race) in found {
+                let place = Place { space: Space::Shared, slot: SHARED, off: u64::from(offs[lane]), bytes: width };
+                self.race(&at, lane, kind, &race, place, values);
+            }
+        }
+        if self.clocks.precise {
+            let key = |lane: usize| (SHARED, u64::from(offs[lane]));
+            self.clocks.strong(&at, kind, key);
+        }
+    }
+
+    #[inline(never)]
+    fn shared_read(
+        &mut self,
+        at: &At,
+        kind: AccessKind,
+        matrix: bool,
+        offs: &[u32; LANES],
+        width: u32,
+        found: &mut Vec<(usize, Race)>,
+    ) {
+        let clocks = &self.clocks;
+        let cur = clocks.cur[at.warp as usize & 31];
+        let (block_first, gen_first, precise) = (clocks.block_first, clocks.gen_first, clocks.precise);
+        let written_before = gen_first - block_first;
+        let flags = kind.flags();
+        let mut undefined = 0u32;
+        for lane in each(at.mask, LANES) {
+            let id = if matrix { 32 } else { lane as u32 };
+            let new = Rec::new(cur, at.pc, id, flags);
+            let (first, cells) = self.shared.cells.span(offs[lane], width);
+            let mut race = None;
+            for (i, cell) in cells.iter_mut().enumerate() {
+                if precise {
+                    let slot = (first as usize + i) * self.shared.warps + at.warp as usize;
+                    if let Some(read) = self.shared.reads.get_mut(slot) {
+                        match read.seg == cur && !read.weakened_by(new) {
+                            true if read.lane() != id => read.set(MANY_LANES),
+                            true => {}
+                            false => *read = new,
+                        }
+                    }
+                }
+                let r = &mut cell.r;
+                if cell.w.seg.wrapping_sub(block_first) < written_before && !r.has(STRONG) {
+                    // Written in this block before the last barrier: only the reader must be remembered.
+                    if r.seg < gen_first {
+                        *r = new;
+                        continue;
+                    }
+                    if r.seg == cur {
+                        if r.lane() != id {
+                            r.set(MANY_LANES);
+                        }
+                        continue;
+                    }
+                    if r.warp() != at.warp {
+                        r.set(MANY_WARPS);
+                        continue;
+                    }
+                }
+                if cell.w.seg < block_first {
+                    cell.w = Rec::default();
+                    undefined |= 1 << lane;
+                }
+                if cell.r.seg < block_first {
+                    cell.r = Rec::default();
+                }
+                race = race.or(clocks.read(cell, new, at.warp, id));
+            }
+            if let Some(race) = race {
+                found.push((lane, race));
+            }
+        }
+        if undefined != 0 && self.options.uninitialised {
+            self.defer_undefined(at, kind, offs, width, undefined);
+        }
+    }
+
+    #[inline(never)]
+    fn shared_write(
+        &mut self,
+        at: &At,
+        kind: AccessKind,
+        matrix: bool,
+        offs: &[u32; LANES],
+        width: u32,
+        found: &mut Vec<(usize, Race)>,
+    ) {
+        let clocks = &self.clocks;
+        let cur = clocks.cur[at.warp as usize & 31];
+        let (block_first, gen_first, precise) = (clocks.block_first, clocks.gen_first, clocks.precise);
+        let (flags, shift) = (kind.flags(), self.shared.cells.shift());
+        let mut undefined = 0u32;
+        for lane in each(at.mask, LANES) {
+            let id = if matrix { 32 } else { lane as u32 };
+            let new = Rec::new(cur, at.pc, id, flags);
+            let (first, cells) = self.shared.cells.span(offs[lane], width);
+            let mut race = None;
+            for (i, cell) in cells.iter_mut().enumerate() {
+                if cell.w.seg < block_first {
+                    if kind.reads() {
+                        undefined |= 1 << lane;
+                    }
+                    cell.w = Rec::default();
+                }
+                if cell.w.seg < gen_first && cell.r.seg < gen_first {
+                    cell.w = new;
+                    continue;
+                }
+                if cell.r.seg < block_first {
+                    cell.r = Rec::default();
+                }
+                let mut hit = clocks.write(cell, new, at.warp, id);
+                if precise && hit.is_none() {
+                    let row = (first as usize + i) * self.shared.warps;
+                    let reads = self.shared.reads.get(row..row + self.shared.warps).unwrap_or_default();
+                    let mut reads = reads.iter().filter(|r| r.seg >= block_first);
+                    hit = reads.find_map(|r| clocks.against_read(*r, new, at.warp, id));
+                }
+                if let Some(hit) = hit.filter(|hit| !hit.wrote) {
+                    let unit = (first + i as u32) << shift;
+                    if hit.other.seg >= block_first && !self.shared.pending.is_empty() {
+                        self.shared.raced.insert(unit);
+                    }
+                }
+                race = race.or(hit);
+            }
+            if let Some(race) = race {
+                found.push((lane, race));
+            }
+        }
+        if undefined != 0 && self.options.uninitialised {
+            self.defer_undefined(at, kind, offs, width, undefined);
+        }
+    }
+}
