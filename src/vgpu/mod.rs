@@ -14,6 +14,7 @@
 
 pub mod exec;
 pub mod ir;
+pub mod limits;
 pub mod lower;
 pub mod mem;
 pub mod num;

@@ -125,6 +125,17 @@ pub unsafe fn put_pred(file: &File, p: u16, mask: u32, bits: u32) {
     *word = (*word & !mask) | (bits & mask);
 }
 
+/// The lanes of a mask, lowest first.
+#[inline(always)]
+pub fn each(mask: u32) -> impl Iterator<Item = usize> {
+    let mut rest = mask;
+    std::iter::from_fn(move || {
+        let lane = rest.trailing_zeros();
+        rest &= rest.wrapping_sub(1);
+        (lane < 32).then_some(lane as usize)
+    })
+}
+
 /// One bit a lane from a test of its number; vectorises.
 #[inline(always)]
 pub fn bits(mut test: impl FnMut(usize) -> bool) -> u32 {
