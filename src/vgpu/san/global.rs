@@ -1,6 +1,6 @@
 //! Global memory: races between threads, warps and blocks of a launch, bytes nobody wrote, `.nc` loads of what is written.
 
-use super::cells::{Cells, Rec};
+use super::cells::{Cells, MANY_LANES, Rec};
 use super::clocks::{Race, each};
 use super::{AccessKind, At, LANES, Place, San, Values};
 use crate::vgpu::ptx::ast::Space;
@@ -46,8 +46,9 @@ impl San<'_> {
         if !self.options.races {
             return;
         }
+        let mut again = 0;
         if kind.writes() && !matches!(kind, AccessKind::Atomic(..)) {
-            self.store_conflicts(at, |lane| (slots[lane], offs[lane]), width, Space::Global, values);
+            again = self.store_conflicts(at, |lane| (slots[lane], offs[lane]), width, Space::Global, values);
         }
         let cur = self.clocks.cur[at.warp as usize & 31];
         let flags = kind.flags();
@@ -58,6 +59,10 @@ impl San<'_> {
             let page = self.global.page(slot, off / PAGE);
             page.fit(width);
             let (_, cells) = page.span((off % PAGE) as u32, width);
+            if again >> lane & 1 == 1 {
+                cells.iter_mut().filter(|c| c.w.seg == cur).for_each(|c| c.w.set(MANY_LANES));
+                continue;
+            }
             let mut first = None;
             for cell in cells {
                 let race = if kind.writes() {

@@ -438,7 +438,7 @@ impl<'a> San<'a> {
         });
     }
 
-    /// Two lanes of one store disagree about the same bytes: which one wins is undefined.
+    /// Reports lanes of one store that disagree about the same bytes: which one wins is undefined. Gives the lanes that store to the same place as a lower one.
     fn store_conflicts(
         &mut self,
         at: &At,
@@ -446,28 +446,30 @@ impl<'a> San<'a> {
         width: u32,
         space: Space,
         values: &dyn Values,
-    ) {
-        let Some((a, b)) = overlapping(at.mask, &places, width, values) else { return };
-        let (slot, off) = places(b);
-        let message = format!(
-            "lanes {a} and {b} of one {} store write different values to the same bytes",
-            super::report::space_text(space)
-        );
-        self.found(Kind::IntraWarpRace, at, b, None, |san| {
-            let place = Place { space, slot, off, bytes: width };
-            san.describe(Kind::IntraWarpRace, message, at, &place)
-                .with_hint("which value stays is undefined: let one lane store, or use an atomic")
-        });
+    ) -> u32 {
+        let (again, clash) = overlapping(at.mask, &places, width, values);
+        if let Some((a, b)) = clash {
+            let (slot, off) = places(b);
+            let space_name = super::report::space_text(space);
+            let message =
+                format!("lanes {a} and {b} of one {space_name} store write different values to the same bytes");
+            let hint = "which value stays is undefined: let one lane store, or use an atomic";
+            self.found(Kind::IntraWarpRace, at, b, None, |san| {
+                let place = Place { space, slot, off, bytes: width };
+                san.describe(Kind::IntraWarpRace, message, at, &place).with_hint(hint)
+            });
+        }
+        again
     }
 }
 
-/// The first two lanes whose bytes overlap with different values. Evenly spaced lanes, the usual case, are seen at once.
+/// Lanes whose bytes are those of a lower lane, and the first two that store different values there. Ascending places, the usual case, are seen at once.
 fn overlapping(
     mask: u32,
     places: &impl Fn(usize) -> (u32, u64),
     width: u32,
     values: &dyn Values,
-) -> Option<(usize, usize)> {
+) -> (u32, Option<(usize, usize)>) {
     let mut lanes = [(0u32, 0u64, 0usize); LANES];
     let mut n = 0;
     let mut ascending = true;
@@ -478,13 +480,19 @@ fn overlapping(
         n += 1;
     }
     if ascending {
-        return None;
+        return (0, None);
     }
     let lanes = &mut lanes[..n];
     lanes.sort_unstable();
+    let (mut again, mut clash) = (0, None);
     // Aligned accesses of one width overlap only where they are equal.
-    let clash = lanes.windows(2).find(|p| (p[0].0, p[0].1) == (p[1].0, p[1].1) && !values.equal(p[0].2, p[1].2))?;
-    Some((clash[0].2, clash[1].2))
+    for pair in lanes.windows(2).filter(|p| (p[0].0, p[0].1) == (p[1].0, p[1].1)) {
+        again |= 1 << pair[1].2;
+        if clash.is_none() && !values.equal(pair[0].2, pair[1].2) {
+            clash = Some((pair[0].2, pair[1].2));
+        }
+    }
+    (again, clash)
 }
 
 /// The shared variable at `off` bytes from the start of shared memory: name, start and size. Past the static ones that is the dynamic memory.

@@ -88,14 +88,16 @@ impl San<'_> {
             return;
         }
         self.shared.fit(width);
-        if kind.writes() && self.options.races && !matches!(kind, AccessKind::Atomic(..)) {
-            self.store_conflicts(&at, |lane| (SHARED, u64::from(offs[lane])), width, Space::Shared, values);
+        let mut again = 0;
+        if kind.writes() && !matches!(kind, AccessKind::Atomic(..)) {
+            let places = |lane: usize| (SHARED, u64::from(offs[lane]));
+            again = self.store_conflicts(&at, places, width, Space::Shared, values);
         }
         let matrix = matches!(kind, AccessKind::LoadMatrix | AccessKind::StoreMatrix);
         let mut found = Vec::new();
         match kind.writes() {
             false => self.shared_read(&at, kind, matrix, offs, width, &mut found),
-            true => self.shared_write(&at, kind, matrix, offs, width, &mut found),
+            true => self.shared_write(&at, kind, again, offs, width, &mut found),
         }
         if self.options.races {
             for (lane, race) in found {
@@ -182,7 +184,7 @@ impl San<'_> {
         &mut self,
         at: &At,
         kind: AccessKind,
-        matrix: bool,
+        again: u32,
         offs: &[u32; LANES],
         width: u32,
         found: &mut Vec<(usize, Race)>,
@@ -193,9 +195,13 @@ impl San<'_> {
         let (flags, shift) = (kind.flags(), self.shared.cells.shift());
         let mut undefined = 0u32;
         for lane in each(at.mask, LANES) {
-            let id = if matrix { 32 } else { lane as u32 };
+            let id = if kind == AccessKind::StoreMatrix { 32 } else { lane as u32 };
             let new = Rec::new(cur, at.pc, id, flags);
             let (first, cells) = self.shared.cells.span(offs[lane], width);
+            if again >> lane & 1 == 1 {
+                cells.iter_mut().filter(|c| c.w.seg == cur).for_each(|c| c.w.set(MANY_LANES));
+                continue;
+            }
             let mut race = None;
             for (i, cell) in cells.iter_mut().enumerate() {
                 if cell.w.seg < block_first {
