@@ -4,7 +4,7 @@
 //! ([`crate::ticket`]).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::execute::execute;
 use super::layout::{Arena, Layout};
@@ -72,7 +72,8 @@ pub struct Session {
     arena: Memory,
     programs: BTreeMap<(usize, Mode), Ready>,
     steps: u64,
-    hooks: Vec<StepHook>,
+    /// Behind a lock only so that a session can be looked at from several threads.
+    hooks: Mutex<Vec<StepHook>>,
 }
 
 impl Session {
@@ -99,7 +100,7 @@ impl Session {
             hyper,
             programs: BTreeMap::new(),
             steps: 0,
-            hooks: Vec::new(),
+            hooks: Mutex::default(),
         };
         session.upload_constants()?;
         Ok(session)
@@ -139,7 +140,7 @@ impl Session {
 
     /// Runs `hook` after every optimiser step.
     pub fn on_step(&mut self, hook: StepHook) {
-        self.hooks.push(hook);
+        self.hooks.get_mut().unwrap_or_else(PoisonError::into_inner).push(hook);
     }
 
     /// Bytes of device memory that the session holds.
@@ -199,7 +200,7 @@ impl Session {
         self.backend.sgd_step_f32(&p, self.lr.span(0, 4)?, g, v, w)?;
         self.steps += 1;
         let event = StepEvent { step: self.steps, batch: labels.len(), lr };
-        for hook in &mut self.hooks {
+        for hook in self.hooks.get_mut().unwrap_or_else(PoisonError::into_inner) {
             hook(&event);
         }
         Ok(())
@@ -247,10 +248,9 @@ impl Session {
         self.backend.upload(bytemuck::cast_slice(images), self.images.span(0, images.len() * 4)?)?;
         self.backend.upload(bytemuck::cast_slice(labels), self.labels.span(0, batch * 4)?)?;
         let Some(ready) = self.programs.get(&(batch, mode)) else { return Ok(()) };
-        for call in &ready.program.calls {
-            execute(&*self.backend, call, &|value| self.resolve(ready, value))?;
-        }
-        Ok(())
+        let resolve = |value| self.resolve(ready, value);
+        self.backend
+            .together(&mut || ready.program.calls.iter().try_for_each(|call| execute(&*self.backend, call, &resolve)))
     }
 
     fn resolve<'m>(&'m self, ready: &Ready, value: Value) -> Result<Span<'m>> {

@@ -43,6 +43,11 @@ pub trait Backend: Send + Sync {
     fn synchronize(&self) -> Result<()>;
     /// Bytes of scratch memory that `kernel` wants as its `ws` argument (0 for most).
     fn workspace(&self, kernel: &Kernel) -> usize;
+    /// Runs `work`, a series of calls on this backend, where they cost least (on the CPU: inside its thread pool, instead of going there and back for
+    /// every call). What is computed does not depend on it.
+    fn together(&self, work: &mut (dyn FnMut() -> Result<()> + Send)) -> Result<()> {
+        work()
+    }
 
     // ---- elementwise and copies -----------------------------------------------------------------------------------
     /// `x[i] = value` for every f32 of the span.

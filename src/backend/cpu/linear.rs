@@ -34,23 +34,19 @@ vectorised! {
     }
 }
 
-/// Column sums of rows of `sums.len()` elements, in f64 over blocks of rows in order.
+/// Columns that one task sums.
+const COLUMNS: usize = 16;
+
+/// Column sums of rows of `sums.len()` elements, in f64 in the order of the rows.
 pub(super) fn column_sums(rows: &[f32], sums: &mut [f32]) {
     let c = sums.len();
-    if c == 0 {
-        return;
-    }
-    let blocks: Vec<Vec<f64>> = rows
-        .par_chunks(c * 1024)
-        .map(|block| {
-            let mut sums = vec![0.0f64; c];
-            block.chunks_exact(c).for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x)));
-            sums
-        })
-        .collect();
-    for (i, sum) in sums.iter_mut().enumerate() {
-        *sum = blocks.iter().map(|block| block[i]).sum::<f64>() as f32;
-    }
+    sums.par_chunks_mut(COLUMNS).enumerate().for_each(|(task, out)| {
+        let (first, mut sums) = (task * COLUMNS, [0.0f64; COLUMNS]);
+        for row in rows.chunks_exact(c) {
+            sums.iter_mut().zip(&row[first..first + out.len()]).for_each(|(sum, x)| *sum += f64::from(*x));
+        }
+        out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32);
+    });
 }
 
 impl Cpu {

@@ -12,16 +12,25 @@ use crate::{Error, Result};
 
 const ALIGN: usize = 256;
 
-/// Identity and lock of one CPU backend.
+/// Identity and locks of one CPU backend.
 pub(super) struct Owner {
     id: u64,
+    /// Held by the thread outside the pool that uses the backend now. Taken there, so that no thread of the pool ever waits for work that waits for the pool.
+    turn: Mutex<()>,
+    /// Held during an operator.
     lock: Mutex<()>,
 }
 
 impl Owner {
     pub(super) fn new() -> Owner {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        Owner { id: NEXT.fetch_add(1, Ordering::Relaxed), lock: Mutex::new(()) }
+        Owner { id: NEXT.fetch_add(1, Ordering::Relaxed), turn: Mutex::new(()), lock: Mutex::new(()) }
+    }
+
+    /// Waits until no other thread outside the pool uses the backend; nothing to wait for inside the pool.
+    pub(super) fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        let outside = rayon::current_thread_index().is_none();
+        outside.then(|| self.turn.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Allocates a zeroed block.
@@ -65,6 +74,7 @@ impl Owner {
                 }
             }
         }
+        let turn = self.turn();
         let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the spans borrow live blocks of this owner (a `Span` cannot outlive its `Memory`) and lie inside them; the lock is held for as long as
         // `Opened` lives, so no other operator or copy of this backend touches them; written parts are disjoint from all other parts.
@@ -72,7 +82,7 @@ impl Owner {
         // SAFETY: as above.
         let write =
             writes.map(|(span, bytes)| unsafe { std::slice::from_raw_parts_mut(span.address() as *mut u8, bytes) });
-        Ok(Opened { read, write, _guard: guard })
+        Ok(Opened { read, write, _guard: guard, _turn: turn })
     }
 }
 
@@ -81,6 +91,7 @@ pub(super) struct Opened<'a, const R: usize, const W: usize> {
     pub(super) read: [&'a [u8]; R],
     pub(super) write: [&'a mut [u8]; W],
     _guard: MutexGuard<'a, ()>,
+    _turn: Option<MutexGuard<'a, ()>>,
 }
 
 /// Bytes as f32; length and address are multiples of 4, see [`Owner::open`].

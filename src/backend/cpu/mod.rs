@@ -34,7 +34,8 @@ use crate::ops::softmax_xent::SoftmaxXent;
 use crate::{Error, Result};
 use conv2d::Pass;
 
-/// The CPU as a device.
+/// The CPU as a device. Threads outside rayon's pools may share one and take turns. Inside a pool it must not be shared: a thread that waits for its part of
+/// an operator may be handed another task, whose operator would then wait for the first. Give each such task a `Cpu` of its own.
 pub struct Cpu {
     path: Path,
     memory: memory::Owner,
@@ -98,6 +99,11 @@ impl Backend for Cpu {
             Kernel::BatchNormFwd(p) | Kernel::BatchNormBwd(p) => Self::batchnorm_workspace(p),
             _ => 0,
         }
+    }
+
+    fn together(&self, work: &mut (dyn FnMut() -> Result<()> + Send)) -> Result<()> {
+        let _turn = self.memory.turn();
+        rayon::scope(|_| work())
     }
 
     fn fill_f32(&self, value: f32, x: Span) -> Result<()> {

@@ -58,6 +58,14 @@ pub unsafe trait Vector: Copy {
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
     /// `self + b`.
     unsafe fn add(self, b: Self) -> Self;
+    /// `self - b`.
+    unsafe fn sub(self, b: Self) -> Self;
+    /// `self * b`.
+    unsafe fn mul(self, b: Self) -> Self;
+    /// 0 where negative; NaN stays.
+    unsafe fn rectify(self) -> Self;
+    /// `self` where `gate > 0`, else 0.
+    unsafe fn where_positive(self, gate: Self) -> Self;
 }
 
 /// Eight lanes without intrinsics.
@@ -103,6 +111,22 @@ unsafe impl Vector for Plain {
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
         Plain(std::array::from_fn(|i| self.0[i] + b.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        Plain(std::array::from_fn(|i| self.0[i] - b.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        Plain(std::array::from_fn(|i| self.0[i] * b.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn rectify(self) -> Self {
+        Plain(self.0.map(|v| if v < 0.0 { 0.0 } else { v }))
+    }
+    #[inline(always)]
+    unsafe fn where_positive(self, gate: Self) -> Self {
+        Plain(std::array::from_fn(|i| if gate.0[i] > 0.0 { self.0[i] } else { 0.0 }))
     }
 }
 
@@ -163,6 +187,26 @@ mod x86 {
             // SAFETY: see the impl.
             Avx2(unsafe { _mm256_add_ps(self.0, b.0) })
         }
+        #[inline(always)]
+        unsafe fn sub(self, b: Self) -> Self {
+            // SAFETY: see the impl.
+            Avx2(unsafe { _mm256_sub_ps(self.0, b.0) })
+        }
+        #[inline(always)]
+        unsafe fn mul(self, b: Self) -> Self {
+            // SAFETY: see the impl.
+            Avx2(unsafe { _mm256_mul_ps(self.0, b.0) })
+        }
+        #[inline(always)]
+        unsafe fn rectify(self) -> Self {
+            // SAFETY: see the impl. Of two that do not compare, the instruction takes the second.
+            Avx2(unsafe { _mm256_max_ps(_mm256_setzero_ps(), self.0) })
+        }
+        #[inline(always)]
+        unsafe fn where_positive(self, gate: Self) -> Self {
+            // SAFETY: see the impl.
+            Avx2(unsafe { _mm256_and_ps(_mm256_cmp_ps(gate.0, _mm256_setzero_ps(), _CMP_GT_OQ), self.0) })
+        }
     }
 
     /// Sixteen lanes of AVX-512F.
@@ -212,10 +256,31 @@ mod x86 {
             // SAFETY: see the impl.
             Avx512(unsafe { _mm512_add_ps(self.0, b.0) })
         }
+        #[inline(always)]
+        unsafe fn sub(self, b: Self) -> Self {
+            // SAFETY: see the impl.
+            Avx512(unsafe { _mm512_sub_ps(self.0, b.0) })
+        }
+        #[inline(always)]
+        unsafe fn mul(self, b: Self) -> Self {
+            // SAFETY: see the impl.
+            Avx512(unsafe { _mm512_mul_ps(self.0, b.0) })
+        }
+        #[inline(always)]
+        unsafe fn rectify(self) -> Self {
+            // SAFETY: see the impl. Of two that do not compare, the instruction takes the second.
+            Avx512(unsafe { _mm512_max_ps(_mm512_setzero_ps(), self.0) })
+        }
+        #[inline(always)]
+        unsafe fn where_positive(self, gate: Self) -> Self {
+            // SAFETY: see the impl.
+            Avx512(unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(gate.0, _mm512_setzero_ps(), _CMP_GT_OQ), self.0) })
+        }
     }
 }
 
-/// Defines a function over slices whose body LLVM vectorises: once for any machine and once for AVX2 with FMA. The first argument of the result is the [`Path`].
+/// Defines a function over slices whose body LLVM vectorises: for any machine, for AVX2 with FMA, and for AVX-512. The first argument of the result is the
+/// [`Path`]. LLVM reorders no f32 arithmetic, so all three compute the same bits.
 macro_rules! vectorised {
     ($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
         $(#[$meta])*
@@ -226,12 +291,18 @@ macro_rules! vectorised {
             fn body($($arg: $type),*) $body
             #[cfg(target_arch = "x86_64")]
             {
+                #[target_feature(enable = "avx512f,avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx512($($arg: $type),*) { body($($arg),*) }
                 #[target_feature(enable = "avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
                 fn avx2($($arg: $type),*) { body($($arg),*) }
-                if path != $crate::backend::cpu::simd::Path::Portable {
-                    // SAFETY: every path but the portable one has AVX2 and FMA, see `Path::available`.
-                    return unsafe { avx2($($arg),*) };
+                match path {
+                    // SAFETY: the path says that the machine has the instructions.
+                    $crate::backend::cpu::simd::Path::Avx512 => return unsafe { avx512($($arg),*) },
+                    // SAFETY: as above.
+                    $crate::backend::cpu::simd::Path::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::backend::cpu::simd::Path::Portable => {}
                 }
             }
             let _ = path;
@@ -240,3 +311,40 @@ macro_rules! vectorised {
     };
 }
 pub(super) use vectorised;
+
+/// Defines a function for every [`Path`] from `body::<V>`, which is generic over the [`Vector`] and `#[inline(always)]`. The first argument of the result is the
+/// [`Path`]; what the body demands of its arguments, the result demands as well.
+macro_rules! for_every_path {
+    ($(#[$meta:meta])* fn $name:ident = $body:ident($($arg:ident: $type:ty),* $(,)?)) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
+        pub(super) unsafe fn $name(path: $crate::backend::cpu::simd::Path, $($arg: $type),*) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                unsafe fn avx512($($arg: $type),*) {
+                    // SAFETY: the caller's promises are the same.
+                    unsafe { $body::<$crate::backend::cpu::simd::Avx512>($($arg),*) }
+                }
+                #[target_feature(enable = "avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                unsafe fn avx2($($arg: $type),*) {
+                    // SAFETY: the caller's promises are the same.
+                    unsafe { $body::<$crate::backend::cpu::simd::Avx2>($($arg),*) }
+                }
+                match path {
+                    // SAFETY: the path says that the machine has the instructions; the rest is the caller's promise.
+                    $crate::backend::cpu::simd::Path::Avx512 => return unsafe { avx512($($arg),*) },
+                    // SAFETY: as above.
+                    $crate::backend::cpu::simd::Path::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::backend::cpu::simd::Path::Portable => {}
+                }
+            }
+            let _ = path;
+            // SAFETY: needs nothing of the machine; the rest is the caller's promise.
+            unsafe { $body::<$crate::backend::cpu::simd::Plain>($($arg),*) }
+        }
+    };
+}
+pub(super) use for_every_path;

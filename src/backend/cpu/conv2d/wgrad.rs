@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::super::memory::Shared;
 use super::super::simd::{Path, Plain, Vector};
-use super::taps::{Dense, Forward, Taps, few_channels, patches};
+use super::taps::{Dense, Forward, Row, Taps, few_channels, patches};
 use crate::ops::conv2d::Conv2d;
 
 /// How the work is split: a function of the shape alone.
@@ -87,10 +87,16 @@ struct Task<'a> {
     base: usize,
 }
 
-/// The rows of a chunk under one tap: element of dy, element of x.
-type Pairs = Vec<(usize, usize)>;
+/// What a task writes down for one chunk; kept from task to task.
+#[derive(Default)]
+struct Notes {
+    /// Places of the chunk's rows.
+    rows: Vec<Row>,
+    /// Rows under the tap at hand: element of dy, element of x.
+    pairs: Vec<(usize, usize)>,
+}
 
-thread_local!(static SCRATCH: RefCell<(Pairs, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) });
+thread_local!(static SCRATCH: RefCell<(Notes, Vec<f32>)> = RefCell::default());
 
 impl Task<'_> {
     fn run(&self, rows: std::ops::Range<usize>, chunk: usize) {
@@ -99,29 +105,33 @@ impl Task<'_> {
             // SAFETY: this task's own outputs, inside the partial sums.
             unsafe { std::slice::from_raw_parts_mut(self.out.at(self.base + k * per_k), per_k) }.fill(0.0);
         }
-        SCRATCH.with_borrow_mut(|(pairs, buffer)| {
+        SCRATCH.with_borrow_mut(|(notes, buffer)| {
             for first in rows.clone().step_by(chunk) {
                 let until = (first + chunk).min(rows.end);
                 if few_channels(self.p) {
                     patches(self.p, self.x, first, until - first, buffer);
-                    self.chunk(&Dense { depth: per_k }, buffer, first, 0..until - first, pairs);
+                    self.chunk(&Dense { depth: per_k }, buffer, first, 0..until - first, notes);
                 } else {
-                    self.chunk(&Forward(self.p), self.x, 0, first..until, pairs);
+                    self.chunk(&Forward(self.p), self.x, 0, first..until, notes);
                 }
             }
         });
     }
 
     /// Adds the rows of one chunk; row i of `taps` is row `shift + i` of dy.
-    fn chunk(&self, taps: &impl Taps, x: &[f32], shift: usize, rows: std::ops::Range<usize>, pairs: &mut Pairs) {
+    fn chunk(&self, taps: &impl Taps, x: &[f32], shift: usize, rows: std::ops::Range<usize>, notes: &mut Notes) {
         let ((r, s), depth, k) = (taps.extent(), taps.depth(), self.p.k as usize);
+        let first = (shift + rows.start) * k;
+        notes.rows.clear();
+        notes.rows.extend(rows.map(|row| taps.row(row)));
         for tap in 0..r * s {
-            pairs.clear();
-            for row in rows.clone() {
-                if let Some(pixel) = taps.pixel(&taps.row(row), tap / s, tap % s) {
-                    pairs.push(((shift + row) * k, pixel));
+            notes.pairs.clear();
+            for (i, row) in notes.rows.iter().enumerate() {
+                if let Some(pixel) = taps.pixel(row, tap / s, tap % s) {
+                    notes.pairs.push((first + i * k, pixel));
                 }
             }
+            let pairs = &notes.pairs;
             let place = Place { x, pairs, depth, tap, taps: r * s };
             match self.path {
                 #[cfg(target_arch = "x86_64")]

@@ -4,9 +4,12 @@
 //! by Chan's formula ("Updating formulae and a pairwise algorithm for computing sample variances", 1979), in order. So a large mean costs no precision, and
 //! the result does not depend on threads.
 //!
-//! Bytes per element: forward reads x twice (once from the cache), writes y; backward reads x, y, dy twice and writes dx.
+//! Bytes per element: forward reads x twice (once from the cache), writes y; backward reads x, y, dy twice and writes dx. The loops over rows are in [`rows`].
+
+mod rows;
 
 use rayon::prelude::*;
+use rows::Rows;
 
 use super::Cpu;
 use super::memory::{f32s, f32s_mut};
@@ -17,6 +20,8 @@ use crate::ops::batchnorm::BatchNorm;
 
 /// Rows per block.
 const BLOCK: usize = 64;
+/// Channels that are combined together.
+const LANES: usize = 8;
 
 impl Cpu {
     /// Bytes of scratch memory: two numbers per block and channel, and the channel's coefficients.
@@ -60,20 +65,18 @@ impl Cpu {
         partial[..2 * rows.div_ceil(BLOCK) * c].par_chunks_mut(2 * c).zip(x.par_chunks(BLOCK * c)).for_each(
             |(out, x)| {
                 let (mean, deviations) = out.split_at_mut(c);
-                block_statistics(path, x, mean, deviations);
+                // SAFETY: a block is whole rows of c channels.
+                unsafe { rows::statistics(path, x, mean, deviations) };
             },
         );
         let (scale, shift) = coefficients.split_at_mut(c);
+        let mut sums = [[0.0f64; LANES]; 2];
         for channel in 0..c {
-            let (mut count, mut average, mut squares) = (0.0f64, 0.0f64, 0.0f64);
-            for (block, partial) in partial.chunks_exact(2 * c).take(rows.div_ceil(BLOCK)).enumerate() {
-                let n = BLOCK.min(rows - block * BLOCK) as f64;
-                let delta = f64::from(partial[channel]) - average;
-                let total = count + n;
-                average += delta * n / total;
-                squares += f64::from(partial[c + channel]) + delta * delta * count * n / total;
-                count = total;
+            if channel % LANES == 0 {
+                combine(path, partial, rows, c, channel, &mut sums);
             }
+            let (average, squares) = (sums[0][channel % LANES], sums[1][channel % LANES]);
+            let count = rows as f64;
             let variance = squares / count;
             let inverse = 1.0 / (variance + f64::from(p.eps)).sqrt();
             let unbiased = squares / (count - 1.0).max(1.0);
@@ -89,8 +92,8 @@ impl Cpu {
         }
         let (scale, shift) = (&*scale, &shift[..c]);
         y.par_chunks_mut(BLOCK * c).zip(x.par_chunks(BLOCK * c)).for_each(|(y, x)| {
-            y.copy_from_slice(x);
-            affine(path, y, scale, shift, p.relu != 0);
+            // SAFETY: a block is whole rows of c channels.
+            unsafe { rows::affine(path, x, y, scale, shift, p.relu != 0) };
         });
         Ok(())
     }
@@ -124,7 +127,8 @@ impl Cpu {
                     scale[i] = factor as f32;
                     shift[i] = (f64::from(beta[channel]) - f64::from(mean[channel]) * factor) as f32;
                 }
-                strided_affine(path, &mut y[first..], c, &scale[..n], &shift[..n], p.relu != 0);
+                // SAFETY: rows of c channels from channel `first` on; the last has n of them left.
+                unsafe { rows::strided_affine(path, &mut y[first..], c, &scale[..n], &shift[..n], p.relu != 0) };
             }
         });
         Ok(())
@@ -160,19 +164,20 @@ impl Cpu {
         let size = BLOCK * c;
         partial[..2 * rows.div_ceil(BLOCK) * c]
             .par_chunks_mut(2 * c)
-            .zip(x.par_chunks(size).zip(y.par_chunks(size)).zip(dx.par_chunks_mut(size)))
+            .zip(x.par_chunks(size).zip(y.par_chunks(size)).zip(dx.par_chunks(size)))
             .for_each(|(out, ((x, y), dy))| {
                 let (sum, dot) = out.split_at_mut(c);
-                masked_sums(path, x, y, dy, mean, sum, dot, relu);
+                // SAFETY: a block is whole rows of c channels.
+                unsafe { rows::gradient_sums(path, Rows { x, y, mean, relu }, dy, sum, dot) };
             });
         let (a, rest) = coefficients.split_at_mut(c);
         let (b, d) = rest.split_at_mut(c);
+        let mut sums = [[0.0f64; LANES]; 2];
         for channel in 0..c {
-            let (mut sum, mut dot) = (0.0f64, 0.0f64);
-            for partial in partial.chunks_exact(2 * c).take(rows.div_ceil(BLOCK)) {
-                sum += f64::from(partial[channel]);
-                dot += f64::from(partial[c + channel]);
+            if channel % LANES == 0 {
+                add_up(path, partial, rows, c, channel, &mut sums);
             }
+            let (sum, dot) = (sums[0][channel % LANES], sums[1][channel % LANES]);
             let (n, inverse) = (rows as f64, f64::from(invstd[channel]));
             dbeta[channel] = sum as f32;
             dgamma[channel] = (dot * inverse) as f32;
@@ -183,84 +188,53 @@ impl Cpu {
             d[channel] = (-factor * sum / n) as f32;
         }
         let (a, b, d) = (&*a, &*b, &d[..c]);
-        dx.par_chunks_mut(size).zip(x.par_chunks(size)).for_each(|(dx, x)| apply_gradient(path, dx, x, mean, a, b, d));
+        dx.par_chunks_mut(size).zip(x.par_chunks(size).zip(y.par_chunks(size))).for_each(|(dx, (x, y))| {
+            // SAFETY: a block is whole rows of c channels.
+            unsafe { rows::gradient(path, Rows { x, y, mean, relu }, dx, a, b, d) };
+        });
         Ok(())
     }
 }
 
+/// The two numbers of a block's channels `first..first + LANES`; behind the last channel that one again.
+#[inline(always)]
+fn lanes(block: &[f32], c: usize, first: usize) -> [[f64; LANES]; 2] {
+    [&block[..c], &block[c..2 * c]].map(|half| match half[first..].first_chunk::<LANES>() {
+        Some(full) => full.map(f64::from),
+        None => std::array::from_fn(|i| f64::from(half[(first + i).min(c - 1)])),
+    })
+}
+
 vectorised! {
-    /// Mean of a block's rows and the sum of squared deviations from it, per channel.
-    fn block_statistics(x: &[f32], mean: &mut [f32], deviations: &mut [f32]) {
-        let c = mean.len();
-        let n = (x.len() / c) as f32;
-        mean.fill(0.0);
-        deviations.fill(0.0);
-        for row in x.chunks_exact(c) {
-            for (sum, x) in mean.iter_mut().zip(row) {
-                *sum += x;
+    /// Mean and squared deviations of [`LANES`] channels from those of the blocks, by Chan's formula, in order.
+    fn combine(partial: &[f32], rows: usize, c: usize, first: usize, out: &mut [[f64; LANES]; 2]) {
+        let (mut count, mut average, mut squares) = (0.0f64, [0.0f64; LANES], [0.0f64; LANES]);
+        for (block, partial) in partial.chunks_exact(2 * c).take(rows.div_ceil(BLOCK)).enumerate() {
+            let n = BLOCK.min(rows - block * BLOCK) as f64;
+            let share = n / (count + n);
+            let [means, deviations] = lanes(partial, c, first);
+            for i in 0..LANES {
+                let delta = means[i] - average[i];
+                average[i] += delta * share;
+                squares[i] += deviations[i] + delta * delta * (count * share);
             }
+            count += n;
         }
-        for sum in mean.iter_mut() {
-            *sum /= n;
-        }
-        for row in x.chunks_exact(c) {
-            for ((sum, x), mean) in deviations.iter_mut().zip(row).zip(&*mean) {
-                let delta = x - mean;
-                *sum += delta * delta;
-            }
-        }
+        *out = [average, squares];
     }
 }
 
 vectorised! {
-    /// `y = scale * y + shift`, then ReLU if wanted.
-    fn affine(y: &mut [f32], scale: &[f32], shift: &[f32], relu: bool) {
-        for row in y.chunks_exact_mut(scale.len()) {
-            for ((y, scale), shift) in row.iter_mut().zip(scale).zip(shift) {
-                let value = *y * scale + shift;
-                *y = if relu && value < 0.0 { 0.0 } else { value };
+    /// Sums over the blocks of [`LANES`] channels, in order.
+    fn add_up(partial: &[f32], rows: usize, c: usize, first: usize, out: &mut [[f64; LANES]; 2]) {
+        let (mut sum, mut dot) = ([0.0f64; LANES], [0.0f64; LANES]);
+        for partial in partial.chunks_exact(2 * c).take(rows.div_ceil(BLOCK)) {
+            let [sums, dots] = lanes(partial, c, first);
+            for i in 0..LANES {
+                sum[i] += sums[i];
+                dot[i] += dots[i];
             }
         }
-    }
-}
-
-vectorised! {
-    /// As `affine`, on some channels of rows of `stride`.
-    fn strided_affine(y: &mut [f32], stride: usize, scale: &[f32], shift: &[f32], relu: bool) {
-        for row in y.chunks_mut(stride) {
-            for ((y, scale), shift) in row.iter_mut().zip(scale).zip(shift) {
-                let value = *y * scale + shift;
-                *y = if relu && value < 0.0 { 0.0 } else { value };
-            }
-        }
-    }
-}
-
-vectorised! {
-    /// Masks dy by the ReLU (in place) and sums dy and dy*(x - mean) per channel.
-    fn masked_sums(x: &[f32], y: &[f32], dy: &mut [f32], mean: &[f32], sum: &mut [f32], dot: &mut [f32], relu: bool) {
-        let c = mean.len();
-        sum.fill(0.0);
-        dot.fill(0.0);
-        for ((x, y), dy) in x.chunks_exact(c).zip(y.chunks_exact(c)).zip(dy.chunks_exact_mut(c)) {
-            for i in 0..c {
-                let gradient = if !relu || y[i] > 0.0 { dy[i] } else { 0.0 };
-                dy[i] = gradient;
-                sum[i] += gradient;
-                dot[i] += gradient * (x[i] - mean[i]);
-            }
-        }
-    }
-}
-
-vectorised! {
-    /// `dx = a*dx + b*(x - mean) + d`.
-    fn apply_gradient(dx: &mut [f32], x: &[f32], mean: &[f32], a: &[f32], b: &[f32], d: &[f32]) {
-        let c = mean.len();
-        for (dx, x) in dx.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
-            for i in 0..c {
-                dx[i] = a[i] * dx[i] + (b[i] * (x[i] - mean[i]) + d[i]);
-            }
-        }
+        *out = [sum, dot];
     }
 }
