@@ -5,7 +5,7 @@
 //! 32 bits: a truncated pointer is no address at all. Not here: shared, local and constant memory (`exec`), initialisation (`san`).
 
 use std::alloc::{Layout, alloc, dealloc};
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// First global address.
 pub const GLOBAL: u64 = 0x7f00_0000_0000;
@@ -196,10 +196,10 @@ fn layout(bytes: u64) -> Option<Layout> {
     Layout::from_size_align(bytes.checked_next_multiple_of(16)?, ALIGN).ok()
 }
 
-/// Reads `N` bytes that other blocks may write at the same time, as the hardware would: in whole words where the address allows.
+/// Reads `N` bytes that other blocks may write at the same time, as the hardware would: up to 8 bytes as one.
 ///
 /// # Safety
-/// `ptr` must be readable for `N` bytes and aligned to `N` or 16, whichever is less.
+/// `ptr` must be readable for `N` bytes and aligned to `N`.
 #[inline(always)]
 pub unsafe fn read<const N: usize>(ptr: *const u8) -> [u8; N] {
     let mut out = [0u8; N];
@@ -208,9 +208,10 @@ pub unsafe fn read<const N: usize>(ptr: *const u8) -> [u8; N] {
         match N {
             1 => out[0] = (*ptr.cast::<AtomicU8>()).load(Relaxed),
             2 => out.copy_from_slice(&(*ptr.cast::<AtomicU16>()).load(Relaxed).to_le_bytes()),
+            4 => out.copy_from_slice(&(*ptr.cast::<AtomicU32>()).load(Relaxed).to_le_bytes()),
             _ => {
-                for (k, word) in out.chunks_exact_mut(4).enumerate() {
-                    word.copy_from_slice(&(*ptr.cast::<AtomicU32>().add(k)).load(Relaxed).to_le_bytes());
+                for (k, word) in out.chunks_exact_mut(8).enumerate() {
+                    word.copy_from_slice(&(*ptr.cast::<AtomicU64>().add(k)).load(Relaxed).to_le_bytes());
                 }
             }
         }
@@ -221,7 +222,7 @@ pub unsafe fn read<const N: usize>(ptr: *const u8) -> [u8; N] {
 /// Writes `N` bytes; see [`read`].
 ///
 /// # Safety
-/// `ptr` must be writable for `N` bytes and aligned to `N` or 16, whichever is less.
+/// `ptr` must be writable for `N` bytes and aligned to `N`.
 #[inline(always)]
 pub unsafe fn write<const N: usize>(ptr: *mut u8, value: [u8; N]) {
     // SAFETY: as in `read`.
@@ -229,9 +230,14 @@ pub unsafe fn write<const N: usize>(ptr: *mut u8, value: [u8; N]) {
         match N {
             1 => (*ptr.cast::<AtomicU8>()).store(value[0], Relaxed),
             2 => (*ptr.cast::<AtomicU16>()).store(u16::from_le_bytes([value[0], value[1]]), Relaxed),
+            4 => {
+                let word = u32::from_le_bytes([value[0], value[1], value[2], value[3]]);
+                (*ptr.cast::<AtomicU32>()).store(word, Relaxed);
+            }
             _ => {
-                for (k, w) in value.chunks_exact(4).enumerate() {
-                    (*ptr.cast::<AtomicU32>().add(k)).store(u32::from_le_bytes([w[0], w[1], w[2], w[3]]), Relaxed);
+                for (k, w) in value.chunks_exact(8).enumerate() {
+                    let word = u64::from_le_bytes([w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]]);
+                    (*ptr.cast::<AtomicU64>().add(k)).store(word, Relaxed);
                 }
             }
         }

@@ -160,7 +160,7 @@ impl<const CHECK: bool, const COUNT: bool> Block<'_, CHECK, COUNT> {
 
     /// Host base, first address, bytes, and bytes from lane to lane of a space other than global.
     fn region(&mut self, space: Space, w: usize) -> (*mut u8, u64, u64, usize) {
-        let launch = self.task.launch;
+        let task = self.task;
         match space {
             Space::Shared => (self.shared_ptr(), u64::from(window::SHARED_BASE), u64::from(self.task.shared_bytes), 0),
             Space::Local => {
@@ -168,10 +168,8 @@ impl<const CHECK: bool, const COUNT: bool> Block<'_, CHECK, COUNT> {
                 let base = self.local_ptr().wrapping_add(w * 32 * stride);
                 (base, u64::from(window::LOCAL_BASE), u64::from(self.kernel.local_bytes), stride)
             }
-            Space::Const => {
-                (launch.consts.as_ptr().cast_mut(), u64::from(window::CONST_BASE), launch.consts.len() as u64, 0)
-            }
-            _ => (launch.params.as_ptr().cast_mut(), 0, launch.params.len() as u64, 0),
+            Space::Const => (task.consts.ptr().cast_mut(), u64::from(window::CONST_BASE), task.consts.bytes as u64, 0),
+            _ => (task.params.ptr().cast_mut(), 0, task.params.bytes as u64, 0),
         }
     }
 

@@ -49,13 +49,14 @@ impl<'a, const CHECK: bool, const COUNT: bool> Block<'a, CHECK, COUNT> {
         let kernel = task.launch.kernel;
         let warps = task.warps as usize;
         let mut rows = vec![Row([0xcbcb_cbcb; 32]); kernel.rows as usize * warps];
-        let mut preds = vec![0; kernel.preds as usize * warps];
+        // The first predicate of each warp is [`TRUE`].
+        const { assert!(TRUE == 0) };
+        let preds = vec![0; kernel.preds as usize * warps];
         for w in 0..warps {
             for &(row, value) in &kernel.constants {
                 let at = w * kernel.rows as usize + row as usize;
                 rows[at] = Row(std::array::from_fn(|i| value[i % 2]));
             }
-            preds[w * kernel.preds as usize + TRUE as usize] = u32::MAX;
         }
         let local_stride = kernel.local_bytes.next_multiple_of(16);
         Block {
@@ -112,6 +113,8 @@ impl<'a, const CHECK: bool, const COUNT: bool> Block<'a, CHECK, COUNT> {
         self.local.fill(poison);
         self.bars = Default::default();
         let threads = self.task.threads;
+        self.preds.fill(0);
+        self.preds.iter_mut().step_by(self.kernel.preds.max(1) as usize).for_each(|p| *p = u32::MAX);
         for (w, warp) in self.warps.iter_mut().enumerate() {
             let lanes = (threads - w as u32 * 32).min(32);
             warp.start(u32::MAX >> (32 - lanes));
@@ -152,7 +155,7 @@ impl<'a, const CHECK: bool, const COUNT: bool> Block<'a, CHECK, COUNT> {
             }
             // A block that has changed nothing and is back in the very same state will never end. With several workers another block may still help it.
             rounds += 1;
-            if self.effects == before.1 && self.task.launch.workers <= 1 {
+            if self.effects == before.1 && self.task.workers <= 1 {
                 let state = (self.effects, self.state_hash());
                 if snapshot == Some(state) {
                     return Err(self.out_of_time(Kind::Livelock));

@@ -78,6 +78,7 @@ impl<const CHECK: bool, const COUNT: bool> Block<'_, CHECK, COUNT> {
             merge(&mut from, &found);
         }
         if mask != 0 {
+            self.effects += 1;
             let (written, read) = (Lanes { mask, ..to }, Lanes { mask: mask & from.mask, ..from });
             if COUNT {
                 self.counts.memory(Space::Shared, true, &written, bytes);

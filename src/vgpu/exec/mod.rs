@@ -31,7 +31,7 @@ mod warp;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 
-use super::ir::Kernel;
+use super::ir::{Kernel, Row};
 use super::mem::Memory;
 use super::prof::Summary;
 use super::report::Report;
@@ -105,9 +105,36 @@ struct Task<'a> {
     threads: u32,
     warps: u32,
     blocks: u64,
+    workers: u64,
+    params: Aligned,
+    consts: Aligned,
     next: AtomicU64,
     budget: AtomicI64,
     stop: AtomicBool,
+}
+
+/// Bytes that kernels read, aligned as device memory is.
+struct Aligned {
+    rows: Vec<Row>,
+    bytes: usize,
+}
+
+impl Aligned {
+    fn new(bytes: &[u8]) -> Aligned {
+        let mut rows = vec![Row([0; 32]); bytes.len().div_ceil(128)];
+        for (row, chunk) in rows.iter_mut().zip(bytes.chunks(128)) {
+            for (word, four) in row.0.iter_mut().zip(chunk.chunks(4)) {
+                let mut padded = [0; 4];
+                padded[..four.len()].copy_from_slice(four);
+                *word = u32::from_le_bytes(padded);
+            }
+        }
+        Aligned { rows, bytes: bytes.len() }
+    }
+
+    fn ptr(&self) -> *const u8 {
+        self.rows.as_ptr().cast()
+    }
 }
 
 /// What one worker brings home.
@@ -129,13 +156,20 @@ pub fn run(launch: &Launch<'_>, memory: &Memory, init: &mut GlobalInit) -> Outco
     let kernel = launch.kernel;
     let threads: u32 = launch.block.iter().product();
     let shared_bytes = dynamic_offset(kernel) + launch.dynamic_shared;
+    let blocks = launch.grid.iter().map(|&g| u64::from(g)).product();
     let task = Task {
         launch,
         memory,
         shared_bytes,
         threads,
         warps: threads.div_ceil(32),
-        blocks: launch.grid.iter().map(|&g| u64::from(g)).product(),
+        blocks,
+        workers: match launch.check {
+            None if !kernel.ordered_atomics => (launch.workers as u64).min(blocks),
+            _ => 1,
+        },
+        params: Aligned::new(launch.params),
+        consts: Aligned::new(launch.consts),
         next: AtomicU64::new(0),
         budget: AtomicI64::new(i64::try_from(launch.budget).unwrap_or(i64::MAX)),
         stop: AtomicBool::new(false),
@@ -162,14 +196,12 @@ fn spread(task: &Task<'_>) -> Vec<Harvest> {
             Block::<false, false>::new(task, None).work()
         }
     };
-    let workers = if task.launch.kernel.ordered_atomics { 1 } else { task.launch.workers as u64 };
-    let workers = workers.min(task.blocks);
-    if workers <= 1 {
+    if task.workers <= 1 {
         return vec![one(task)];
     }
     let harvests = Mutex::new(Vec::new());
     rayon::scope(|scope| {
-        for _ in 0..workers {
+        for _ in 0..task.workers {
             scope.spawn(|_| {
                 let harvest = one(task);
                 harvests.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(harvest);

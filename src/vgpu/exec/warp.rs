@@ -343,7 +343,10 @@ impl<const CHECK: bool, const COUNT: bool> Block<'_, CHECK, COUNT> {
                 Op::Yield => {
                     pc += 1;
                     split.rounds += u32::from(!self.warps[w].splits.is_empty());
-                    left = left.min(1);
+                    (split.pc, split.mask) = (pc, mask);
+                    self.issued += u64::from(*fuel - left);
+                    *fuel = 0; // the turn goes to another warp
+                    return Ok(End::Again);
                 }
                 Op::Atom
                 | Op::CpAsync
