@@ -107,6 +107,9 @@ impl<const CHECK: bool, const COUNT: bool> Block<'_, CHECK, COUNT> {
         let bar = &mut self.bars[id];
         if ins.op == Op::BarArrive {
             bar.arrived |= bit;
+            if let Some(san) = &mut self.san {
+                san.arrive(id as u32, w as u32);
+            }
             self.release(w, &[(pc, split.mask)], State::Bar);
         } else {
             bar.synced |= bit;

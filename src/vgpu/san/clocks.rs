@@ -72,6 +72,8 @@ pub struct Clocks {
     sub: Vec<Option<Lanes>>,
     pub(super) vc: Vec<[u32; LANES]>,
     pub(super) acquired: Vec<[u32; LANES]>,
+    /// What was ordered before the `bar.arrive`s at each barrier that has not completed.
+    arrivals: [[u32; LANES]; 16],
     blocks: Vec<(u32, u64)>,
     /// Release and acquire.
     pub sync: Sync,
@@ -92,6 +94,7 @@ impl Clocks {
             sub: Vec::new(),
             vc: Vec::new(),
             acquired: Vec::new(),
+            arrivals: [[0; LANES]; 16],
             blocks: Vec::new(),
             sync: Sync::default(),
         }
@@ -107,6 +110,7 @@ impl Clocks {
         self.sub = vec![None; self.warps];
         self.vc = vec![[0; LANES]; self.warps];
         self.acquired = vec![[0; LANES]; self.warps];
+        self.arrivals = [[0; LANES]; 16];
         self.sync.block_begin(self.warps);
         self.generation();
         self.block_first = self.gen_first;
@@ -154,8 +158,20 @@ impl Clocks {
         self.live[warp as usize & 31] &= !mask;
     }
 
+    /// A warp arrives at barrier `id` without waiting: only what it did before is ordered by it.
+    pub fn arrive(&mut self, id: u32, warp: u32) {
+        let w = warp as usize;
+        if w >= self.warps {
+            return;
+        }
+        self.sync.before_barrier(1 << warp);
+        self.vc[w][w] = self.cur[w];
+        join(&mut self.arrivals[id as usize & 15], &self.vc[w]);
+        self.advance(w);
+    }
+
     /// A barrier has completed: `synced` warps go on, `arrived` ones did not wait. True where it was one of the whole block.
-    pub fn barrier(&mut self, synced: u32, arrived: u32) -> bool {
+    pub fn barrier(&mut self, id: u32, synced: u32, arrived: u32) -> bool {
         let live = (0..self.warps).filter(|&w| self.live[w] != 0).fold(0u32, |m, w| m | 1 << w);
         self.sync.before_barrier(synced | arrived);
         for w in each(synced, self.warps) {
@@ -165,20 +181,15 @@ impl Clocks {
         if whole {
             self.generation();
         } else {
-            let mut join = [0; LANES];
-            for w in each(synced | arrived, self.warps) {
+            let mut all = std::mem::take(&mut self.arrivals[id as usize & 15]);
+            for w in each(synced, self.warps) {
                 self.vc[w][w] = self.cur[w];
-                for (a, b) in join.iter_mut().zip(&self.vc[w]) {
-                    *a = (*a).max(*b);
-                }
+                join(&mut all, &self.vc[w]);
             }
             for w in each(synced, self.warps) {
-                self.vc[w] = join;
+                self.vc[w] = all;
                 self.all[w] = self.cur[w];
                 self.sub[w] = None;
-                self.advance(w);
-            }
-            for w in each(arrived & !synced, self.warps) {
                 self.advance(w);
             }
         }
@@ -199,15 +210,13 @@ impl Clocks {
         } else {
             let all = self.all[w];
             let table = self.sub[w].get_or_insert_with(|| Box::new([[all; LANES]; LANES]));
-            let mut join = [0; LANES];
+            let mut known = [0; LANES];
             for a in each(mask, LANES) {
                 table[a][a] = cur;
-                for (x, y) in join.iter_mut().zip(&table[a]) {
-                    *x = (*x).max(*y);
-                }
+                join(&mut known, &table[a]);
             }
             for a in each(mask, LANES) {
-                table[a] = join;
+                table[a] = known;
             }
         }
         self.advance(w);
@@ -347,6 +356,11 @@ impl Clocks {
             nc: false,
         })
     }
+}
+
+/// The later of two times, for each of 32.
+pub fn join(into: &mut [u32; LANES], other: &[u32; LANES]) {
+    into.iter_mut().zip(other).for_each(|(a, b)| *a = (*a).max(*b));
 }
 
 /// The set bits of `mask` below `end`.

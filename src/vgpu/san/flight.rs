@@ -44,6 +44,11 @@ impl San<'_> {
                     race = race.or(reads.clone().find_map(|r| clocks.against_read(*r, new, at.warp, lane as u32)));
                 }
             }
+            if race.as_ref().is_some_and(|race| !race.wrote) {
+                let unit = self.shared.cells.shift();
+                let units = (first..).take(cells.len()).map(|cell| cell << unit);
+                self.shared.raced.extend(units);
+            }
             match overlap {
                 Some(other) => found.push((lane, other, None)),
                 None => found.extend(race.map(|race| (lane, race.other, Some(race.wrote)))),

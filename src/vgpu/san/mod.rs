@@ -8,7 +8,7 @@
 //! | a block starts, ends | [`San::block_begin`], [`San::block_end`] |
 //! | before data moves, for the lanes whose address is good | [`San::shared`], [`San::global`], [`San::local`] |
 //! | `cp.async`: issue; then for each group when a wait completes it, before others run | [`San::async_issue`], [`San::async_complete`] |
-//! | a barrier completes | [`San::barrier`] |
+//! | a warp only arrives at a barrier; a barrier completes | [`San::arrive`], [`San::barrier`] |
 //! | `bar.warp.sync` completes | [`San::warp_sync`] |
 //! | a fence | [`San::fence`] |
 //! | lanes exit | [`San::exit`] |
@@ -270,9 +270,14 @@ impl<'a> San<'a> {
         self.shared_block_end();
     }
 
-    /// Barrier `id` has completed: the warps of `synced` waited for it, those of `arrived_only` only arrived.
-    pub fn barrier(&mut self, _id: u32, synced: u32, arrived_only: u32) {
-        if self.clocks.barrier(synced, arrived_only & !synced) {
+    /// A warp executes `bar.arrive` on barrier `id`.
+    pub fn arrive(&mut self, id: u32, warp: u32) {
+        self.clocks.arrive(id, warp);
+    }
+
+    /// Barrier `id` has completed: the warps of `synced` waited for it, those of `arrived_only` only arrived ([`San::arrive`] at the time).
+    pub fn barrier(&mut self, id: u32, synced: u32, arrived_only: u32) {
+        if self.clocks.barrier(id, synced, arrived_only & !synced) {
             self.shared_interval_end();
         }
     }

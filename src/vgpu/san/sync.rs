@@ -102,7 +102,7 @@ impl Sync {
                 if last.as_ref().is_some_and(|l| Rc::ptr_eq(l, snap)) {
                     continue;
                 }
-                join.vc.iter_mut().zip(&snap.vc).for_each(|(a, b)| *a = (*a).max(*b));
+                super::clocks::join(&mut join.vc, &snap.vc);
                 snap.known.iter().for_each(|k| learn(&mut join.known, *k));
                 last = Some(snap.clone());
             }
@@ -190,9 +190,7 @@ impl Clocks {
         let entries = &self.sync.logs[log as usize].entries;
         let own = entries.partition_point(|e| e.time < self.block_first).max(before as usize);
         for entry in entries.get(own..(len as usize).max(own)).unwrap_or_default() {
-            for (a, b) in self.vc[warp].iter_mut().zip(&entry.snap.vc) {
-                *a = (*a).max(*b);
-            }
+            super::clocks::join(&mut self.vc[warp], &entry.snap.vc);
             if entry.warp == warp {
                 for lane in each(entry.lanes, LANES) {
                     let at = &mut self.acquired[warp][lane];

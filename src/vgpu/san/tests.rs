@@ -412,8 +412,10 @@ fn named_barriers_order_who_takes_part() {
     let good = |b: &mut Bench, _| {
         for _ in 0..2 {
             b.shared(1, 0, Store, |l| l * 4);
+            b.san.arrive(1, 0);
             b.san.barrier(1, 1 << 1, 1 << 0);
             b.shared(2, 1, Load, |l| 124 - l * 4);
+            b.san.arrive(2, 1);
             b.san.barrier(2, 1 << 0, 1 << 1);
         }
     };
@@ -421,11 +423,20 @@ fn named_barriers_order_who_takes_part() {
     // Arriving orders nothing for who arrives.
     let bad = |b: &mut Bench, _| {
         b.shared(1, 0, Store, |l| l * 4);
+        b.san.arrive(1, 0);
         b.san.barrier(1, 1 << 1, 1 << 0);
         b.shared(2, 1, Load, |l| l * 4);
         b.shared(3, 0, Store, |l| l * 4);
     };
     assert_eq!(errors(ops, 1, bad), [(Kind::SharedRace, 3, Some(2))]);
+    let late = |b: &mut Bench, _| {
+        b.shared(1, 0, Store, |l| l * 4);
+        b.san.arrive(1, 0);
+        b.shared(3, 0, Store, |l| l * 4);
+        b.san.barrier(1, 1 << 1, 1 << 0);
+        b.shared(2, 1, Load, |l| l * 4);
+    };
+    assert_eq!(errors(ops, 1, late), [(Kind::SharedRace, 2, Some(3))]);
     let wrong_id = |b: &mut Bench, _| {
         b.shared(1, 0, Store, |l| l * 4);
         b.san.barrier(1, 1 << 0, 0);
