@@ -19,7 +19,9 @@ pub struct Loc {
     pub line: u32,
     /// Column.
     pub col: u32,
-    /// `inlined_at`: where the inlined function was called, innermost call first.
+    /// `function_name`: the label of the inlined function's name in `.debug_str`, and an offset; [`Module::debug_string`] reads it.
+    pub function: Option<(String, i64)>,
+    /// `inlined_at`: file, line, column where the inlined function was called, innermost call first.
     pub inlined_at: Vec<(u32, u32, u32)>,
 }
 
@@ -88,6 +90,54 @@ pub struct Module {
     pub vars: Vec<Var>,
     /// Entries and functions, declarations too, in order.
     pub funcs: Vec<Func>,
+    /// `.alias name, target;` in order.
+    pub aliases: Vec<Alias>,
+    /// `.pragma` outside functions.
+    pub pragmas: Vec<String>,
+    /// `.section`: debug data.
+    pub sections: Vec<Section>,
+}
+
+/// `.alias name, target;`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alias {
+    /// Where.
+    pub pos: Pos,
+    /// The declared function.
+    pub name: String,
+    /// The defined function that it stands for.
+    pub target: String,
+}
+
+/// `.section .debug_str { .. }`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Section {
+    /// Where.
+    pub pos: Pos,
+    /// Its name, with the dot where it has one.
+    pub name: String,
+    /// What it holds, in order.
+    pub items: Vec<SectionItem>,
+}
+
+/// A piece of a section.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SectionItem {
+    /// `name:`
+    Label(String),
+    /// Numbers of `.b8` to `.b64`, one after the other, little-endian.
+    Bytes(Vec<u8>),
+    /// `.b32 label`, `.b64 label+16`, `.b32 end-start`.
+    Ref {
+        /// Bytes that it fills.
+        bytes: u32,
+        /// A label, or a section with its dot.
+        name: String,
+        /// Bytes added.
+        offset: i64,
+        /// A label whose address is taken off.
+        minus: Option<String>,
+    },
 }
 
 /// A variable or a parameter.
@@ -113,6 +163,19 @@ pub struct Var {
     pub init: Option<Vec<Init>>,
     /// `.ptr{.space}{.align n}` of a kernel parameter.
     pub ptr: Option<PtrAttr>,
+    /// `.texref`, `.samplerref`, `.surfref`: a handle, with `ty` [`Ty::B64`].
+    pub opaque: Option<Opaque>,
+    /// `.attribute(.managed, .unified(0, 1))`, each as written without its dot.
+    pub attributes: Vec<String>,
+}
+
+/// Opaque handles of textures, samplers and surfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Opaque {
+    Texref,
+    Samplerref,
+    Surfref,
 }
 
 /// `.ptr .global .align 16` of a kernel parameter.
@@ -137,7 +200,7 @@ pub enum Init {
         offset: i64,
         /// `generic(name)`: the generic address instead of the one in its space.
         generic: bool,
-        /// `0xff00(name)`, `mask(name)`: only these bits.
+        /// `0xff00(name)`: only these bits, moved down to bit 0.
         mask: Option<u64>,
     },
 }
@@ -170,6 +233,10 @@ pub struct Func {
     pub params: Vec<Var>,
     /// `.maxntid 128, 1, 1` and the like: name without the dot, numbers.
     pub directives: Vec<(String, Vec<u32>)>,
+    /// `.pragma` between the header and the body.
+    pub pragmas: Vec<String>,
+    /// `.attribute(.unified(0, 1))`, each as written without its dot.
+    pub attributes: Vec<String>,
     /// `None` for a declaration.
     pub body: Option<Vec<Stmt>>,
 }
@@ -212,12 +279,16 @@ pub enum Stmt {
         /// Labels.
         targets: Vec<String>,
     },
-    /// `label: .callprototype (..) _ (..);` or `.calltargets`: kept only so that indirect calls can be named in an error.
+    /// `label: .callprototype (..) _ (..);` or `label: .calltargets f, g;`
     CallInfo {
         /// Where.
         pos: Pos,
         /// Its label.
         name: String,
+        /// Functions of `.calltargets`.
+        targets: Vec<String>,
+        /// The function type of `.callprototype`; its name is `_`.
+        prototype: Option<Box<Func>>,
     },
     /// `.pragma "..";`
     Pragma(String),
@@ -245,6 +316,12 @@ pub enum Operand {
     Name(String),
     /// `v.x`: component 0 to 3 (`.x .y .z .w` or `.r .g .b .a`).
     Component(String, u8),
+    /// `a.b0`, `a.h1`, `a.b7632`: the bytes or half-words of a video instruction.
+    Selector(String, String),
+    /// `-a`: a negated register of a video instruction.
+    Neg(Box<Operand>),
+    /// `name[3]`, `name[%r1 + 1]` outside brackets: element of an array variable, by an optional register and a constant.
+    Index(String, Option<String>, i64),
     /// `name + 16` outside brackets.
     NameOffset(String, i64),
     /// A constant.
@@ -256,6 +333,8 @@ pub enum Operand {
         /// Bytes.
         offset: i64,
     },
+    /// `[a, {b, c}]`: a texture, surface or tensor map with its coordinates.
+    Bracket(Vec<Operand>),
     /// `{a, b, c, d}`.
     Vector(Vec<Operand>),
     /// `_`.
@@ -275,6 +354,25 @@ pub enum Base {
     Name(String),
     /// None: `[16]`.
     Absolute,
+}
+
+impl Module {
+    /// The string of `.debug_str` (any section) `offset` bytes after `label`.
+    pub fn debug_string(&self, label: &str, offset: i64) -> Option<String> {
+        for section in &self.sections {
+            let Some(at) = section.items.iter().position(|i| matches!(i, SectionItem::Label(l) if l == label)) else {
+                continue;
+            };
+            let bytes = section.items[at..].iter().find_map(|i| match i {
+                SectionItem::Bytes(bytes) => Some(bytes),
+                _ => None,
+            })?;
+            let tail = bytes.get(usize::try_from(offset).ok()?..)?;
+            let end = tail.iter().position(|b| *b == 0).unwrap_or(tail.len());
+            return Some(String::from_utf8_lossy(&tail[..end]).into_owned());
+        }
+        None
+    }
 }
 
 impl Ty {

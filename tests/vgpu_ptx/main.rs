@@ -1,0 +1,5 @@
+//! The PTX parser: every statement form that compilers write, the traps they set, and text that no compiler wrote.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod round_trip;
