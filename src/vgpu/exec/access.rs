@@ -7,7 +7,7 @@ use super::lanes::{each, get, get64};
 use crate::vgpu::ir::{Access, File, Ins, NO_ROW, Op, window};
 use crate::vgpu::mem::{self, GLOBAL, POISON, Window};
 use crate::vgpu::ptx::ast::Space;
-use crate::vgpu::report::{Finding, Kind, space_text};
+
 use crate::vgpu::san::{AccessKind, At, NoValues, Values};
 
 /// Where the lanes of an access go.
@@ -33,7 +33,7 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    fn text(self) -> &'static str {
+    pub fn text(self) -> &'static str {
         match self {
             Verb::Load => "load",
             Verb::Store => "store",
@@ -159,7 +159,7 @@ impl<const CHECK: bool, const COUNT: bool> Block<'_, CHECK, COUNT> {
     }
 
     /// Host base, first address, bytes, and bytes from lane to lane of a space other than global.
-    fn region(&mut self, space: Space, w: usize) -> (*mut u8, u64, u64, usize) {
+    pub fn region(&mut self, space: Space, w: usize) -> (*mut u8, u64, u64, usize) {
         let task = self.task;
         match space {
             Space::Shared => (self.shared_ptr(), u64::from(window::SHARED_BASE), u64::from(self.task.shared_bytes), 0),
@@ -171,127 +171,6 @@ impl<const CHECK: bool, const COUNT: bool> Block<'_, CHECK, COUNT> {
             Space::Const => (task.consts.ptr().cast_mut(), u64::from(window::CONST_BASE), task.consts.bytes as u64, 0),
             _ => (task.params.ptr().cast_mut(), 0, task.params.bytes as u64, 0),
         }
-    }
-
-    /// Lane by lane: finds those that are wrong, reports the first of each kind, and lets the others through.
-    fn translate_slowly(
-        &mut self,
-        w: usize,
-        pc: u32,
-        verb: Verb,
-        addr: &[u64; 32],
-        bytes: u32,
-        lanes: &mut Lanes,
-    ) -> Result<(), Halt> {
-        let mut told: Vec<Kind> = Vec::new();
-        let mut right = 0u32;
-        for lane in each(lanes.mask) {
-            match self.place(w, lane, lanes.space, addr[lane], bytes, verb) {
-                Ok((ptr, off, slot)) => {
-                    right |= 1 << lane;
-                    (lanes.ptr[lane], lanes.off[lane], lanes.slot[lane]) = (ptr, off, slot);
-                }
-                Err(finding) => {
-                    if !told.contains(&finding.kind) {
-                        told.push(finding.kind);
-                        let who = self.who(w as u32, lane as u32);
-                        let mut at = Finding::at(finding.kind, finding.message, self.kernel, pc, Some(who));
-                        (at.buffer, at.hint) = (finding.buffer, finding.hint);
-                        self.found(at.with_address(lanes.space, addr[lane], bytes))?;
-                    }
-                }
-            }
-        }
-        lanes.mask = right;
-        if right != 0 {
-            let first = right.trailing_zeros() as usize;
-            for lane in each(!right) {
-                (lanes.ptr[lane], lanes.off[lane], lanes.slot[lane]) =
-                    (lanes.ptr[first], lanes.off[first], lanes.slot[first]);
-            }
-        }
-        Ok(())
-    }
-
-    /// One lane's address, or what is wrong with it.
-    fn place(
-        &mut self,
-        w: usize,
-        lane: usize,
-        space: Space,
-        addr: u64,
-        bytes: u32,
-        verb: Verb,
-    ) -> Result<(*mut u8, u64, u32), Box<Finding>> {
-        let name = &self.kernel.name;
-        let error = |kind: Kind, what: &str| {
-            let message = format!("{what} {} {}, {bytes} bytes", space_text(space), verb.text());
-            Box::new(Finding::launch(kind, message, name))
-        };
-        if verb != Verb::Load && matches!(space, Space::Const | Space::Param) {
-            return Err(error(Kind::WriteToReadOnly, "write to read-only memory:"));
-        }
-        let aligned = addr & u64::from(bytes.next_power_of_two() - 1) == 0;
-        if space == Space::Global {
-            let Some(place) = self.task.memory.place(addr) else {
-                let (kind, what) = match addr {
-                    0..=0xffff => (Kind::NullPointer, "null pointer in"),
-                    _ => (Kind::InvalidAddress, "invalid address in"),
-                };
-                let mut finding = error(kind, what);
-                if addr >> 32 == 0 && addr > 0xffff {
-                    finding.hint = "no device address fits 32 bits: was a pointer cut off?".into();
-                } else if matches!(classify(addr).0, Space::Shared | Space::Local | Space::Const) {
-                    finding.kind = Kind::WrongSpace;
-                    finding.hint = format!("this is an address in {} memory", space_text(classify(addr).0));
-                }
-                return Err(finding);
-            };
-            let with = |f: Box<Finding>| Box::new(f.with_buffer(&place.label, place.offset, place.bytes));
-            if !place.live {
-                return Err(with(error(Kind::UseAfterFree, "use after free:")));
-            }
-            if place.offset < 0 || place.offset as u64 + u64::from(bytes) > place.bytes {
-                return Err(with(error(Kind::OutOfBounds, "out-of-bounds")));
-            }
-            if !aligned {
-                return Err(with(error(Kind::Misaligned, "misaligned")));
-            }
-            let slot = (addr - GLOBAL) >> 32;
-            let ptr = self.task.memory.windows()[slot as usize].ptr.wrapping_add(place.offset as usize);
-            return Ok((ptr, place.offset as u64, place.id));
-        }
-        let (base, start, size, stride) = self.region(space, w);
-        let off = addr.wrapping_sub(start);
-        let name = &self.kernel.name;
-        let error = |kind: Kind, what: &str| {
-            let message = format!("{what} {} {}, {bytes} bytes", space_text(space), verb.text());
-            Box::new(Finding::launch(kind, message, name))
-        };
-        if off > size.wrapping_sub(u64::from(bytes)) || size < u64::from(bytes) {
-            let mut finding = error(Kind::OutOfBounds, "out-of-bounds");
-            if addr >= GLOBAL {
-                finding.kind = Kind::WrongSpace;
-                finding.message = format!("global address in a {} {}", space_text(space), verb.text());
-            } else if space == Space::Shared && classify(addr).0 == Space::Shared && addr >= window::SHARED {
-                finding.kind = Kind::WrongSpace;
-                finding.message = format!("generic address in a shared {}", verb.text());
-                finding.hint = "convert it with cvta.to.shared first".into();
-            }
-            return Err(Box::new(finding.with_buffer(&format!("{} memory", space_text(space)), off as i64, size)));
-        }
-        if !aligned {
-            let finding = error(Kind::Misaligned, "misaligned");
-            return Err(Box::new(finding.with_buffer(&format!("{} memory", space_text(space)), off as i64, size)));
-        }
-        Ok((base.wrapping_add(off as usize + lane * stride), off, 0))
-    }
-
-    /// A byte that the host wants to look at on behalf of a lane; `None` where there is none.
-    pub fn peek(&mut self, w: usize, lane: usize, space: Space, addr: u64) -> Option<u8> {
-        let (ptr, ..) = self.place(w, lane, space, addr, 1, Verb::Load).ok()?;
-        // SAFETY: a checked address.
-        Some(unsafe { mem::read::<1>(ptr) }[0])
     }
 
     /// Tells the sanitizer and the profiler of an access.

@@ -9,7 +9,7 @@
 //! | `block` | a block: its warps, who runs next, deadlock |
 //! | `warp` | splits and the instruction loop |
 //! | `barrier`, `sync` | barriers of the block; `.sync` instructions of a warp |
-//! | `access`, `atomic`, `copy`, `matrix` | memory: plain, atomic, `cp.async`, `ldmatrix` |
+//! | `access`, `atomic`, `copy`, `matrix` | memory: plain, atomic, `cp.async`, `ldmatrix`; `explain` says what is wrong with an address |
 //! | `special` | special registers, generic addresses, `printf` and `assert` |
 //! | `count` | the profiler's counters |
 //! | [`lanes`] | how row functions are written |
@@ -22,6 +22,7 @@ mod barrier;
 mod block;
 mod copy;
 mod count;
+mod explain;
 pub mod lanes;
 mod matrix;
 mod special;
