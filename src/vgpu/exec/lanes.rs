@@ -24,7 +24,6 @@ impl RowFns {
 
 /// Makes [`RowFns`] of a body: `row_fns!(|file, ins, mask| body)`. The body is compiled for every [`Isa`]; `row_fns!(|file, ins, mask| body, fma: other)`
 /// gives the AVX2 build another body, for hardware fused multiply-add.
-#[allow(unused_macros)] // until the table of forms uses it
 macro_rules! row_fns {
     (|$file:ident, $ins:ident, $mask:ident| $body:expr) => {
         row_fns!(|$file, $ins, $mask| $body, fma: $body)
@@ -47,6 +46,8 @@ macro_rules! row_fns {
         $crate::vgpu::exec::lanes::RowFns { base, avx2 }
     }};
 }
+
+pub(crate) use row_fns;
 
 /// Values of a 32-bit register.
 ///

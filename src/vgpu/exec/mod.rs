@@ -12,6 +12,7 @@
 //! | `access`, `atomic`, `copy`, `matrix` | memory: plain, atomic, `cp.async`, `ldmatrix`; `explain` says what is wrong with an address |
 //! | `special` | special registers, generic addresses, `printf` and `assert` |
 //! | `count` | the profiler's counters |
+//! | [`mma`] | tensor-core products |
 //! | [`lanes`] | how row functions are written |
 //!
 //! Not here: what the sanitizer makes of it ([`super::san`]), memory and modules of a device ([`super::device`]).
@@ -25,6 +26,7 @@ mod count;
 mod explain;
 pub mod lanes;
 mod matrix;
+pub mod mma;
 mod special;
 mod sync;
 mod warp;

@@ -1,3 +1,4 @@
 //! From the syntax tree to machine code: names, types, control flow, and the choice of a row function for every form.
 
 pub mod operands;
+pub mod tensor;

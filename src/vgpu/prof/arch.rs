@@ -36,6 +36,15 @@ pub struct Arch {
     pub mac_i8: f64,
     /// Tensor-core multiply-adds, tf32.
     pub mac_tf32: f64,
+    /// Tensor-core multiply-adds, 8-bit floats with f32 sums, by `mma.sync`; where there is no unit for them, those of f16, which they could at best be
+    /// converted to.
+    pub mac_fp8: f64,
+    /// Tensor-core multiply-adds, 4-bit integers; those of 8-bit integers where there is no unit for them.
+    pub mac_i4: f64,
+    /// Tensor-core operations on single bits.
+    pub mac_b1: f64,
+    /// Tensor-core multiply-adds, f64; the plain rate where there is no unit for them.
+    pub mac_f64: f64,
     /// Share of the tensor peak that `mma.sync` reaches; the rest needs wgmma.
     pub mma_sync: f64,
 }
@@ -57,6 +66,10 @@ pub const A100: Arch = Arch {
     mac_f16: 1024.0,
     mac_i8: 2048.0,
     mac_tf32: 512.0,
+    mac_fp8: 1024.0,
+    mac_i4: 4096.0,
+    mac_b1: 16384.0,
+    mac_f64: 64.0,
     mma_sync: 1.0,
 };
 
@@ -77,6 +90,10 @@ pub const H100: Arch = Arch {
     mac_f16: 2048.0,
     mac_i8: 4096.0,
     mac_tf32: 1024.0,
+    mac_fp8: 2048.0,
+    mac_i4: 4096.0,
+    mac_b1: 16384.0,
+    mac_f64: 128.0,
     mma_sync: 0.65,
 };
 
@@ -97,6 +114,10 @@ pub const RTX4090: Arch = Arch {
     mac_f16: 256.0,
     mac_i8: 1024.0,
     mac_tf32: 128.0,
+    mac_fp8: 512.0,
+    mac_i4: 2048.0,
+    mac_b1: 8192.0,
+    mac_f64: 2.0,
     mma_sync: 1.0,
 };
 

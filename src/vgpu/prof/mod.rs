@@ -115,6 +115,14 @@ pub enum Rate {
     F16,
     /// tf32.
     Tf32,
+    /// 8-bit floats.
+    Fp8,
+    /// 4-bit integers.
+    I4,
+    /// Single bits.
+    B1,
+    /// f64.
+    F64,
 }
 
 /// What a launch did.

@@ -74,7 +74,11 @@ pub fn bound(summary: &Summary, arch: &Arch) -> Bound {
             name: "tensor",
             seconds: tensor(Rate::I8, arch.mac_i8)
                 + tensor(Rate::F16, arch.mac_f16)
-                + tensor(Rate::Tf32, arch.mac_tf32),
+                + tensor(Rate::Tf32, arch.mac_tf32)
+                + tensor(Rate::Fp8, arch.mac_fp8)
+                + tensor(Rate::I4, arch.mac_i4)
+                + tensor(Rate::B1, arch.mac_b1)
+                + tensor(Rate::F64, arch.mac_f64),
         },
     ];
     units.retain(|u| u.seconds > 0.0);
