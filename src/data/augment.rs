@@ -3,6 +3,7 @@
 //! Order as in the official code (early-bird.md 1.1): pad the u8 image with zeros, crop, flip, scale to 0..1, subtract the mean, divide by the deviation. The
 //! padding is thus black *before* normalisation.
 
+use super::ImageSet;
 use crate::quant::philox::Stream;
 
 /// Mean and standard deviation per channel, on pixels scaled to 0..1.
@@ -23,6 +24,22 @@ impl Normalise {
     /// The official constants, used for CIFAR-10 and CIFAR-100 alike.
     pub fn cifar() -> Normalise {
         Normalise::new(&[0.4914, 0.4822, 0.4465], &[0.2023, 0.1994, 0.2010])
+    }
+
+    /// Of the images of `set`, computed in f64. A channel without any contrast gets the deviation 1/255, so that nothing is divided by zero.
+    pub fn of(set: &ImageSet) -> Normalise {
+        let mut counts = vec![[0u64; 256]; set.channels];
+        for pixel in set.images.chunks_exact(set.channels.max(1)) {
+            counts.iter_mut().zip(pixel).for_each(|(count, byte)| count[usize::from(*byte)] += 1);
+        }
+        let moments = counts.iter().map(|count| {
+            let n = count.iter().sum::<u64>().max(1) as f64;
+            let sum = |f: &dyn Fn(f64) -> f64| (0..256).map(|b| count[b] as f64 * f(b as f64 / 255.0)).sum::<f64>();
+            let mean = sum(&|v| v) / n;
+            (mean as f32, (sum(&|v| (v - mean) * (v - mean)) / n).sqrt().max(1.0 / 255.0) as f32)
+        });
+        let (mean, std) = moments.unzip();
+        Normalise { mean, std }
     }
 
     /// Normalised value of every byte in every channel, `[channel][byte]`: `(byte/255 - mean) / std`, each step rounded to f32 as in torchvision.

@@ -1,13 +1,21 @@
 //! Data sets, readers, augmentation and the prefetching loader.
 //!
-//! A [`Dataset`] is u8 images in memory with labels; [`open`] finds the reader. Everything random is a function of (seed, epoch, index in the data set), so that an
+//! A [`Dataset`] is u8 images in memory with labels; [`open()`] finds the reader. Everything random is a function of (seed, epoch, index in the data set), so that an
 //! epoch can be repeated, resumed in the middle, or made by any number of threads. Not here: training ([`crate::train`]).
+//!
+//! What readers read is nobody's word: sizes are bounded before memory is asked for, nothing in a file is executed, every message has the file and, where there is one,
+//! the byte.
 
 mod augment;
 mod cifar;
+mod cifar_py;
 mod digits;
+mod folder;
+mod idx;
+mod input;
 mod loader;
 mod open;
+mod pickle;
 mod synthetic;
 
 pub use augment::{Augment, Normalise};
