@@ -5,18 +5,59 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{Error, Result};
 
-/// For tests only: `EARLYBIRD_FAULT=full:NAME` makes every write of a file whose name contains NAME fail as a full disk does.
+/// For tests only: `EARLYBIRD_FAULT=full:NAME[:N]` makes every write (from the N-th on) of a file whose name contains NAME fail as a full disk does;
+/// `kill:NAME[:N]` ends the process at the N-th write with the file half written, as `kill -9` or a power cut would.
 const FAULT: &str = "EARLYBIRD_FAULT";
 
-fn fault(path: &Path) -> std::io::Result<()> {
-    let Some(name) = std::env::var(FAULT).ok().and_then(|value| value.strip_prefix("full:").map(String::from)) else {
-        return Ok(());
-    };
-    let hit = path.file_name().is_some_and(|file| file.to_string_lossy().contains(&name));
-    if hit { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+/// What the next write is to suffer.
+enum Fault {
+    None,
+    Full,
+    Kill,
+}
+
+fn fault(path: &Path) -> Fault {
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+    let Ok(value) = std::env::var(FAULT) else { return Fault::None };
+    let mut parts = value.split(':');
+    let (kind, name) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    if !path.file_name().is_some_and(|file| file.to_string_lossy().contains(name)) {
+        return Fault::None;
+    }
+    let first = parts.next().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let number = WRITES.fetch_add(1, Ordering::Relaxed) + 1;
+    match kind {
+        "full" if number >= first => Fault::Full,
+        "kill" if number == first => Fault::Kill,
+        _ => Fault::None,
+    }
+}
+
+/// Writes all of `bytes`, or suffers the fault of the tests.
+fn write_all(file: &mut File, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    match fault(path) {
+        Fault::None => file.write_all(bytes),
+        Fault::Full => {
+            file.write_all(&bytes[..bytes.len() / 2])?;
+            Err(std::io::ErrorKind::StorageFull.into())
+        }
+        Fault::Kill => {
+            file.write_all(&bytes[..bytes.len() / 2])?;
+            std::process::abort()
+        }
+    }
+}
+
+const PREFIX: &str = ".earlybird-";
+const SUFFIX: &str = ".tmp";
+
+/// Whether a file of this name is one that a killed process was writing.
+pub fn is_temporary(name: &str) -> bool {
+    name.starts_with(PREFIX) && name.ends_with(SUFFIX)
 }
 
 /// Writes `bytes` to `path` atomically.
@@ -29,9 +70,8 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
         _ => Path::new("."),
     };
     let write = || -> std::io::Result<()> {
-        fault(path)?;
-        let mut file = tempfile::Builder::new().prefix(".earlybird-").suffix(".tmp").tempfile_in(folder)?;
-        file.write_all(bytes)?;
+        let mut file = tempfile::Builder::new().prefix(PREFIX).suffix(SUFFIX).tempfile_in(folder)?;
+        write_all(file.as_file_mut(), path, bytes)?;
         #[cfg(unix)]
         {
             // A temporary file is private; what replaces a file should be as readable as one made by hand.
@@ -53,9 +93,8 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 /// [`Error::Io`] naming the file. A part may have been written: readers of logs must bear a torn tail.
 pub fn append(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || -> std::io::Result<()> {
-        fault(path)?;
         let mut file = File::options().append(true).create(true).open(path)?;
-        file.write_all(bytes)?;
+        write_all(&mut file, path, bytes)?;
         file.sync_data()
     };
     write().map_err(|e| Error::io("append to", path, e))

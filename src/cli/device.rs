@@ -23,8 +23,10 @@ pub fn open(name: &str, threads: Option<usize>) -> Result<Arc<dyn Backend>> {
     match (kind, which) {
         ("cpu" | "auto", None) => Ok(Cpu::new()),
         ("vgpu", None | Some("a100" | "h100" | "rtx4090")) => Err(not_yet(name)),
-        ("cuda", None) => Err(not_yet(name)),
-        ("cuda", Some(number)) if number.parse::<u32>().is_ok() => Err(not_yet(name)),
+        ("cuda", _) => {
+            crate::driver::open(name)?; // a device that is not there is the better answer
+            Err(not_yet(name))
+        }
         _ => Err(Error::bad_setting(
             "--device",
             format!("there is no device `{name}`"),

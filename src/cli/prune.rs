@@ -36,7 +36,8 @@ impl PruneArgs {
     /// Runs the command.
     pub fn run(self) -> Result<u8> {
         let ticket = Ticket::load(&self.ticket)?;
-        let options = SurgeryOptions { min_channels: self.min_channels.max(1), round_to: self.round_to.max(1) };
+        let options = SurgeryOptions { min_channels: self.min_channels, round_to: self.round_to };
+        options.check()?;
         let surgery = ticket.surgery(options)?;
         print_plan(&ticket.graph, &surgery.graph, &surgery.layers);
         if self.dry_run {

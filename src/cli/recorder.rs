@@ -81,13 +81,24 @@ impl Recorder {
         let Some(progress) = progress else { return Recorder::create(folder, settings, task, dense, quiet) };
         let masks = match task {
             Task::Dense => None,
-            _ => Some(MaskLog::resume(&folder.file(masks::MASKS), progress.draws)?),
+            _ => Some(MaskLog::resume(
+                &folder.file(masks::MASKS),
+                dense.bn_channels(),
+                &settings.prune.0,
+                progress.draws,
+            )?),
         };
         let mut recorder = Recorder::new(folder, settings, task, dense, masks, quiet);
         recorder.history = progress.history.clone();
         let drawn = progress.watched.iter().filter_map(|w| Some((w.ratio, w.ticket.as_ref()?.epoch)));
         recorder.tickets = drawn.collect();
+        recorder.tickets.sort_by(|a, b| a.0.total_cmp(&b.0));
         Ok(recorder)
+    }
+
+    /// A file of the run folder.
+    pub fn file(&self, name: &str) -> std::path::PathBuf {
+        self.folder.file(name)
     }
 
     fn tell(&self, line: impl std::fmt::Display) {
@@ -118,7 +129,7 @@ impl Recorder {
             push("train/accuracy", row.train_accuracy);
             push("test/loss", row.test_loss);
             push("test/accuracy", row.test_accuracy);
-            push("lr", row.lr);
+            push("lr", f64::from(row.lr));
             push("epoch", row.epoch);
             push("images_per_second", row.images_per_second);
             for (tag, distance) in tags.iter().zip(&report.distances) {
@@ -217,7 +228,10 @@ impl Recorder {
             let rows = self.history.iter().filter(move |r| phase.is_none_or(|phase| r.phase == phase));
             rows.map(|r| r.test.accuracy()).collect::<Vec<f64>>()
         };
-        let all = accuracies(None);
+        let mut all = accuracies(None);
+        if progress.phase == Phase::Train && accuracies(Some(Phase::Train)).is_empty() {
+            all.extend(progress.after_surgery.map(|m| m.accuracy())); // cut, but not trained on for a whole epoch yet
+        }
         let seconds = progress.seconds;
         Summary {
             outcome: word.into(),
@@ -270,7 +284,7 @@ fn row(report: &EpochReport) -> Row {
     Row {
         phase: report.phase.name(),
         epoch: report.epoch,
-        lr: f64::from(report.lr),
+        lr: report.lr,
         train_loss: report.train.loss(),
         train_accuracy: report.train.accuracy(),
         test_loss: report.test.loss(),
@@ -317,6 +331,7 @@ impl Observer for Recorder {
         let path = ticket_path(self.folder.path(), ticket.info.ratio);
         ticket.save(&path)?;
         self.tickets.push((ticket.info.ratio, ticket.info.epoch));
+        self.tickets.sort_by(|a, b| a.0.total_cmp(&b.0)); // a resumed run lists them alike
         let (label, epoch) = (ratio_label(ticket.info.ratio), ticket.info.epoch);
         let worst = ticket.info.distances.iter().copied().fold(0.0, f64::max);
         self.tell(format_args!(
@@ -360,8 +375,9 @@ impl Observer for Recorder {
     }
 
     fn checkpoint(&mut self, run: &Run) -> Result<()> {
+        let snapshot = run.snapshot()?;
         self.write_tables()?;
-        run.snapshot()?.save(&self.folder.file(STATE))
+        snapshot.save(&self.folder.file(STATE))
     }
 }
 

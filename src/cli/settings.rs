@@ -40,6 +40,11 @@ macro_rules! settings {
             pub fn apply(self, settings: &mut Settings) {
                 $(if let Some(value) = self.$name { settings.$name = value.into(); })*
             }
+
+            /// Adds what `other` gives.
+            fn add(&mut self, other: Overrides) {
+                $(if other.$name.is_some() { self.$name = other.$name; })*
+            }
         }
     };
 }
@@ -49,9 +54,29 @@ fn is_unset<T: Serialize>(value: &T) -> bool {
     serde_json::to_value(value).is_ok_and(|value| value.is_null())
 }
 
+/// A list in a settings file: a list, one number, or the text that a flag takes.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a list of numbers, a number, or numbers in a string with commas between them")]
+enum Listed<T> {
+    List(Vec<T>),
+    One(T),
+    Text(String),
+}
+
+impl<T> Listed<T> {
+    /// The items; `parse` reads the text.
+    fn items(self, parse: impl Fn(&str) -> std::result::Result<Vec<T>, String>) -> std::result::Result<Vec<T>, String> {
+        match self {
+            Listed::List(items) => Ok(items),
+            Listed::One(item) => Ok(vec![item]),
+            Listed::Text(text) => parse(&text),
+        }
+    }
+}
+
 /// Epochs at which the rate falls, comma-separated in text; `none` for an empty list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "Listed<usize>")]
 pub struct Milestones(pub Vec<usize>);
 
 impl std::str::FromStr for Milestones {
@@ -67,9 +92,17 @@ impl std::str::FromStr for Milestones {
     }
 }
 
+impl TryFrom<Listed<usize>> for Milestones {
+    type Error = String;
+
+    fn try_from(listed: Listed<usize>) -> std::result::Result<Self, String> {
+        listed.items(|text| text.parse::<Milestones>().map(|list| list.0)).map(Milestones)
+    }
+}
+
 /// Ratios, comma-separated in text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "Listed<f64>")]
 pub struct Ratios(pub Vec<f64>);
 
 impl std::str::FromStr for Ratios {
@@ -79,6 +112,14 @@ impl std::str::FromStr for Ratios {
         let ratio =
             |part: &str| part.trim().parse().map_err(|_| format!("`{part}` is no ratio; give ratios such as 0.3,0.5"));
         text.split(',').map(ratio).collect::<std::result::Result<_, _>>().map(Ratios)
+    }
+}
+
+impl TryFrom<Listed<f64>> for Ratios {
+    type Error = String;
+
+    fn try_from(listed: Listed<f64>) -> std::result::Result<Self, String> {
+        listed.items(|text| text.parse::<Ratios>().map(|list| list.0)).map(Ratios)
     }
 }
 
@@ -109,9 +150,9 @@ settings! {
     search_precision: String [String] = "f32".into(), "Precision of the search: f32, eb8, int8";
     train_precision: String [String] = "f32".into(), "Precision after the ticket: f32, eb8, int8";
     init: Option<PathBuf> [PathBuf] = None, "Start from a safetensors state dict with PyTorch names";
-    #[arg(num_args = 0..=1, default_missing_value = "true")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     no_augment: bool [bool] = false, "No random crops and flips";
-    #[arg(num_args = 0..=1, default_missing_value = "true")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     no_shuffle: bool [bool] = false, "Every epoch in the order of the file";
     steps: Option<u64> [u64] = None, "Stop after this many optimiser steps, save what stands, exit 0";
     seed: u64 [u64] = 1, "Seed of weights, order and augmentation";
@@ -139,7 +180,7 @@ impl Settings {
     /// Replaces defaults that depend on other settings.
     fn fill(&mut self) {
         let epochs = self.epochs;
-        self.milestones.get_or_insert_with(|| Milestones(vec![epochs / 2, epochs * 3 / 4]));
+        self.milestones.get_or_insert_with(|| Milestones(vec![epochs / 2, epochs - epochs.div_ceil(4)]));
         self.search_epochs.get_or_insert(epochs);
     }
 
@@ -213,13 +254,29 @@ impl Settings {
 /// Reads a settings file; `-` and `_` are the same in keys, so that flags can be copied.
 fn read_overrides(path: &Path) -> Result<Overrides> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io("read the settings file", path, e))?;
-    let hint = "see `earlybird train --help` for the settings; keys are the flags' names";
-    let bad = |e: toml::de::Error| {
-        Error::bad_file(path, e.span().map(|span| span.start as u64), e.to_string().trim_end().to_string(), hint)
+    let hint = "see `earlybird train --help` for the settings; keys are the flags' names without the dashes";
+    let bad = |what: String| Error::bad_file(path, None, what, hint);
+    let given: toml::Table = toml::from_str(&text).map_err(|e| bad(e.to_string().trim_end().to_string()))?;
+    let line = |key: &str| {
+        let named = |line: &str| line.split('=').next().is_some_and(|left| left.trim().trim_matches('"') == key);
+        text.lines().position(named).map_or(String::new(), |i| format!("line {}: ", i + 1))
     };
-    let table: toml::Table = toml::from_str(&text).map_err(bad)?;
-    let table: toml::Table = table.into_iter().map(|(key, value)| (key.replace('-', "_"), value)).collect();
-    toml::Value::Table(table).try_into().map_err(bad)
+    let mut all = Overrides::default();
+    let mut seen = std::collections::BTreeMap::new();
+    for (key, value) in given {
+        let name = key.replace('-', "_");
+        if let Some(first) = seen.insert(name.clone(), key.clone()) {
+            return Err(bad(format!("{}`{key}` is given twice, once as `{first}`", line(&key))));
+        }
+        // One setting at a time, so that whatever is wrong can be told with its line.
+        let one: toml::Table = std::iter::once((name, value)).collect();
+        let one: Overrides = toml::Value::Table(one).try_into().map_err(|e: toml::de::Error| {
+            let what = e.message().split(", expected one of").next().unwrap_or_default();
+            bad(format!("{}`{key}`: {what}", line(&key)))
+        })?;
+        all.add(one);
+    }
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -252,11 +309,31 @@ mod tests {
 
     #[test]
     fn unknown_keys_and_wrong_types_are_named() {
-        for (text, word) in [("learning_rate = 1\n", "learning_rate"), ("epochs = \"many\"\n", "epochs"), ("= 3", "")] {
+        for (text, words) in [
+            ("lr = 1\nlearning_rate = 1\n", ["line 2", "unknown field `learning_rate`"]),
+            ("epochs = \"many\"\n", ["line 1: `epochs`", "\"many\""]),
+            ("\n\n batch-size = -4", ["line 3: `batch-size`", "-4"]),
+            ("batch-size = 4\nbatch_size = 4", ["line 2", "twice"]),
+            ("lr = 0.1\n= 3", ["line 2", "key"]),
+            ("prune = [0.5, \"x\"]", ["line 1: `prune`", "a list of numbers"]),
+            ("milestones = \"80,x\"", ["`milestones`", "`x` is no epoch"]),
+        ] {
             let file = file(text);
             let error = Settings::resolve(Some(file.path()), Overrides::default()).unwrap_err();
-            assert!(error.to_string().contains(word), "{error}");
+            assert!(words.iter().all(|word| error.to_string().contains(word)), "{error}");
             assert_eq!(error.exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn lists_may_be_written_in_three_ways() {
+        for (text, ratios, milestones) in [
+            ("prune = 0.5\nmilestones = 3", vec![0.5], vec![3]),
+            ("prune = \"0.3, 0.5\"\nmilestones = \"none\"", vec![0.3, 0.5], vec![]),
+            ("prune = [0.3, 0.5]\nmilestones = [3, 4]", vec![0.3, 0.5], vec![3, 4]),
+        ] {
+            let settings = Settings::resolve(Some(file(text).path()), Overrides::default()).unwrap();
+            assert_eq!((settings.prune.0, settings.milestones), (ratios, Some(Milestones(milestones))));
         }
     }
 }

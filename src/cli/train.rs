@@ -98,13 +98,15 @@ impl RetrainArgs {
             ));
         }
         let folder = RunFolder::create(&out(&settings))?;
-        settings.save(&folder.path().join(CONFIG))?;
         ticket.save(&ticket_path(folder.path(), ticket.info.ratio))?;
+        let mut init = Checkpoint::new(&ticket.graph, ticket.state.clone())?;
+        init.put(TASK_KEY, &Origin::Ticket)?;
+        init.save(&folder.path().join(INIT))?;
+        settings.save(&folder.path().join(CONFIG))?;
         let dense = Arc::new(ticket.graph.clone());
         let mut recorder = Recorder::create(folder, settings, Task::Train, dense, self.quiet)?;
-        let mut run = Run::from_ticket(options, ticket, backend, data, &mut recorder)?;
-        let outcome = run.run(&mut recorder)?;
-        finish(recorder, &run, &outcome)
+        let run = Run::from_ticket(options, ticket, backend, data, &mut recorder);
+        carry_on(run, recorder)
     }
 }
 
@@ -114,8 +116,27 @@ pub const CONFIG: &str = "config.toml";
 pub const STATE: &str = "state.safetensors";
 /// The initial weights.
 pub const INIT: &str = "init.safetensors";
-/// Metadata key of the task in [`INIT`].
+/// Metadata key of the [`Origin`] in [`INIT`].
 const TASK_KEY: &str = "earlybird.task";
+
+/// How a run began: what it takes to begin it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Origin {
+    /// From initial weights.
+    Task(Task),
+    /// From a drawn ticket, whose file lies in the run folder (`retrain`).
+    Ticket,
+}
+
+impl Origin {
+    fn task(self) -> Task {
+        match self {
+            Origin::Task(task) => task,
+            Origin::Ticket => Task::Train,
+        }
+    }
+}
 
 fn start_or_resume(
     task: Task,
@@ -172,15 +193,27 @@ fn start(task: Task, settings: Settings, quiet: bool) -> Result<u8> {
     let (options, data, backend) = prepare(&settings, task)?;
     let graph = model(&settings, &data)?;
     let state = initial_state(&settings, &graph)?;
-    let folder = RunFolder::create(&out(&settings))?;
-    settings.save(&folder.path().join(CONFIG))?;
-    let mut init = Checkpoint::new(&graph, state.clone())?;
-    init.put(TASK_KEY, &task)?;
-    init.save(&folder.path().join(INIT))?;
     let graph = Arc::new(graph);
-    let mut run = Run::new(options, graph.clone(), &state, backend, data)?;
-    let mut recorder = Recorder::create(folder, settings, task, graph, quiet)?;
-    let outcome = run.run(&mut recorder)?;
+    let run = Run::new(options, graph.clone(), &state, backend, data)?; // what it refuses must leave no folder
+    let folder = RunFolder::create(&out(&settings))?;
+    let mut init = Checkpoint::new(&graph, state)?;
+    init.put(TASK_KEY, &Origin::Task(task))?;
+    init.save(&folder.path().join(INIT))?;
+    settings.save(&folder.path().join(CONFIG))?; // from here on the run can be resumed
+    let recorder = Recorder::create(folder, settings, task, graph, quiet)?;
+    carry_on(Ok(run), recorder)
+}
+
+/// Runs to the end and writes what is left.
+fn carry_on(run: Result<Run>, mut recorder: Recorder) -> Result<u8> {
+    let state = recorder.file(STATE);
+    let outcome = run.and_then(|mut run| run.run(&mut recorder).map(|outcome| (run, outcome)));
+    let (run, outcome) = outcome.map_err(|error| match error {
+        Error::NotFinite { what, step, epoch, hint } => {
+            Error::NotFinite { what, step, epoch, hint: format!("{hint}: {}", state.display()) }
+        }
+        other => other,
+    })?;
     finish(recorder, &run, &outcome)
 }
 
@@ -191,28 +224,47 @@ fn go_on(path: &Path, overrides: Overrides, quiet: bool) -> Result<u8> {
         return Err(Error::bad_setting("--resume", what, "give no flags but --steps, --threads, --device beside it"));
     }
     let folder = RunFolder::open(path)?;
-    let mut settings = Settings::load(&path.join(CONFIG))?;
+    let config = path.join(CONFIG);
+    if !config.exists() {
+        let what = format!("{} holds no run: it has no {CONFIG}", path.display());
+        let hint = "give the folder of a run; one that was killed before it began is started again with the same --out";
+        return Err(Error::bad_setting("--resume", what, hint));
+    }
+    let mut settings = Settings::load(&config)?;
     settings.steps = steps;
     settings.threads = threads.or(settings.threads);
     settings.device = device.unwrap_or(settings.device);
     let init_path = path.join(INIT);
     let init = Checkpoint::load(&init_path)?;
-    let task: Task = init.get(TASK_KEY, &init_path)?;
+    let origin: Origin = init.get(TASK_KEY, &init_path)?;
+    let task = origin.task();
     let (options, data, backend) = prepare(&settings, task)?;
-    let dense = init.graph(&init_path)?.map_or_else(|| model(&settings, &data), Ok)?;
+    let dense = Arc::new(init.graph(&init_path)?.map_or_else(|| model(&settings, &data), Ok)?);
     let state = path.join(STATE);
     if !state.exists() {
-        // Killed before the first epoch was over: the same run from the start.
-        let mut recorder = Recorder::resume(folder, settings, task, Arc::new(dense.clone()), None, quiet)?;
-        let mut run = Run::new(options, Arc::new(dense), &init.tensors, backend, data)?;
-        let outcome = run.run(&mut recorder)?;
-        return finish(recorder, &run, &outcome);
+        // Killed before the first state was written: the same run from the start.
+        let mut recorder = Recorder::resume(folder, settings, task, dense.clone(), None, quiet)?;
+        let run = match origin {
+            Origin::Task(_) => Run::new(options, dense, &init.tensors, backend, data),
+            Origin::Ticket => {
+                let ticket = Ticket::load(&ticket_path(path, options.ratios[0]))?;
+                Run::from_ticket(options, ticket, backend, data, &mut recorder)
+            }
+        };
+        return carry_on(run, recorder);
     }
     let snapshot = Snapshot::load(&state)?;
+    let layers = |graph: &Graph| graph.bn_layers().into_iter().map(|l| (l.name, l.channels)).collect::<Vec<_>>();
+    let fits = match &snapshot.progress.layers {
+        None => snapshot.graph == *dense,
+        Some(plan) => plan.iter().map(|l| (l.layer.clone(), l.before)).eq(layers(&dense)),
+    };
+    if !fits {
+        let what = format!("is of another network than {}", init_path.display());
+        return Err(Error::bad_file(&state, None, what, "put the run's own files back, or start it again"));
+    }
     let drawn = snapshot.progress.watched.iter().filter(|watched| watched.ticket.is_some());
     let tickets = drawn.map(|watched| Ticket::load(&ticket_path(path, watched.ratio))).collect::<Result<Vec<_>>>()?;
-    let mut recorder = Recorder::resume(folder, settings, task, Arc::new(dense), Some(&snapshot.progress), quiet)?;
-    let mut run = Run::resume(options, snapshot, tickets, Some(init.tensors), backend, data)?;
-    let outcome = run.run(&mut recorder)?;
-    finish(recorder, &run, &outcome)
+    let recorder = Recorder::resume(folder, settings, task, dense, Some(&snapshot.progress), quiet)?;
+    carry_on(Run::resume(options, snapshot, tickets, Some(init.tensors), backend, data), recorder)
 }

@@ -4,7 +4,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::{Error, Result};
+use crate::{Error, Result, fsio};
 
 /// A run folder that this process holds; the lock goes with the process, however it ends.
 #[derive(Debug)]
@@ -22,12 +22,13 @@ impl RunFolder {
     /// [`Error::BadSetting`] where it exists and is not empty, [`Error::Io`] where it cannot be made or written.
     pub fn create(path: &Path) -> Result<RunFolder> {
         let hint = "choose another --out, or go on with it by `earlybird train --resume`";
-        match std::fs::read_dir(path).map(|mut entries| entries.next().is_some()) {
-            Ok(true) => {
+        let names = |entries: std::fs::ReadDir| entries.flatten().map(|entry| entry.file_name()).collect::<Vec<_>>();
+        match std::fs::read_dir(path).map(names) {
+            Ok(names) if !names.is_empty() && !stillborn(&names) => {
                 let what = format!("{} exists and is not empty", path.display());
                 return Err(Error::bad_setting("--out", what, hint));
             }
-            Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
+            Err(_) if path.is_file() => {
                 return Err(Error::bad_setting("--out", format!("{} is a file", path.display()), hint));
             }
             _ => {}
@@ -49,7 +50,10 @@ impl RunFolder {
         let file = File::options().create(true).truncate(false).write(true).open(path.join(LOCK));
         let file = file.map_err(|e| Error::io("write in the run folder", path, e))?;
         match file.try_lock() {
-            Ok(()) => Ok(RunFolder { path: path.into(), _lock: file }),
+            Ok(()) => {
+                sweep(path);
+                Ok(RunFolder { path: path.into(), _lock: file })
+            }
             Err(TryLockError::WouldBlock) => {
                 let what = format!("another process works in {}", path.display());
                 Err(Error::bad_setting("--out, --resume", what, "wait for it, or choose another folder"))
@@ -72,6 +76,23 @@ impl RunFolder {
     pub fn default_path(model: &str, seed: u64) -> PathBuf {
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         Path::new("runs").join(format!("{}-{model}-{seed}", timestamp(seconds)))
+    }
+}
+
+/// Whether the folder holds only what a run leaves that was killed before its settings were written: it may be used again.
+fn stillborn(names: &[std::ffi::OsString]) -> bool {
+    let early = |name: &str| {
+        name == LOCK || name == "init.safetensors" || name.starts_with("ticket-") || fsio::is_temporary(name)
+    };
+    names.iter().any(|name| name == LOCK) && names.iter().all(|name| early(&name.to_string_lossy()))
+}
+
+/// Removes what a killed process had not finished writing; whoever holds the lock is alone. What cannot be removed does no harm.
+fn sweep(path: &Path) {
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        if fsio::is_temporary(&entry.file_name().to_string_lossy()) {
+            let _ = std::fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -104,6 +125,12 @@ mod tests {
         drop(held);
         RunFolder::open(&path).unwrap();
         assert!(RunFolder::open(&parent.path().join("none")).is_err());
+        std::fs::write(path.join("init.safetensors"), "killed before it began").unwrap();
+        std::fs::write(path.join(".earlybird-a.tmp"), "torn").unwrap();
+        drop(RunFolder::create(&path).unwrap());
+        assert!(!path.join(".earlybird-a.tmp").exists());
+        std::fs::write(path.join("config.toml"), "").unwrap();
+        assert!(RunFolder::create(&path).unwrap_err().to_string().contains("not empty"));
         std::fs::write(parent.path().join("file"), "").unwrap();
         assert!(RunFolder::create(&parent.path().join("file")).is_err());
     }

@@ -46,8 +46,15 @@ impl MaskLog {
     }
 
     /// Goes on behind the first `draws` draws (of all ratios each); what lies behind them is cut off.
-    pub fn resume(path: &Path, draws: usize) -> Result<MaskLog> {
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] where it is of a network with other than `channels` BN channels, of other ratios, or holds fewer draws.
+    pub fn resume(path: &Path, channels: usize, ratios: &[f64], draws: usize) -> Result<MaskLog> {
         let (log, bytes) = MaskLog::header(path)?;
+        if log.channels != channels || log.ratios != ratios {
+            let what = format!("is of {} channels and ratios {:?}", log.channels, log.ratios);
+            return Err(Error::bad_file(path, Some(8), format!("{what}, the run of {channels} and {ratios:?}"), HINT));
+        }
         let keep = log.header_len() + draws * log.ratios.len() * log.record_len();
         if bytes.len() < keep {
             return Err(Error::bad_file(
@@ -166,10 +173,12 @@ mod tests {
         let (read, records) = MaskLog::read(&path).unwrap();
         assert_eq!((read.channels(), read.ratios()), (70, &[0.3, 0.5][..]));
         assert_eq!(records, draws.concat());
-        let log = MaskLog::resume(&path, 2).unwrap();
+        let log = MaskLog::resume(&path, 70, &[0.3, 0.5], 2).unwrap();
         log.append(&draws[2]).unwrap();
         assert_eq!(MaskLog::read(&path).unwrap().1, draws.concat());
-        assert!(MaskLog::resume(&path, 4).is_err());
+        assert!(MaskLog::resume(&path, 70, &[0.3, 0.5], 4).is_err(), "there are three draws");
+        assert!(MaskLog::resume(&path, 71, &[0.3, 0.5], 2).is_err(), "of another network");
+        assert!(MaskLog::resume(&path, 70, &[0.3], 2).is_err(), "of other ratios");
     }
 
     #[test]

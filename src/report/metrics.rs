@@ -12,7 +12,7 @@ pub struct Row {
     /// Epochs trained.
     pub epoch: f64,
     /// Learning rate.
-    pub lr: f64,
+    pub lr: f32,
     /// Mean training loss.
     pub train_loss: f64,
     /// Training accuracy, 0 to 1.

@@ -89,19 +89,19 @@ impl RunOptions {
     pub fn check(&self) -> Result<()> {
         self.detector.check()?;
         self.schedule.check()?;
+        self.batch.check()?;
         self.ratios.iter().try_for_each(|ratio| check_ratio(*ratio))?;
         let distinct = self.ratios.iter().enumerate().all(|(i, ratio)| !self.ratios[..i].contains(ratio));
         if self.task != Task::Dense && (self.ratios.is_empty() || self.ratios.len() > 64 || !distinct) {
             let what = format!("{:?} are not 1 to 64 different ratios", self.ratios);
             return Err(Error::bad_setting("--prune", what, "give shares to prune such as 0.3,0.5,0.7"));
         }
-        if self.epochs == 0 || self.search_epochs == 0 {
-            return Err(Error::bad_setting("--epochs", "0 epochs train nothing", "give at least 1"));
+        for (name, epochs) in [("--epochs", self.epochs), ("--search-epochs", self.search_epochs)] {
+            if epochs == 0 {
+                return Err(Error::bad_setting(name, "0 epochs train nothing", "give at least 1"));
+            }
         }
-        if self.surgery.min_channels == 0 || self.surgery.round_to == 0 {
-            let what = "a layer cannot keep 0 channels or be rounded to multiples of 0";
-            return Err(Error::bad_setting("--min-channels, --round-to", what, "give at least 1"));
-        }
+        self.surgery.check()?;
         let usable = |v: f32| v.is_finite() && v >= 0.0;
         if !(usable(self.hyper.momentum)
             && self.hyper.momentum < 1.0
@@ -179,7 +179,7 @@ pub trait Observer {
     fn epoch(&mut self, _report: &EpochReport) -> Result<()> {
         Ok(())
     }
-    /// A good moment to store `run.snapshot()`: the end of an epoch or of a phase, or the step limit.
+    /// A good moment to store `run.snapshot()`: the start, the end of an epoch or of a phase, or the step limit.
     fn checkpoint(&mut self, _run: &Run) -> Result<()> {
         Ok(())
     }
@@ -316,6 +316,9 @@ impl Run {
 
     /// Runs to the end, or to the step limit.
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<Outcome> {
+        if self.trainer.session().steps() == 0 && self.progress.draws == 0 {
+            observer.checkpoint(self)?; // a first epoch that fails leaves something to start from, too
+        }
         loop {
             let outcome = match self.progress.phase {
                 Phase::Search => self.search_epoch(observer)?,
@@ -339,7 +342,8 @@ impl Run {
         if self.progress.draws == 0 {
             self.draw(observer)?; // the untrained network: all scales equal, nothing kept (early-bird.md 0.3)
         }
-        if self.trainer.position().epoch >= self.options.search_epochs.min(self.options.epochs) {
+        // Nothing left to look for happens where a finished search is resumed.
+        if self.all_drawn() || self.trainer.position().epoch >= self.options.search_epochs.min(self.options.epochs) {
             return self.end_search(observer);
         }
         let per_epoch = self.options.detector.draws_per_epoch;
@@ -373,6 +377,9 @@ impl Run {
     fn draw(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let start = Instant::now();
         let scales = self.trainer.session().bn_scales()?;
+        if !scales.iter().all(|scale| scale.is_finite()) {
+            return Err(self.trainer.not_finite("a BN scale"));
+        }
         let cuts = draw(&scales, &self.options.ratios)?;
         let (epoch, step) = (self.epochs_trained(), self.trainer.session().steps());
         let mut emerged = Vec::new();
@@ -506,6 +513,9 @@ impl Run {
         let test = self.trainer.evaluate()?;
         let test_seconds = start.elapsed().as_secs_f64();
         self.progress.seconds.evaluate += test_seconds;
+        if !test.loss_sum.is_finite() {
+            return Err(self.trainer.not_finite("the test loss"));
+        }
         let train = if self.trainer.epoch_done() { self.trainer.next_epoch() } else { self.trainer.metrics() };
         let report = EpochReport {
             phase: self.progress.phase,

@@ -1,4 +1,6 @@
 //! A run's state between two batches, and its form as a checkpoint file.
+//!
+//! What was computed goes into the checkpoint, what was measured (seconds) into `clock.json` beside it: equal runs leave equal checkpoints, byte for byte.
 
 use std::path::Path;
 
@@ -13,7 +15,7 @@ use crate::graph::Graph;
 use crate::ops::Metrics;
 use crate::train::Position;
 use crate::train::checkpoint::{Checkpoint, join, split};
-use crate::{Error, Result};
+use crate::{Error, Result, fsio};
 
 /// Which part of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,15 +140,62 @@ struct Header {
 
 const RUN_KEY: &str = "earlybird.run";
 const VERSION: u32 = 1;
+/// Name of the file of measured times, beside the checkpoint.
+const CLOCK: &str = "clock.json";
+
+/// The part of [`Progress`] that is measured.
+#[derive(Default, Serialize, Deserialize)]
+struct Clock {
+    seconds: Seconds,
+    epoch_seconds: f64,
+    /// Per row of the history: seconds of training and of evaluation, and when it was made.
+    rows: Vec<[f64; 3]>,
+}
+
+impl Clock {
+    /// Takes the times out of `progress`.
+    fn take(progress: &mut Progress) -> Clock {
+        let take = |row: &mut EpochReport| {
+            [&mut row.train_seconds, &mut row.test_seconds, &mut row.finished].map(std::mem::take)
+        };
+        Clock {
+            seconds: std::mem::take(&mut progress.seconds),
+            epoch_seconds: std::mem::take(&mut progress.epoch_seconds),
+            rows: progress.history.iter_mut().map(take).collect(),
+        }
+    }
+
+    /// Puts them back. A kill between the two writes leaves a clock that is one epoch ahead: its extra row is dropped.
+    ///
+    /// # Errors
+    /// Says what is wrong where rows are missing.
+    fn put(self, progress: &mut Progress) -> std::result::Result<(), String> {
+        if self.rows.len() < progress.history.len() {
+            return Err(format!("has {} rows, the run has {}", self.rows.len(), progress.history.len()));
+        }
+        for (row, [train, test, finished]) in progress.history.iter_mut().zip(self.rows) {
+            (row.train_seconds, row.test_seconds, row.finished) = (train, test, finished);
+        }
+        (progress.seconds, progress.epoch_seconds) = (self.seconds, self.epoch_seconds);
+        Ok(())
+    }
+}
 
 impl Run {
     /// Everything needed to go on from here.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] where a weight or momentum is no number any more: what was stored before is the last good state.
     pub fn snapshot(&self) -> Result<Snapshot> {
         let session = self.trainer.session();
+        let (state, momenta) = (session.state_dict()?, session.momenta()?);
+        if !state.values().chain(momenta.values()).all(|tensor| tensor.data.iter().all(|v| v.is_finite())) {
+            return Err(self.trainer.not_finite("a weight"));
+        }
         Ok(Snapshot {
             graph: (**session.graph()).clone(),
-            state: session.state_dict()?,
-            momenta: session.momenta()?,
+            state,
+            momenta,
             progress: self.progress.clone(),
             position: self.trainer.position(),
             metrics: self.trainer.metrics(),
@@ -157,13 +206,18 @@ impl Run {
 }
 
 impl Snapshot {
-    /// Writes `state.safetensors` atomically.
+    /// Writes `state.safetensors` atomically, after `clock.json` beside it.
     pub fn save(&self, path: &Path) -> Result<()> {
+        let mut progress = self.progress.clone();
+        let clock = Clock::take(&mut progress);
+        let json = serde_json::to_string(&clock)
+            .map_err(|e| Error::bad_file(path, None, e.to_string(), "this is a defect, please report it"))?;
+        fsio::write_atomic(&path.with_file_name(CLOCK), json.as_bytes())?;
         let mut file = Checkpoint::new(&self.graph, join(self.state.clone(), self.momenta.clone()))?;
         let hex = |mask: &Mask| mask.words().iter().map(|word| format!("{word:016x}")).collect::<String>();
         let header = Header {
             version: VERSION,
-            progress: self.progress.clone(),
+            progress,
             position: self.position,
             metrics: self.metrics,
             step: self.step,
@@ -174,14 +228,14 @@ impl Snapshot {
         file.save(path)
     }
 
-    /// Reads `state.safetensors`.
+    /// Reads `state.safetensors` and the `clock.json` beside it.
     ///
     /// # Errors
-    /// [`Error::BadFile`] where it is no such file, of another version, or damaged.
+    /// [`Error::BadFile`] where one of them is no such file, of another version, or damaged.
     pub fn load(path: &Path) -> Result<Snapshot> {
         let file = Checkpoint::load(path)?;
         let bad = |what: &str| Error::bad_file(path, None, what, "start the run again in another folder");
-        let header: Header = file.get(RUN_KEY, path)?;
+        let mut header: Header = file.get(RUN_KEY, path)?;
         if header.version != VERSION {
             return Err(bad(&format!("is of version {}, this program reads {VERSION}", header.version)));
         }
@@ -201,6 +255,12 @@ impl Snapshot {
         {
             return Err(bad("disagrees with itself about the number of ratios"));
         }
+        let clock_path = path.with_file_name(CLOCK);
+        let text = std::fs::read_to_string(&clock_path).map_err(|e| Error::io("read", &clock_path, e))?;
+        let clock: std::result::Result<Clock, String> = serde_json::from_str(&text).map_err(|e| e.to_string());
+        clock.and_then(|clock| clock.put(&mut header.progress)).map_err(|what| {
+            Error::bad_file(&clock_path, None, what, "take an intact copy, or start the run again in another folder")
+        })?;
         let (state, momenta) = split(file.tensors);
         Ok(Snapshot {
             graph,

@@ -30,6 +30,20 @@ impl Default for SurgeryOptions {
     }
 }
 
+impl SurgeryOptions {
+    /// Checks the constants.
+    ///
+    /// # Errors
+    /// [`Error::BadSetting`] where one is 0.
+    pub fn check(&self) -> Result<()> {
+        if self.min_channels == 0 || self.round_to == 0 {
+            let what = "a layer cannot keep 0 channels or be rounded to multiples of 0";
+            return Err(Error::bad_setting("--min-channels, --round-to", what, "give at least 1"));
+        }
+        Ok(())
+    }
+}
+
 /// What happens to one batchnorm layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerPlan {
@@ -106,7 +120,8 @@ pub fn plan_surgery(graph: &Graph, mask: &Mask, scales: &[f32], options: Surgery
 /// The channels of one layer that stay.
 fn keep(masked: &[bool], scales: &[f32], options: SurgeryOptions) -> Vec<u32> {
     let count = masked.iter().filter(|kept| **kept).count();
-    let wanted = count.max(options.min_channels).next_multiple_of(options.round_to.max(1)).min(masked.len());
+    let least = options.min_channels.min(masked.len());
+    let wanted = count.max(least).next_multiple_of(options.round_to.max(1)).min(masked.len());
     // Kept ones first, then the pruned ones by falling |gamma|; of equals the lower number.
     let mut order: Vec<usize> = (0..masked.len()).collect();
     order

@@ -1,7 +1,8 @@
 //! Tensors in safetensors files, with PyTorch names and OIHW weights, and text metadata beside them.
 //!
 //! The metadata carries the network as JSON under [`GRAPH_KEY`], so that a pruned network loads without knowing which model it came from. Files without it (a
-//! PyTorch state dict) give tensors only. Writes are atomic: a reader sees the old file or the new one.
+//! PyTorch state dict) give tensors only. Writes are atomic: a reader sees the old file or the new one. Equal content gives equal bytes, and files with our metadata
+//! carry a checksum of all their bytes, so that a flipped bit is found when they are read.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -15,6 +16,12 @@ use crate::{Error, Result, fsio};
 
 /// Metadata key of the network, as JSON.
 pub const GRAPH_KEY: &str = "earlybird.graph";
+
+/// What all our metadata keys begin with; a file with one of them has a checksum.
+const OURS: &str = "earlybird.";
+/// Metadata key of the checksum: CRC-32C, as eight hexadecimal digits, of the whole file with zeros in their place.
+const SUM_KEY: &str = "earlybird.crc32c";
+const NO_SUM: &str = "00000000";
 
 /// Tensors and metadata of one file.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -76,8 +83,16 @@ impl Checkpoint {
         }
         let mut metadata: HashMap<String, String> = self.metadata.clone().into_iter().collect();
         metadata.insert("format".into(), "pt".into());
-        let bytes = safetensors::serialize(views, Some(metadata))
-            .map_err(|e| Error::bad_file(path, None, e.to_string(), "this is a defect, please report it"))?;
+        if metadata.keys().any(|key| key.starts_with(OURS)) {
+            metadata.insert(SUM_KEY.into(), NO_SUM.into());
+        }
+        let defect = |what: String| Error::bad_file(path, None, what, "this is a defect, please report it");
+        let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| defect(e.to_string()))?;
+        let mut bytes = in_order(&bytes).ok_or_else(|| defect("its header cannot be put in order".into()))?;
+        if let Some(digits) = checksum_digits(&bytes) {
+            let sum = format!("{:08x}", crc32c::crc32c(&bytes));
+            bytes[digits].copy_from_slice(sum.as_bytes());
+        }
         fsio::write_atomic(path, &bytes)
     }
 
@@ -97,6 +112,11 @@ impl Checkpoint {
         if let Some(metadata) = header.metadata() {
             checkpoint.metadata.extend(metadata.clone());
         }
+        if checkpoint.metadata.keys().any(|key| key.starts_with(OURS)) && !intact(&bytes) {
+            let hint = "it is damaged, or another program changed it: take an intact copy (without our metadata it counts as a plain state dict)";
+            return Err(Error::bad_file(path, None, "does not match its own checksum", hint));
+        }
+        checkpoint.metadata.remove(SUM_KEY);
         for (name, view) in file.tensors() {
             if let Some(data) = floats(view.dtype(), view.data()) {
                 let finite = data.iter().position(|v| !v.is_finite());
@@ -108,6 +128,47 @@ impl Checkpoint {
         }
         Ok(checkpoint)
     }
+}
+
+/// The end of the header: eight bytes of length, then JSON.
+fn header_end(bytes: &[u8]) -> Option<usize> {
+    let length = u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?);
+    let end = usize::try_from(length).ok()?.checked_add(8)?;
+    (end <= bytes.len()).then_some(end)
+}
+
+/// The same file with the header's keys sorted: the crate writes metadata in the random order of a hash map.
+fn in_order(bytes: &[u8]) -> Option<Vec<u8>> {
+    let end = header_end(bytes)?;
+    let header: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&bytes[8..end]).ok()?;
+    let sorted = |value: &serde_json::Value| match value {
+        serde_json::Value::Object(map) => {
+            let map: BTreeMap<_, _> = map.iter().collect();
+            serde_json::to_value(map).ok()
+        }
+        other => Some(other.clone()),
+    };
+    let header: BTreeMap<&String, serde_json::Value> =
+        header.iter().map(|(key, value)| Some((key, sorted(value)?))).collect::<Option<_>>()?;
+    let mut json = serde_json::to_vec(&header).ok()?;
+    json.resize(json.len().next_multiple_of(8), b' '); // data stays aligned
+    Some([&(json.len() as u64).to_le_bytes()[..], &json, &bytes[end..]].concat())
+}
+
+/// Where the checksum's digits stand in the header. Inside another string the quotes would be escaped, so there is one such place at most.
+fn checksum_digits(bytes: &[u8]) -> Option<std::ops::Range<usize>> {
+    let key = format!("\"{SUM_KEY}\":\"");
+    let header = &bytes[..header_end(bytes)?];
+    let start = header.windows(key.len()).position(|window| window == key.as_bytes())? + key.len();
+    let digits = start..start + NO_SUM.len();
+    (digits.end <= header.len()).then_some(digits)
+}
+
+fn intact(bytes: &[u8]) -> bool {
+    let Some(digits) = checksum_digits(bytes) else { return false };
+    let (before, after) = (&bytes[..digits.start], &bytes[digits.end..]);
+    let sum = crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(before), NO_SUM.as_bytes()), after);
+    bytes[digits] == *format!("{sum:08x}").as_bytes()
 }
 
 /// Elements of a float tensor as f32; `None` for other types (PyTorch's `num_batches_tracked` is I64).
@@ -144,4 +205,82 @@ pub fn split(all: StateDict) -> (StateDict, StateDict) {
         };
     }
     (state, momenta)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Checkpoint {
+        let mut file = Checkpoint::default();
+        for (name, n) in [("a.weight", 6), ("b.bias", 3)] {
+            let data = (0..n).map(|i| i as f32 - 1.5).collect();
+            file.tensors.insert(name.into(), Tensor { dims: vec![n], data });
+        }
+        for key in ["earlybird.one", "earlybird.two", "other", "x"] {
+            file.put(key, &format!("text with \"quotes\" of {key}")).unwrap();
+        }
+        file
+    }
+
+    #[test]
+    fn equal_content_gives_equal_bytes_and_reads_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (folder.path().join("1"), folder.path().join("2"));
+        for _ in 0..8 {
+            // A hash map's order differs from map to map.
+            sample().save(&first).unwrap();
+            sample().save(&second).unwrap();
+            assert_eq!(std::fs::read(&first).unwrap(), std::fs::read(&second).unwrap());
+        }
+        let mut read = Checkpoint::load(&first).unwrap();
+        assert_eq!(read.metadata.remove("format").as_deref(), Some("pt"));
+        assert_eq!(read, sample());
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_truncation_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        sample().save(&path).unwrap();
+        let good = std::fs::read(&path).unwrap();
+        for at in 0..good.len() {
+            for bit in 0..8 {
+                let mut bad = good.clone();
+                bad[at] ^= 1 << bit;
+                std::fs::write(&path, &bad).unwrap();
+                let error = Checkpoint::load(&path).unwrap_err();
+                assert!(error.exit_code() == 2 && error.to_string().contains("file"), "byte {at} bit {bit}: {error}");
+            }
+            std::fs::write(&path, &good[..at]).unwrap();
+            assert!(Checkpoint::load(&path).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn foreign_files_need_no_checksum_and_keep_their_float_tensors() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("torch");
+        let tracked = 7i64.to_le_bytes();
+        let half: Vec<u8> = [0.5f32, -2.0].iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect();
+        let views = [
+            ("bn.num_batches_tracked", TensorView::new(Dtype::I64, vec![], &tracked).unwrap()),
+            ("w", TensorView::new(Dtype::F16, vec![2], &half).unwrap()),
+        ];
+        std::fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+        let read = Checkpoint::load(&path).unwrap();
+        assert_eq!(read.tensors.keys().collect::<Vec<_>>(), ["w"]);
+        assert_eq!(read.tensors["w"].data, [0.5, -2.0]);
+    }
+
+    #[test]
+    fn a_weight_that_is_no_number_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("nan");
+        let mut file = sample();
+        file.tensors.get_mut("b.bias").unwrap().data[2] = f32::NAN;
+        file.save(&path).unwrap();
+        let error = Checkpoint::load(&path).unwrap_err().to_string();
+        assert!(error.contains("b.bias") && error.contains("element 2"), "{error}");
+    }
 }

@@ -17,16 +17,21 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Checks the rate.
+    /// Checks rate and factor.
+    ///
+    /// # Errors
+    /// [`Error::BadSetting`] where a rate is not positive or does not fit f32, or the factor is not positive.
     pub fn check(&self) -> Result<()> {
-        if self.lr.is_finite() && self.lr > 0.0 {
-            return Ok(());
+        let usable = |value: f64| value > 0.0 && (value as f32).is_finite();
+        if !usable(self.lr) {
+            let what = format!("{} is no learning rate", self.lr);
+            return Err(Error::bad_setting("--lr", what, "give a positive number such as 0.1"));
         }
-        Err(Error::bad_setting(
-            "--lr",
-            format!("{} is no learning rate", self.lr),
-            "give a positive number such as 0.1",
-        ))
+        if !usable(self.gamma) || !self.lr_at(usize::MAX).is_finite() {
+            let what = format!("{} is no factor for the learning rate", self.gamma);
+            return Err(Error::bad_setting("--lr-factor", what, "give a positive number such as 0.1"));
+        }
+        Ok(())
     }
 
     /// Rate of epoch `epoch`, counted from 0 over search and training.
@@ -39,6 +44,18 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_and_factors_that_cannot_be_used_are_named() {
+        let schedule = |lr, gamma| Schedule { lr, gamma, milestones: vec![1, 2] };
+        for lr in [0.0, -0.1, f64::NAN, f64::INFINITY, 1e39] {
+            assert!(schedule(lr, 0.1).check().unwrap_err().to_string().starts_with("--lr:"), "{lr}");
+        }
+        for gamma in [0.0, -1.0, f64::NAN, 1e30] {
+            assert!(schedule(0.1, gamma).check().unwrap_err().to_string().starts_with("--lr-factor:"), "{gamma}");
+        }
+        schedule(0.1, 0.1).check().unwrap();
+    }
 
     #[test]
     fn milestones_count_from_their_epoch_on_whatever_the_start() {

@@ -27,6 +27,20 @@ pub struct BatchOptions {
     pub seed: u64,
 }
 
+impl BatchOptions {
+    /// Checks the size.
+    ///
+    /// # Errors
+    /// [`Error::BadSetting`] for 0 or more than 65536 images.
+    pub fn check(&self) -> Result<()> {
+        if self.size == 0 || self.size > 1 << 16 {
+            let what = format!("{} images per batch are too few or too many", self.size);
+            return Err(Error::bad_setting("--batch-size", what, "give 1 to 65536"));
+        }
+        Ok(())
+    }
+}
+
 /// A place in a run: everything before it has been trained on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Position {
@@ -77,10 +91,7 @@ impl Trainer {
             let what = format!("it has {} classes, the network {}", data.classes, session.graph().classes());
             return Err(Error::bad_setting("--data", what, "use the data set the model was made for"));
         }
-        if batch.size == 0 || batch.size > 1 << 16 {
-            let what = format!("{} images per batch are too few or too many", batch.size);
-            return Err(Error::bad_setting("--batch-size", what, "give 1 to 65536"));
-        }
+        batch.check()?;
         let options = LoaderOptions {
             batch_size: batch.size,
             shuffle: batch.shuffle,
@@ -169,12 +180,7 @@ impl Trainer {
             self.session.step(&batch.images, &batch.labels, lr)?;
             let sums = self.session.take_metrics()?;
             if !sums.loss_sum.is_finite() {
-                return Err(Error::NotFinite {
-                    what: "the loss",
-                    step: self.session.steps(),
-                    epoch: self.position.epoch + 1,
-                    hint: "lower --lr, or start from other weights; the last good checkpoint is kept".into(),
-                });
+                return Err(self.not_finite("the loss"));
             }
             self.metrics.merge(&sums);
             self.position.batch += 1;
@@ -182,6 +188,13 @@ impl Trainer {
             each(&BatchEvent { position, batches, images: batch.labels.len(), metrics })?;
         }
         Ok(start.elapsed())
+    }
+
+    /// The error for a value that stopped being finite at the last step.
+    pub fn not_finite(&self, what: &'static str) -> Error {
+        let hint = "lower --lr, or start from other weights; the last good checkpoint is kept";
+        let step = self.session.steps();
+        Error::NotFinite { what, step, epoch: step.div_ceil(self.batches() as u64) as usize, hint: hint.into() }
     }
 
     /// Whether all batches of the epoch are done.
