@@ -1,4 +1,6 @@
-//! Devices under test: a backend with typed host vectors in front of it, and how much work it may be given.
+//! Devices under test: a backend with typed host vectors in front of it, and how much work it may be given. `tests/autograd` uses this file, too.
+
+#![allow(dead_code)] // each of the two uses its part
 
 use std::sync::Arc;
 
@@ -7,6 +9,22 @@ use earlybird::backend::{Backend, Memory};
 use earlybird::ops::Kernel;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+/// Makes a module per device with one test per body: `for_each_device!(gathers, scatters)` gives `cpu::gathers` and `cpu::scatters`. A body is a function
+/// of `&Device`. To add a device, add a line here and a function of its name below.
+macro_rules! for_each_device {
+    ($($body:ident),* $(,)?) => {
+        for_each_device!(@stamp cpu: $($body)*);
+    };
+    (@stamp $device:ident: $($body:ident)*) => {
+        mod $device {
+            $(#[test]
+            fn $body() {
+                crate::device::$device().iter().for_each(super::$body);
+            })*
+        }
+    };
+}
 
 /// A backend and the limits of what is asked of it.
 pub struct Device {
@@ -26,7 +44,7 @@ pub fn cpu() -> Vec<Device> {
         .map(|path| Device {
             backend: Cpu::with_path(path).unwrap(),
             name: format!("cpu {path:?}"),
-            cases: 24,
+            cases: 16,
             budget: 1_500_000,
         })
         .collect()

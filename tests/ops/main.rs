@@ -1,31 +1,17 @@
 //! Every operator, forward and all gradients, against oracles in f64 that are written here from the definitions, on every device.
 //!
-//! One file per operator holds its oracle and its test bodies; [`for_each_device`] stamps each body for each device of [`device`]. Shapes are random and
+//! One file per operator holds its oracle and its test bodies; `for_each_device!` stamps each body for each device of [`device`]. Shapes are random and
 //! odd on purpose. Outputs and scratch memory are full of NaN before each run, so that an element that is not written, or read too early, is found out.
 //! Tolerances are rounding bounds of the operator's own sums, see [`oracle`]. Not here: PyTorch (`tests/golden`), whole networks (`tests/autograd`).
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // clippy.toml allows them in test functions only, not in their helpers
 
-/// Makes a module per device with one test per body: `for_each_device!(gathers, scatters)` gives `cpu::gathers` and `cpu::scatters`. A body is a function
-/// of `&Device`. To add a device, add a line here and a function of its name in `device.rs`.
-macro_rules! for_each_device {
-    ($($body:ident),* $(,)?) => {
-        for_each_device!(@stamp cpu: $($body)*);
-    };
-    (@stamp $device:ident: $($body:ident)*) => {
-        mod $device {
-            $(#[test]
-            fn $body() {
-                crate::device::$device().iter().for_each(super::$body);
-            })*
-        }
-    };
-}
+#[macro_use]
+mod device;
 
 mod add;
 mod batchnorm;
 mod conv2d;
-mod device;
 mod linear;
 mod misuse;
 mod oracle;

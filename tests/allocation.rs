@@ -1,0 +1,68 @@
+//! A training step allocates nothing: neither device memory nor, on the CPU, anything on the heap. Everything is planned when a batch size is first seen.
+//!
+//! A test binary of its own, because it replaces the allocator by one that counts.
+
+use std::sync::Arc;
+
+use earlybird::autograd::{Hyper, Session};
+use earlybird::backend::cpu::Cpu;
+use earlybird::data::noise;
+use earlybird::graph::Graph;
+use earlybird::nn::init;
+use earlybird::ops::Shape;
+use earlybird::ops::conv2d::Conv2dAttr;
+use earlybird::ops::pool::Window;
+
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+
+/// Every operator, with biases, few and many channels, a stride, a residual add and a select.
+fn every_operator() -> earlybird::Result<Graph> {
+    let mut g = Graph::new("every operator");
+    let x = g.input(Shape::new(20, 20, 3));
+    let x = g.conv2d(x, "stem", Conv2dAttr { bias: true, ..Conv2dAttr::square(24, 3, 1, 1) })?;
+    let x = g.batchnorm(x, "bn")?;
+    let x = g.relu(x, "relu")?;
+    let y = g.select(x, "select", (0..16).collect())?;
+    let y = g.conv2d(y, "inner", Conv2dAttr { bias: true, ..Conv2dAttr::square(24, 3, 1, 1) })?;
+    let x = g.add(x, y, "add")?;
+    let x = g.relu(x, "relu2")?;
+    let x = g.conv2d(x, "down", Conv2dAttr::square(37, 3, 2, 1))?;
+    let x = g.maxpool(x, "max", Window { kernel: 2, stride: 2, padding: 0 })?;
+    let x = g.avgpool(x, "mean", Window { kernel: 3, stride: 1, padding: 1 })?;
+    let x = g.global_avgpool(x, "global")?;
+    g.linear(x, "head", 5)?;
+    Ok(g)
+}
+
+/// Heap blocks and bytes of twenty steps and evaluations, on a pool of `threads`, after steps that warm up.
+fn twenty_steps(threads: usize) -> (u64, u64) {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    pool.install(|| {
+        let g = Arc::new(every_operator().unwrap());
+        let mut session = Session::new(g.clone(), Cpu::new(), Hyper::default()).unwrap();
+        session.load_state(&init(&g, 1)).unwrap();
+        let (images, labels) = (noise(8 * g.input_shape().elements(), 1), [0, 1, 2, 3, 4, 0, 1, 2]);
+        for _ in 0..20 {
+            session.step(&images, &labels, 0.01).unwrap();
+            session.evaluate(&images, &labels).unwrap();
+        }
+        let (before, device) = (dhat::HeapStats::get(), session.device_bytes());
+        for _ in 0..20 {
+            session.step(&images, &labels, 0.01).unwrap();
+            session.evaluate(&images, &labels).unwrap();
+        }
+        let after = dhat::HeapStats::get();
+        assert_eq!(session.device_bytes(), device);
+        (after.total_blocks - before.total_blocks, after.total_bytes - before.total_bytes)
+    })
+}
+
+#[test]
+fn a_step_allocates_nothing() {
+    let _profiler = dhat::Profiler::builder().testing().build();
+    assert_eq!(twenty_steps(1), (0, 0));
+    // With more threads, rayon's queues may grow by a block now and then, and a thread may see its first task late: far below one tensor.
+    let (blocks, bytes) = twenty_steps(3);
+    assert!(blocks < 60 && bytes < 80_000, "{blocks} blocks, {bytes} bytes in twenty steps");
+}
