@@ -17,6 +17,7 @@ pub mod ir;
 pub mod limits;
 pub mod lower;
 pub mod mem;
+pub mod mutate;
 pub mod num;
 pub mod prof;
 pub mod ptx;

@@ -34,6 +34,12 @@ impl Rec {
         Rec { seg, info: pc.min((1 << PC_BITS) - 1) | (lane & 31) << LANE_SHIFT | flags | many }
     }
 
+    /// The same access by another lane; `self` is that of lane 0.
+    #[inline(always)]
+    pub fn of_lane(self, lane: u32) -> Rec {
+        Rec { info: self.info | lane << LANE_SHIFT, ..self }
+    }
+
     /// Flags of an atomic on `bytes` bytes (2 to 16).
     pub fn atomic(bytes: u32) -> u32 {
         STRONG | ATOMIC | (bytes.trailing_zeros().clamp(1, 4) - 1) << SIZE_SHIFT

@@ -1,6 +1,6 @@
 //! Global memory: races between threads, warps and blocks of a launch, bytes nobody wrote, `.nc` loads of what is written.
 
-use super::cells::{Cells, MANY_LANES, Rec};
+use super::cells::{Cells, MANY_BLOCKS, MANY_LANES, NC, Rec, STRONG};
 use super::clocks::{Race, each};
 use super::{AccessKind, At, LANES, Place, San, Values};
 use crate::vgpu::ptx::ast::Space;
@@ -9,23 +9,32 @@ use crate::vgpu::report::Kind;
 /// Bytes of a page of cells.
 const PAGE: u64 = 1 << 14;
 
-/// Cells of the allocations that the launch touches, by slot and page.
+/// Cells of the allocations that the launch touches.
 #[derive(Default)]
 pub(super) struct Global {
-    slots: Vec<Vec<Option<Box<Cells>>>>,
+    /// Number of the page plus one, by slot and place; 0 for none.
+    slots: Vec<Vec<u32>>,
+    pages: Vec<Cells>,
 }
 
 impl Global {
-    fn page(&mut self, slot: u32, page: u64) -> &mut Cells {
+    /// The index in `pages` of a page, made if need be, with cells small enough for accesses of `width` bytes.
+    fn page(&mut self, slot: u32, page: u64, width: u32) -> usize {
         let (slot, page) = (slot as usize, page as usize);
         if self.slots.len() <= slot {
             self.slots.resize_with(slot + 1, Vec::new);
         }
-        let pages = &mut self.slots[slot];
-        if pages.len() <= page {
-            pages.resize_with(page + 1, || None);
+        let places = &mut self.slots[slot];
+        if places.len() <= page {
+            places.resize(page + 1, 0);
         }
-        pages[page].get_or_insert_with(|| Box::new(Cells::new(PAGE as usize, false)))
+        if places[page] == 0 {
+            self.pages.push(Cells::new(PAGE as usize, false));
+            places[page] = self.pages.len() as u32;
+        }
+        let index = places[page] as usize - 1;
+        self.pages[index].fit(width);
+        index
     }
 }
 
@@ -53,12 +62,18 @@ impl San<'_> {
         let cur = self.clocks.cur[at.warp as usize & 31];
         let flags = kind.flags();
         let mut races: Vec<(usize, Race)> = Vec::new();
+        let mut near = None;
         for lane in each(at.mask, LANES) {
             let (slot, off) = (slots[lane], offs[lane]);
             let new = Rec::new(cur, at.pc, lane as u32, flags);
-            let page = self.global.page(slot, off / PAGE);
-            page.fit(width);
-            let (_, cells) = page.span((off % PAGE) as u32, width);
+            // Lanes of an access mostly lie in one page.
+            let page = (slot, off / PAGE);
+            let index = match near {
+                Some((at, index)) if at == page => index,
+                _ => self.global.page(slot, page.1, width),
+            };
+            near = Some((page, index));
+            let (_, cells) = self.global.pages[index].span((off % PAGE) as u32, width);
             if again >> lane & 1 == 1 {
                 cells.iter_mut().filter(|c| c.w.seg == cur).for_each(|c| c.w.set(MANY_LANES));
                 continue;
@@ -72,9 +87,15 @@ impl San<'_> {
                     }
                     self.clocks.write(cell, new, at.warp, lane as u32)
                 } else {
-                    if cell.w.is_none() && (cell.r.is_none() || cell.r == new) {
-                        cell.r = new;
-                        continue;
+                    if cell.w.is_none() {
+                        if cell.r.is_none() {
+                            cell.r = new;
+                            continue;
+                        }
+                        // Read by several blocks and written by none: one reader more changes nothing.
+                        if cell.r.has(MANY_BLOCKS) && !cell.r.has(STRONG) && (!new.has(NC) || cell.r.has(NC)) {
+                            continue;
+                        }
                     }
                     self.clocks.read(cell, new, at.warp, lane as u32)
                 };

@@ -475,19 +475,26 @@ fn overlapping(
     width: u32,
     values: &dyn Values,
 ) -> (u32, Option<(usize, usize)>) {
-    let mut lanes = [(0u32, 0u64, 0usize); LANES];
-    let mut n = 0;
-    let mut ascending = true;
+    // Two quick looks, either of which settles nearly all stores: places ascend, or no two share a slot of a small table.
+    let (mut ascending, mut end) = (true, (0u32, 0u64));
+    let (mut seen, mut twice) = ([0u64; 4], false);
     for lane in clocks::each(mask, LANES) {
         let (slot, off) = places(lane);
-        ascending &= n == 0 || (lanes[n - 1].0, lanes[n - 1].1 + u64::from(width)) <= (slot, off);
-        lanes[n] = (slot, off, lane);
-        n += 1;
+        ascending &= end <= (slot, off);
+        end = (slot, off + u64::from(width));
+        let hash = (off >> width.trailing_zeros()) as usize & 255;
+        twice |= seen[hash / 64] >> (hash % 64) & 1 == 1;
+        seen[hash / 64] |= 1 << (hash % 64);
     }
-    if ascending {
+    if ascending || !twice {
         return (0, None);
     }
-    let lanes = &mut lanes[..n];
+    let mut lanes: Vec<(u32, u64, usize)> = clocks::each(mask, LANES)
+        .map(|lane| {
+            let (slot, off) = places(lane);
+            (slot, off, lane)
+        })
+        .collect();
     lanes.sort_unstable();
     let (mut again, mut clash) = (0, None);
     // Aligned accesses of one width overlap only where they are equal.

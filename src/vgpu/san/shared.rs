@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::cells::{Cells, MANY_LANES, MANY_WARPS, Rec, STRONG};
+use super::cells::{Cell, Cells, MANY_LANES, MANY_WARPS, Rec, STRONG};
 use super::clocks::{Race, each};
 use super::sync::SHARED;
 use super::{AccessKind, At, LANES, Place, San, Values};
@@ -66,6 +66,24 @@ impl Shared {
         }
     }
 
+    /// Lanes side by side, `N` words each: true where that is so and all of them are right at a glance. Those that are have been remembered.
+    fn touch_row<const N: usize>(&mut self, now: Now, first: Rec, offs: &[u32; LANES]) -> bool {
+        let start = offs[0];
+        let row = offs.iter().zip(0..).fold(0, |off, (at, lane)| off | (at ^ (start + lane * 4 * N as u32)));
+        if row != 0 || self.cells.shift() != 2 {
+            return false;
+        }
+        let cells = self.cells.span(start, (LANES * N * 4) as u32).1;
+        let mut all = cells.len() == LANES * N;
+        for (lane, cells) in cells.chunks_exact_mut(N).enumerate() {
+            let new = first.of_lane(lane as u32);
+            for cell in cells {
+                all &= now.touch(cell, new);
+            }
+        }
+        all
+    }
+
     /// The last reads of cell `cell` by each warp.
     pub(super) fn reads_of(&self, cell: usize) -> &[Rec] {
         self.reads.get(cell * self.warps..(cell + 1) * self.warps).unwrap_or_default()
@@ -111,7 +129,6 @@ impl San<'_> {
         }
     }
 
-    #[inline(never)]
     fn shared_read(
         &mut self,
         at: &At,
@@ -121,57 +138,42 @@ impl San<'_> {
         width: u32,
         found: &mut Vec<(usize, Race)>,
     ) {
-        let clocks = &self.clocks;
-        let cur = clocks.cur[at.warp as usize & 31];
-        let (block_first, gen_first, precise) = (clocks.block_first, clocks.gen_first, clocks.precise);
-        let written_before = gen_first - block_first;
+        let cur = self.clocks.cur[at.warp as usize & 31];
+        let now = Now { cur, block_first: self.clocks.block_first, gen_first: self.clocks.gen_first };
         let flags = kind.flags();
         let mut undefined = 0u32;
-        for lane in each(at.mask, LANES) {
-            let id = if matrix { 32 } else { lane as u32 };
-            let new = Rec::new(cur, at.pc, id, flags);
-            let (first, cells) = self.shared.cells.span(offs[lane], width);
-            let mut race = None;
-            for (i, cell) in cells.iter_mut().enumerate() {
-                if precise {
-                    let slot = (first as usize + i) * self.shared.warps + at.warp as usize;
-                    if let Some(read) = self.shared.reads.get_mut(slot) {
-                        match read.seg == cur && !read.weakened_by(new) {
-                            true if read.lane() != id => read.set(MANY_LANES),
-                            true => {}
-                            false => *read = new,
-                        }
-                    }
-                }
-                let r = &mut cell.r;
-                if cell.w.seg.wrapping_sub(block_first) < written_before && !r.has(STRONG) {
-                    // Written in this block before the last barrier: only the reader must be remembered.
-                    if r.seg < gen_first {
-                        *r = new;
-                        continue;
-                    }
-                    if r.seg == cur {
-                        if r.lane() != id {
-                            r.set(MANY_LANES);
-                        }
-                        continue;
-                    }
-                    if r.warp() != at.warp {
-                        r.set(MANY_WARPS);
-                        continue;
-                    }
-                }
-                if cell.w.seg < block_first {
-                    cell.w = Rec::default();
-                    undefined |= 1 << lane;
-                }
-                if cell.r.seg < block_first {
-                    cell.r = Rec::default();
-                }
-                race = race.or(clocks.read(cell, new, at.warp, id));
+        if at.mask == u32::MAX && !self.clocks.precise && !matrix {
+            let first = Rec::new(cur, at.pc, 0, flags);
+            let all = match width {
+                4 => self.shared.touch_row::<1>(now, first, offs),
+                8 => self.shared.touch_row::<2>(now, first, offs),
+                16 => self.shared.touch_row::<4>(now, first, offs),
+                _ => false,
+            };
+            if all {
+                return;
             }
-            if let Some(race) = race {
-                found.push((lane, race));
+        }
+        // Lanes that read the same place, one after another, are one reader.
+        let starts = if self.clocks.precise { at.mask } else { run_starts(at.mask, offs) };
+        let mut left = starts;
+        while left != 0 {
+            let lane = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let end = if left == 0 { LANES } else { left.trailing_zeros() as usize };
+            let run = at.mask & (u32::MAX << lane) & (u32::MAX >> (LANES - end));
+            let id = if matrix || run & (run - 1) != 0 { 32 } else { lane as u32 };
+            let new = Rec::new(cur, at.pc, id, flags);
+            let (_, cells) = self.shared.cells.span(offs[lane], width);
+            if !self.clocks.precise && cells.iter_mut().fold(true, |all, cell| all & now.touch(cell, new)) {
+                continue;
+            }
+            for lane in each(run, LANES) {
+                let id = if matrix { 32 } else { lane as u32 };
+                let new = Rec::new(cur, at.pc, id, flags);
+                let (lost, race) = self.shared_read_slowly(at.warp, new, id, offs[lane], width);
+                undefined |= u32::from(lost) << lane;
+                found.extend(race.map(|race| (lane, race)));
             }
         }
         if undefined != 0 && self.options.uninitialised {
@@ -179,7 +181,38 @@ impl San<'_> {
         }
     }
 
-    #[inline(never)]
+    /// One lane's read, all rules applied: whether nobody wrote a byte of it, and what it races with.
+    fn shared_read_slowly(&mut self, warp: u32, new: Rec, id: u32, off: u32, width: u32) -> (bool, Option<Race>) {
+        let clocks = &self.clocks;
+        let now = Now { cur: new.seg, block_first: clocks.block_first, gen_first: clocks.gen_first };
+        let (first, cells) = self.shared.cells.span(off, width);
+        let (mut undefined, mut race) = (false, None);
+        for (i, cell) in cells.iter_mut().enumerate() {
+            if clocks.precise {
+                let slot = (first as usize + i) * self.shared.warps + warp as usize;
+                if let Some(read) = self.shared.reads.get_mut(slot) {
+                    match read.seg == new.seg && !read.weakened_by(new) {
+                        true if read.lane() != id => read.set(MANY_LANES),
+                        true => {}
+                        false => *read = new,
+                    }
+                }
+            }
+            if now.touch(cell, new) {
+                continue;
+            }
+            if cell.w.seg < now.block_first {
+                cell.w = Rec::default();
+                undefined = true;
+            }
+            if cell.r.seg < now.block_first {
+                cell.r = Rec::default();
+            }
+            race = race.or(clocks.read(cell, new, warp, id));
+        }
+        (undefined, race)
+    }
+
     fn shared_write(
         &mut self,
         at: &At,
@@ -240,4 +273,54 @@ impl San<'_> {
             self.defer_undefined(at, kind, offs, width, undefined);
         }
     }
+}
+
+/// What tells at a glance that a read is right.
+#[derive(Clone, Copy)]
+struct Now {
+    cur: u32,
+    block_first: u32,
+    gen_first: u32,
+}
+
+impl Now {
+    /// Where the cell was written in this block before the last barrier of all, only the reader must be remembered. False where more is to be thought of.
+    #[inline(always)]
+    fn touch(self, cell: &mut Cell, new: Rec) -> bool {
+        if cell.w.seg.wrapping_sub(self.block_first) >= self.gen_first - self.block_first {
+            return false;
+        }
+        let r = &mut cell.r;
+        if r.seg < self.gen_first {
+            *r = new;
+            return true;
+        }
+        if r.has(STRONG) {
+            return false;
+        }
+        if r.seg == self.cur {
+            if r.lane() != new.lane() || new.has(MANY_LANES) {
+                r.set(MANY_LANES);
+            }
+            return true;
+        }
+        let other_warp = r.warp() != new.warp();
+        if other_warp {
+            r.set(MANY_WARPS);
+        }
+        other_warp
+    }
+}
+
+/// The lanes of `mask` whose place is not that of the lane before them. Only told for whole warps; otherwise every lane starts anew.
+fn run_starts(mask: u32, offs: &[u32; LANES]) -> u32 {
+    if mask != u32::MAX {
+        return mask;
+    }
+    let mut starts = [0u32; LANES];
+    starts[0] = 1;
+    for lane in 1..LANES {
+        starts[lane] = u32::from(offs[lane] != offs[lane - 1]) << lane;
+    }
+    starts.iter().fold(0, |all, bit| all | bit)
 }
