@@ -9,6 +9,7 @@
 //! | [`mem`] | global memory |
 //! | [`num`] | what one lane of an instruction computes, bit for bit |
 //! | [`prof`] | what a launch did, counted, and a lower bound on its time |
+//! | [`mutate`] | kernels with a barrier, a wait or a guard taken out, to test the sanitizer and the tests |
 //! | [`san`] | races, bytes nobody wrote, bytes in flight |
 //! | [`report`] | what is wrong with a launch, with its place in the source |
 

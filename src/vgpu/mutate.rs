@@ -176,3 +176,61 @@ impl<'a> Flat<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vgpu::ptx::parse;
+
+    const TEXT: &str = "
+.version 7.8
+.target sm_80
+.address_size 64
+.visible .entry k(.param .u32 n)
+{
+    .reg .pred %p<9>;
+    .reg .b32 %r<9>;
+    .reg .b64 %rd<9>;
+    .shared .align 4 .b8 s[128];
+    ld.param.u32 %r1, [n];
+    mov.u32 %r2, %tid.x;
+    setp.ge.u32 %p1, %r2, %r1;
+    @%p1 bra OUT;
+    setp.eq.s32 %p2, %r2, 0;
+    @%p2 bra OUT;
+LOOP:
+    add.s32 %r2, %r2, 1;
+    setp.lt.u32 %p3, %r2, %r1;
+    @%p3 bra LOOP;
+    and.pred %p4, %p2, %p3;
+    @%p4 st.shared.u32 [s], %r1;
+    @%p2 st.shared.u32 [s], %r1;
+    bar.sync 0; bar.warp.sync -1;
+    bar.red.popc.u32 %r3, 0, %p1;
+    cp.async.commit_group;
+    { cp.async.wait_group 0; }
+OUT:
+    ret;
+}
+";
+
+    #[test]
+    fn every_barrier_wait_and_bounds_guard_goes_once() {
+        let module = parse(TEXT).unwrap();
+        let list = mutants(&module, TEXT, "k");
+        let cuts: Vec<_> = list.iter().map(|m| (m.cut, m.ptx_line)).collect();
+        let expected =
+            [(Cut::Guard, 14), (Cut::Guard, 22), (Cut::Barrier, 24), (Cut::WarpBarrier, 24), (Cut::CopyWait, 27)];
+        assert_eq!(cuts, expected);
+        let lines = |text: &str, n: usize| text.lines().nth(n - 1).unwrap().trim().to_string();
+        assert_eq!(lines(&list[0].ptx, 14), "");
+        assert_eq!(lines(&list[1].ptx, 22), "st.shared.u32 [s], %r1;");
+        assert_eq!(lines(&list[2].ptx, 24), "bar.warp.sync -1;");
+        assert_eq!(lines(&list[3].ptx, 24), "bar.sync 0;");
+        for mutant in &list {
+            assert_eq!(mutant.ptx.len(), TEXT.len());
+            assert!(parse(&mutant.ptx).is_ok());
+        }
+        assert!(mutants(&module, TEXT, "other").is_empty());
+    }
+}
