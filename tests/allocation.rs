@@ -2,6 +2,8 @@
 //!
 //! A test binary of its own, because it replaces the allocator by one that counts.
 
+#![allow(clippy::unwrap_used)] // clippy.toml allows it in test functions only, not in their helpers
+
 use std::sync::Arc;
 
 use earlybird::autograd::{Hyper, Session};
