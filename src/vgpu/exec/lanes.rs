@@ -26,7 +26,7 @@ impl RowFns {
 /// gives the AVX2 build another body, for hardware fused multiply-add.
 macro_rules! row_fns {
     (|$file:ident, $ins:ident, $mask:ident| $body:expr) => {
-        row_fns!(|$file, $ins, $mask| $body, fma: $body)
+        $crate::vgpu::exec::lanes::row_fns!(|$file, $ins, $mask| $body, fma: $body)
     };
     (|$file:ident, $ins:ident, $mask:ident| $body:expr, fma: $fast:expr) => {{
         #[allow(unused_variables)]
@@ -47,7 +47,100 @@ macro_rules! row_fns {
     }};
 }
 
-pub(crate) use row_fns;
+/// A row function that makes `d` of up to four sources lane by lane: `row!(u32 <- a: u32, b: u64 => expression of a and b)`. The names are the fields of
+/// [`crate::vgpu::ir::Ins`], the types say how wide their registers are. `u32 as ins <- ..` gives the expression the instruction too (for `x` and `imm`);
+/// `, fma: other` gives the AVX2 build another expression.
+macro_rules! row {
+    ($d:ident as $i:ident <- $($s:ident: $t:ident),+ => $e:expr, fma: $fast:expr) => {
+        $crate::vgpu::exec::lanes::row_fns!(
+            |file, $i, mask| $crate::vgpu::exec::lanes::row!(@body file, $i, mask, $d <- $($s: $t),+ => $e),
+            fma: $crate::vgpu::exec::lanes::row!(@body file, $i, mask, $d <- $($s: $t),+ => $fast)
+        )
+    };
+    (@body $file:ident, $i:ident, $mask:ident, $d:ident <- $($s:ident: $t:ident),+ => $e:expr) => {{
+        $(let $s = <$t as $crate::vgpu::exec::lanes::Lane>::get($file, $i.$s);)+
+        let mut out = [0 as $d; $crate::vgpu::ir::WARP];
+        #[allow(clippy::needless_range_loop)] // several arrays at once, and LLVM vectorises this form best
+        for lane in 0..$crate::vgpu::ir::WARP {
+            $(let $s = $s[lane];)+
+            out[lane] = $e;
+        }
+        <$d as $crate::vgpu::exec::lanes::Lane>::put($file, $i.d, $mask, &out);
+    }};
+    ($d:ident as $i:ident <- $($s:ident: $t:ident),+ => $e:expr) => {
+        $crate::vgpu::exec::lanes::row_fns!(
+            |file, $i, mask| $crate::vgpu::exec::lanes::row!(@body file, $i, mask, $d <- $($s: $t),+ => $e)
+        )
+    };
+    ($d:ident <- $($s:ident: $t:ident),+ => $e:expr, fma: $fast:expr) => {
+        $crate::vgpu::exec::lanes::row!($d as ins <- $($s: $t),+ => $e, fma: $fast)
+    };
+    ($d:ident <- $($s:ident: $t:ident),+ => $e:expr) => {
+        $crate::vgpu::exec::lanes::row!($d as ins <- $($s: $t),+ => $e)
+    };
+}
+
+pub(crate) use {row, row_fns};
+
+/// A register width that [`row`] knows.
+pub trait Lane: Copy {
+    /// All lanes of the register whose first row is `r`.
+    ///
+    /// # Safety
+    /// Its rows must exist.
+    unsafe fn get(file: &File, r: RowId) -> [Self; WARP];
+
+    /// Writes the lanes of `mask`.
+    ///
+    /// # Safety
+    /// Its rows must exist.
+    unsafe fn put(file: &File, r: RowId, mask: u32, values: &[Self; WARP]);
+}
+
+impl Lane for u32 {
+    #[inline(always)]
+    unsafe fn get(file: &File, r: RowId) -> [u32; WARP] {
+        // SAFETY: the caller's promise.
+        unsafe { get(file, r) }
+    }
+
+    #[inline(always)]
+    unsafe fn put(file: &File, r: RowId, mask: u32, values: &[u32; WARP]) {
+        // SAFETY: the caller's promise.
+        unsafe { put(file, r, mask, values) }
+    }
+}
+
+impl Lane for u64 {
+    #[inline(always)]
+    unsafe fn get(file: &File, r: RowId) -> [u64; WARP] {
+        // SAFETY: the caller's promise.
+        unsafe { get64(file, r) }
+    }
+
+    #[inline(always)]
+    unsafe fn put(file: &File, r: RowId, mask: u32, values: &[u64; WARP]) {
+        // SAFETY: the caller's promise.
+        unsafe { put64(file, r, mask, values) }
+    }
+}
+
+impl Lane for u128 {
+    #[inline(always)]
+    unsafe fn get(file: &File, r: RowId) -> [u128; WARP] {
+        // SAFETY: four consecutive rows are 512 bytes, aligned to 64.
+        unsafe { *file.rows.add(r as usize).cast::<[u128; WARP]>() }
+    }
+
+    #[inline(always)]
+    unsafe fn put(file: &File, r: RowId, mask: u32, values: &[u128; WARP]) {
+        // SAFETY: as in `get`.
+        let row = unsafe { &mut *file.rows.add(r as usize).cast::<[u128; WARP]>() };
+        for (i, (old, new)) in row.iter_mut().zip(values).enumerate() {
+            *old = if mask >> i & 1 == 1 { *new } else { *old };
+        }
+    }
+}
 
 /// Values of a 32-bit register.
 ///

@@ -41,7 +41,8 @@ pub trait Operands {
     /// An unknown name, a wrong width, not a register.
     fn dst(&mut self, operand: &Operand, ty: Ty) -> Result<RowId>;
 
-    /// As [`Operands::dst`] where the register may be wider than `ty`: its row and width in bytes (at least 4).
+    /// As [`Operands::dst`] where the register may be wider than `ty`: its row and its own width in bytes (2 for a 16-bit register: a signed byte is
+    /// extended to its 16 bits, not to the row's 32).
     ///
     /// # Errors
     /// As [`Operands::dst`].

@@ -1,0 +1,5 @@
+//! SIMD video instructions.
+
+use super::Form;
+
+pub(super) static FORMS: &[Form] = &[];
