@@ -174,6 +174,7 @@ fn variables(module: &Module) -> Result<Vec<(String, &Var, Space)>> {
     for var in &module.vars {
         if let Some(space @ (Space::Global | Space::Const)) = var.space
             && var.linkage != Linkage::Extern
+            && var.opaque.is_none()
         {
             found.push((var.name.clone(), var, space));
         }

@@ -87,6 +87,11 @@ fn facts(module: &Module) -> Result<Facts<'_>> {
             *slot = func;
         }
     }
+    for alias in &module.aliases {
+        if let Some(target) = funcs.get(alias.target.as_str()).copied() {
+            funcs.insert(&alias.name, target);
+        }
+    }
     Ok(Facts { module, funcs, image_names: image::inner_names(module)?, const_places: image::const_places(module)? })
 }
 

@@ -380,5 +380,9 @@ pub(super) fn describe(operand: &Operand) -> String {
         Operand::Not(name) => format!("`!{name}`"),
         Operand::Pair(..) => "a pair `d|p`".into(),
         Operand::Tuple(_) => "a list `(..)`".into(),
+        Operand::Selector(name, part) => format!("`{name}.{part}`"),
+        Operand::Neg(inner) => format!("the negative of {}", describe(inner)),
+        Operand::Index(name, ..) => format!("an element of `{name}`"),
+        Operand::Bracket(_) => "coordinates `[..]`".into(),
     }
 }

@@ -45,7 +45,7 @@ impl<'a> Context<'a> {
                 }
                 Stmt::Loc(loc) => self.cur.loc = Some(self.loc(loc)),
                 Stmt::BranchTargets { pos, name, targets } => self.declare(*pos, name, Entry::Targets(targets))?,
-                Stmt::CallInfo { pos, name } => self.declare(*pos, name, Entry::CallInfo)?,
+                Stmt::CallInfo { pos, name, .. } => self.declare(*pos, name, Entry::CallInfo)?,
                 Stmt::Pragma(_) => {}
                 Stmt::Instr(instr) => {
                     // Falling off the end of an inlined function is as good as returning from it.
