@@ -15,6 +15,7 @@ mod prune;
 mod recorder;
 mod settings;
 mod train;
+mod vgpu;
 
 pub use settings::{Overrides, Settings};
 
@@ -68,6 +69,9 @@ enum Command {
     /// The GPU kernels of this build: what they take and what they cost
     #[command(subcommand)]
     Kernels(kernels::KernelsCommand),
+    /// Run and check PTX kernels without a GPU
+    #[command(subcommand)]
+    Vgpu(vgpu::VgpuCommand),
     /// What this machine and this build can do
     Doctor(doctor::DoctorArgs),
 }
@@ -104,6 +108,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Bench(args) => args.run(),
         Command::Info(args) => args.run(),
         Command::Kernels(command) => command.run(),
+        Command::Vgpu(command) => command.run(),
         Command::Doctor(args) => args.run(),
     }
 }

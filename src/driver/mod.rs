@@ -3,7 +3,7 @@
 //! Everything above this module sees `dyn Driver` and the handles here; nothing above it names cudarc or the virtual
 //! GPU. Not here: which kernel to launch with which grid (`backend/cuda`), and the kernels (`kernels/*.cu`).
 //!
-//! Two implementations exist, [`nvidia`] and the virtual GPU, and two decorators that wrap either: [`trace`] counts, [`fault`] fails
+//! Two implementations exist, [`nvidia`] and [`vgpu`], the virtual GPU, and two decorators that wrap either: [`trace`] counts, [`fault`] fails
 //! a chosen call. All of them may be used side by side in one process.
 
 pub mod fault;
@@ -12,6 +12,7 @@ pub mod nvidia;
 pub mod observe;
 pub mod ptxas;
 pub mod trace;
+pub mod vgpu;
 
 mod error;
 mod open;

@@ -3,15 +3,21 @@
 use std::sync::Arc;
 
 use super::nvidia::Nvidia;
+use super::vgpu::{self, Vgpu};
 use super::{Driver, DriverError, codes, kernels};
 use crate::{Error, Result};
 
-/// Opens `cuda[:N]`. (`cpu` and `auto` are no matter of this layer.)
+/// Opens `cuda[:N]` or `vgpu[:GPU][,OPTION]..` ([`super::vgpu::parse`]). (`cpu` and `auto` are no matter of this layer.)
 ///
 /// # Errors
 /// [`Error::DeviceUnavailable`] where there is no such device or the build carries no kernels, [`Error::BadSetting`] for other
 /// names.
 pub fn open(device: &str) -> Result<Arc<dyn Driver>> {
+    if device.split([':', ',']).next() == Some("vgpu") {
+        let options = vgpu::parse(device)?;
+        kernels::available(device)?;
+        return Ok(Arc::new(Vgpu::new(options)));
+    }
     let (kind, which) = device.split_once(':').unwrap_or((device, ""));
     match kind {
         "cuda" => {
@@ -26,7 +32,11 @@ pub fn open(device: &str) -> Result<Arc<dyn Driver>> {
             kernels::available(device)?;
             Ok(Arc::new(Nvidia::open(ordinal).map_err(|e| unavailable(device, e))?))
         }
-        _ => Err(Error::bad_setting("device", format!("no device {device:?}"), "there are cpu, cuda[:N] and auto")),
+        _ => Err(Error::bad_setting(
+            "device",
+            format!("no device {device:?}"),
+            "there are cpu, vgpu[:GPU], cuda[:N] and auto",
+        )),
     }
 }
 

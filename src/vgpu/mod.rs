@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`ptx`] | text to syntax tree |
+//! | [`device`] | memory, modules and launches of a virtual device; start here |
 //! | [`lower`] | syntax tree to machine code: names, types, control flow, the table of instruction forms |
 //! | [`ir`] | the machine code |
 //! | [`exec`] | warps, splits, barriers, memory accesses; [`exec::lanes`] is how row functions are written |
@@ -13,6 +14,7 @@
 //! | [`san`] | races, bytes nobody wrote, bytes in flight |
 //! | [`report`] | what is wrong with a launch, with its place in the source |
 
+pub mod device;
 pub mod exec;
 pub mod ir;
 pub mod limits;

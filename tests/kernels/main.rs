@@ -1,0 +1,11 @@
+//! The project's kernels on the virtual GPU, every check on, against the definition computed here. One file per kernel; each case runs under all schedules.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod cast;
+mod copy;
+mod device;
+mod driver;
+mod mask;
+mod matmul;
