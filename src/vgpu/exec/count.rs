@@ -190,6 +190,5 @@ impl Counts {
 
 /// Form and work of the tensor-core product at `pc`.
 fn mma_form(kernel: &Kernel, pc: usize) -> Option<crate::vgpu::prof::Mma> {
-    let _ = (kernel, pc);
-    None
+    kernel.code.get(pc).and_then(super::mma::describe)
 }
