@@ -1,16 +1,29 @@
 //! The backend of GPUs, real and virtual: grid, block and arguments for each kernel. One file per operator; all of them know only
 //! [`crate::driver::Driver`].
 //!
-//! Not here yet: `impl Backend`. What there is serves the mask kernel and the products that the operators will be lowered to.
+//! [`Cuda`] is the backend. Not here: input augmentation, captured graphs.
 
+mod add;
+mod batchnorm;
 pub mod cast;
+mod conv2d;
 pub mod copy;
+mod device;
 pub mod fill;
 pub mod launch;
+mod linear;
 pub mod mask;
 pub mod matmul;
+mod memory;
+mod pool;
+mod relu;
+mod select;
+mod sgd;
+mod softmax_xent;
 
-use crate::driver::Dims;
+pub use device::Cuda;
+
+use crate::driver::{DevPtr, Dims};
 use launch::Kernels;
 
 /// Blocks of 256 threads for `work` items in a grid-stride loop: enough to fill the device, no more.
@@ -18,4 +31,9 @@ fn grid_stride(kernels: &Kernels, work: u32) -> Dims {
     let props = kernels.driver().props();
     let resident = props.sm_count * (props.max_threads_per_sm / 256);
     Dims::linear(work.div_ceil(256).clamp(1, resident.max(1)), 256)
+}
+
+/// Whether channels can be read in fours: `c` a multiple of 4 and every address aligned to 16.
+fn wide(c: u32, addresses: &[DevPtr]) -> bool {
+    c.is_multiple_of(4) && addresses.iter().all(|a| a.0 % 16 == 0)
 }

@@ -1,0 +1,136 @@
+//! Tiles, grids and slices of `kernels/conv2d.cu`.
+//!
+//! Tiles of the forward pass and of the input gradient give the same bits, so the device may choose. How the weight gradient is sliced depends on the shape alone:
+//! the same bits on every device.
+
+use super::device::Cuda;
+use super::linear;
+use super::{grid_stride, wide};
+use crate::Result;
+use crate::backend::Span;
+use crate::driver::Dims;
+use crate::ops::conv2d::Conv2d;
+
+/// Blocks that a weight gradient is spread over: two per multiprocessor of an A100.
+const WGRAD_BLOCKS: usize = 216;
+/// Rows of a slice at the least.
+const SLICE_ROWS: usize = 512;
+/// The kernels' step along rows.
+const STEP: usize = 16;
+
+/// A tile with the blocks that it takes.
+fn tiles(rows: usize, columns: usize, tile: (usize, usize)) -> (usize, usize) {
+    (rows.div_ceil(tile.0), columns.div_ceil(tile.1))
+}
+
+const LARGE: (usize, usize) = (128, 128);
+const SMALL: (usize, usize) = (64, 32);
+
+fn dims(blocks: (usize, usize), slices: usize, threads: u32) -> Dims {
+    Dims { grid: [blocks.0 as u32, blocks.1 as u32, slices as u32], block: [threads, 1, 1], shared: 0 }
+}
+
+/// Whether 128x128 tiles keep the device busy and are mostly full.
+fn large(cuda: &Cuda, rows: usize, columns: usize) -> bool {
+    let (x, y) = tiles(rows, columns, LARGE);
+    columns > 64 && x * y >= cuda.kernels().driver().props().sm_count as usize
+}
+
+/// Slices of the weight gradient, and rows of each.
+fn slices(p: &Conv2d) -> (usize, usize) {
+    let columns = p.r as usize * p.s as usize * p.c as usize;
+    let (x, y) = tiles(p.k as usize, columns, wgrad_tile(p));
+    let rows = p.rows().max(1);
+    let wanted = (WGRAD_BLOCKS / (x * y).max(1)).clamp(1, rows.div_ceil(SLICE_ROWS));
+    let per_slice = rows.div_ceil(wanted).next_multiple_of(STEP);
+    (rows.div_ceil(per_slice), per_slice)
+}
+
+/// The tile that a weight gradient of this shape is planned for.
+fn wgrad_tile(p: &Conv2d) -> (usize, usize) {
+    if p.k >= 128 && p.k.is_multiple_of(4) && p.c.is_multiple_of(4) { LARGE } else { SMALL }
+}
+
+/// Bytes of scratch memory of the weight gradient: every slice's sums, where there are several.
+pub(super) fn workspace(p: &Conv2d) -> usize {
+    match slices(p).0 {
+        1 => 0,
+        n => n * p.w_len() * 4,
+    }
+}
+
+/// `y = conv(x, w) + bias`.
+pub(super) fn fwd(cuda: &Cuda, p: &Conv2d, x: Span, w: Span, bias: Option<Span>, y: Span) -> Result<()> {
+    let k = p.k as usize;
+    let bias_arg = bias.map_or((w, 0), |bias| (bias, k * 4));
+    let reads = [(x, p.x_len() * 4), (w, p.w_len() * 4), bias_arg];
+    let ([x, w, bias_at], [y]) = cuda.open("conv2d_fwd_f32", reads, [(y, p.y_len() * 4)])?;
+    if p.y_len() == 0 {
+        return Ok(());
+    }
+    let bias = if bias.is_some() { bias_at } else { crate::driver::DevPtr::NULL };
+    let (kernels, stream) = (cuda.kernels(), cuda.stream());
+    let small = dims(tiles(p.rows(), k, SMALL), 1, 128);
+    if !wide(p.c, &[x, w]) {
+        return Ok(kernels.conv2d_fwd_f32_any(small, stream, p, x, w, bias, y)?);
+    }
+    if large(cuda, p.rows(), k) {
+        return Ok(kernels.conv2d_fwd_f32(dims(tiles(p.rows(), k, LARGE), 1, 256), stream, p, x, w, bias, y)?);
+    }
+    Ok(kernels.conv2d_fwd_f32_small(small, stream, p, x, w, bias, y)?)
+}
+
+/// Gradient of the input.
+pub(super) fn dgrad(cuda: &Cuda, p: &Conv2d, dy: Span, w: Span, dx: Span) -> Result<()> {
+    let reads = [(dy, p.y_len() * 4), (w, p.w_len() * 4)];
+    let ([dy, w], [dx]) = cuda.open("conv2d_dgrad_f32", reads, [(dx, p.x_len() * 4)])?;
+    if p.x_len() == 0 {
+        return Ok(());
+    }
+    let (rows, c) = (p.x_len() / p.c as usize, p.c as usize);
+    let (kernels, stream) = (cuda.kernels(), cuda.stream());
+    let small = dims(tiles(rows, c, SMALL), 1, 128);
+    if !(wide(p.c, &[dy, w, dx]) && p.k.is_multiple_of(4)) {
+        return Ok(kernels.conv2d_dgrad_f32_any(small, stream, p, dy, w, dx)?);
+    }
+    if large(cuda, rows, c) {
+        return Ok(kernels.conv2d_dgrad_f32(dims(tiles(rows, c, LARGE), 1, 256), stream, p, dy, w, dx)?);
+    }
+    Ok(kernels.conv2d_dgrad_f32_small(small, stream, p, dy, w, dx)?)
+}
+
+/// Gradients of the weights and, where there is one, of the bias.
+pub(super) fn wgrad(cuda: &Cuda, p: &Conv2d, x: Span, dy: Span, dw: Span, dbias: Option<Span>, ws: Span) -> Result<()> {
+    let bias_arg = match dbias {
+        Some(dbias) => (dbias, p.k as usize * 4),
+        None => (dw.part(0, 0)?, 0),
+    };
+    let reads = [(x, p.x_len() * 4), (dy, p.y_len() * 4)];
+    let writes = [(dw, p.w_len() * 4), bias_arg, (ws, workspace(p))];
+    let ([x, dy], [dw, dbias_at, ws]) = cuda.open("conv2d_wgrad_f32", reads, writes)?;
+    if p.w_len() == 0 {
+        return Ok(());
+    }
+    let (kernels, stream) = (cuda.kernels(), cuda.stream());
+    let (count, per_slice) = slices(p);
+    let out = if count > 1 { ws } else { dw };
+    let columns = p.r as usize * p.s as usize * p.c as usize;
+    let small = dims(tiles(p.k as usize, columns, SMALL), count, 128);
+    let rows = per_slice as u32;
+    if !(wide(p.c, &[x, dy, out]) && p.k.is_multiple_of(4)) {
+        kernels.conv2d_wgrad_f32_any(small, stream, p, x, dy, out, rows)?;
+    } else if wgrad_tile(p) == LARGE {
+        let large = dims(tiles(p.k as usize, columns, LARGE), count, 256);
+        kernels.conv2d_wgrad_f32(large, stream, p, x, dy, out, rows)?;
+    } else {
+        kernels.conv2d_wgrad_f32_small(small, stream, p, x, dy, out, rows)?;
+    }
+    if count > 1 {
+        let n = p.w_len() as u32;
+        kernels.conv2d_wgrad_sum_f32(grid_stride(kernels, n), stream, ws, dw, count as u32, n)?;
+    }
+    match dbias {
+        Some(_) => linear::bias_bwd(cuda, dy, dbias_at, p.rows() as u32, p.k),
+        None => Ok(()),
+    }
+}

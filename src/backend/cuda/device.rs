@@ -1,0 +1,273 @@
+//! [`Cuda`]: the operators of a GPU, real or virtual, behind [`Backend`]. Here: memory, transfers, and which file runs which operator.
+//!
+//! Not here: grids and arguments (the operators' files beside this one), captured graphs.
+
+use std::sync::Arc;
+
+use super::launch::Kernels;
+use super::memory::{DeviceBlock, InPlace, identity, open};
+use super::{add, batchnorm, conv2d, copy, fill, linear, pool, relu, select, sgd, softmax_xent};
+use crate::Result;
+use crate::backend::{Backend, Memory, Span};
+use crate::driver::{DevPtr, Driver, StreamId};
+use crate::ops::Kernel;
+use crate::ops::add::Add;
+use crate::ops::batchnorm::BatchNorm;
+use crate::ops::conv2d::Conv2d;
+use crate::ops::linear::Linear;
+use crate::ops::pool::Pool;
+use crate::ops::relu::Relu;
+use crate::ops::select::Select;
+use crate::ops::sgd::Sgd;
+use crate::ops::softmax_xent::SoftmaxXent;
+
+/// A GPU as a backend: the project's kernels on one device, all on one stream.
+pub struct Cuda {
+    driver: Arc<dyn Driver>,
+    kernels: Kernels,
+    stream: StreamId,
+    owner: u64,
+    name: String,
+}
+
+impl Cuda {
+    /// On `driver`'s device.
+    ///
+    /// # Errors
+    /// [`crate::Error::DeviceUnavailable`] where this build has no kernels; what the driver says when it makes a stream.
+    pub fn new(driver: Arc<dyn Driver>) -> Result<Cuda> {
+        let kernels = Kernels::new(Arc::clone(&driver))?;
+        let (stream, name) = (driver.stream_create()?, driver.props().device.clone());
+        Ok(Cuda { driver, kernels, stream, owner: identity(), name })
+    }
+
+    /// The driver underneath.
+    pub fn driver(&self) -> &Arc<dyn Driver> {
+        &self.driver
+    }
+
+    /// The kernels, with the device they run on.
+    pub(super) fn kernels(&self) -> &Kernels {
+        &self.kernels
+    }
+
+    /// The stream that everything runs on.
+    pub fn stream(&self) -> StreamId {
+        self.stream
+    }
+
+    /// Addresses for one call, see [`open`].
+    pub(super) fn open<const R: usize, const W: usize>(
+        &self,
+        op: &'static str,
+        reads: [(Span, usize); R],
+        writes: [(Span, usize); W],
+    ) -> Result<([DevPtr; R], [DevPtr; W])> {
+        open(self.owner, op, reads, writes, InPlace::No)
+    }
+
+    /// As [`Cuda::open`] where outputs may be inputs.
+    pub(super) fn open_in_place<const R: usize, const W: usize>(
+        &self,
+        op: &'static str,
+        reads: [(Span, usize); R],
+        writes: [(Span, usize); W],
+    ) -> Result<([DevPtr; R], [DevPtr; W])> {
+        open(self.owner, op, reads, writes, InPlace::Allowed)
+    }
+}
+
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        // Nothing is left to tell of an error here; blocks that still live hold the driver.
+        let _ = self.driver.stream_sync(self.stream);
+        let _ = self.driver.stream_destroy(self.stream);
+    }
+}
+
+impl Backend for Cuda {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Memory> {
+        Ok(Memory::new(Arc::new(DeviceBlock::zeroed(&self.driver, self.stream, self.owner, bytes)?)))
+    }
+
+    fn upload(&self, from: &[u8], to: Span) -> Result<()> {
+        let ([], [to]) = self.open("upload", [], [(to, from.len())])?;
+        if !from.is_empty() {
+            self.driver.copy_htod(to, from, self.stream)?;
+        }
+        Ok(())
+    }
+
+    fn download(&self, from: Span, to: &mut [u8]) -> Result<()> {
+        let ([from], []) = self.open("download", [(from, to.len())], [])?;
+        if !to.is_empty() {
+            self.driver.copy_dtoh(to, from, self.stream)?;
+        }
+        Ok(())
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(self.driver.stream_sync(self.stream)?)
+    }
+
+    fn workspace(&self, kernel: &Kernel) -> usize {
+        match kernel {
+            Kernel::Conv2dWgrad(p) => conv2d::workspace(p),
+            Kernel::BatchNormFwd(p) | Kernel::BatchNormBwd(p) => batchnorm::workspace(p),
+            _ => 0,
+        }
+    }
+
+    fn fill_f32(&self, value: f32, x: Span) -> Result<()> {
+        let n = x.bytes() / 4;
+        let ([], [x]) = self.open("fill_f32", [], [(x, n * 4)])?;
+        Ok(fill::fill_f32(&self.kernels, self.stream, x, n as u32, value)?)
+    }
+
+    fn copy(&self, x: Span, y: Span) -> Result<()> {
+        let bytes = x.bytes();
+        let ([x], [y]) = self.open("copy", [(x, bytes)], [(y, bytes)])?;
+        // The kernel counts bytes in 32 bits; the driver's own copy does not.
+        match u32::try_from(bytes) {
+            Ok(n) => Ok(copy::copy_u8(&self.kernels, self.stream, x, y, n)?),
+            Err(_) => Ok(self.driver.copy_dtod(y, x, bytes, self.stream)?),
+        }
+    }
+
+    fn add_fwd_f32(&self, p: &Add, a: Span, b: Span, y: Span) -> Result<()> {
+        add::fwd(self, p, a, b, y)
+    }
+
+    fn relu_fwd_f32(&self, p: &Relu, x: Span, y: Span) -> Result<()> {
+        relu::fwd(self, p, x, y)
+    }
+
+    fn relu_bwd_f32(&self, p: &Relu, y: Span, dy: Span, dx: Span) -> Result<()> {
+        relu::bwd(self, p, y, dy, dx)
+    }
+
+    fn conv2d_fwd_f32(&self, p: &Conv2d, x: Span, w: Span, bias: Option<Span>, y: Span, _ws: Span) -> Result<()> {
+        conv2d::fwd(self, p, x, w, bias, y)
+    }
+
+    fn conv2d_dgrad_f32(&self, p: &Conv2d, dy: Span, w: Span, dx: Span, _ws: Span) -> Result<()> {
+        conv2d::dgrad(self, p, dy, w, dx)
+    }
+
+    fn conv2d_wgrad_f32(&self, p: &Conv2d, x: Span, dy: Span, dw: Span, dbias: Option<Span>, ws: Span) -> Result<()> {
+        conv2d::wgrad(self, p, x, dy, dw, dbias, ws)
+    }
+
+    fn batchnorm_fwd_f32(
+        &self,
+        p: &BatchNorm,
+        x: Span,
+        gamma: Span,
+        beta: Span,
+        running_mean: Span,
+        running_var: Span,
+        y: Span,
+        mean: Span,
+        invstd: Span,
+        ws: Span,
+    ) -> Result<()> {
+        batchnorm::fwd(self, p, x, [gamma, beta], [running_mean, running_var, mean, invstd], y, ws)
+    }
+
+    fn batchnorm_eval_f32(
+        &self,
+        p: &BatchNorm,
+        x: Span,
+        gamma: Span,
+        beta: Span,
+        running_mean: Span,
+        running_var: Span,
+        y: Span,
+    ) -> Result<()> {
+        batchnorm::eval(self, p, x, [gamma, beta, running_mean, running_var], y)
+    }
+
+    fn batchnorm_bwd_f32(
+        &self,
+        p: &BatchNorm,
+        x: Span,
+        y: Span,
+        gamma: Span,
+        mean: Span,
+        invstd: Span,
+        dy: Span,
+        dx: Span,
+        dgamma: Span,
+        dbeta: Span,
+        ws: Span,
+    ) -> Result<()> {
+        batchnorm::bwd(self, p, [x, y, dy], [gamma, mean, invstd], dx, [dgamma, dbeta], ws)
+    }
+
+    fn maxpool_fwd_f32(&self, p: &Pool, x: Span, y: Span, index: Span) -> Result<()> {
+        pool::max_fwd(self, p, x, y, index)
+    }
+
+    fn maxpool_bwd_f32(&self, p: &Pool, index: Span, dy: Span, dx: Span) -> Result<()> {
+        pool::max_bwd(self, p, index, dy, dx)
+    }
+
+    fn avgpool_fwd_f32(&self, p: &Pool, x: Span, y: Span) -> Result<()> {
+        pool::avg_fwd(self, p, x, y)
+    }
+
+    fn avgpool_bwd_f32(&self, p: &Pool, dy: Span, dx: Span) -> Result<()> {
+        pool::avg_bwd(self, p, dy, dx)
+    }
+
+    fn global_avgpool_fwd_f32(&self, p: &Pool, x: Span, y: Span) -> Result<()> {
+        pool::avg_fwd(self, p, x, y)
+    }
+
+    fn global_avgpool_bwd_f32(&self, p: &Pool, dy: Span, dx: Span) -> Result<()> {
+        pool::avg_bwd(self, p, dy, dx)
+    }
+
+    fn linear_fwd_f32(&self, p: &Linear, x: Span, w: Span, bias: Option<Span>, y: Span) -> Result<()> {
+        linear::fwd(self, p, x, w, bias, y)
+    }
+
+    fn linear_dgrad_f32(&self, p: &Linear, dy: Span, w: Span, dx: Span) -> Result<()> {
+        linear::dgrad(self, p, dy, w, dx)
+    }
+
+    fn linear_wgrad_f32(&self, p: &Linear, x: Span, dy: Span, dw: Span, dbias: Option<Span>) -> Result<()> {
+        linear::wgrad(self, p, x, dy, dw, dbias)
+    }
+
+    fn select_fwd_f32(&self, p: &Select, x: Span, index: Span, y: Span) -> Result<()> {
+        select::fwd(self, p, x, index, y)
+    }
+
+    fn select_bwd_f32(&self, p: &Select, dy: Span, index: Span, dx: Span) -> Result<()> {
+        select::bwd(self, p, dy, index, dx)
+    }
+
+    fn softmax_xent_fwd_f32(
+        &self,
+        p: &SoftmaxXent,
+        logits: Span,
+        labels: Span,
+        probs: Span,
+        metrics: Span,
+    ) -> Result<()> {
+        softmax_xent::fwd(self, p, logits, labels, probs, metrics)
+    }
+
+    fn softmax_xent_bwd_f32(&self, p: &SoftmaxXent, probs: Span, labels: Span, dlogits: Span) -> Result<()> {
+        softmax_xent::bwd(self, p, probs, labels, dlogits)
+    }
+
+    fn sgd_step_f32(&self, p: &Sgd, lr: Span, g: Span, v: Span, w: Span) -> Result<()> {
+        sgd::step(self, p, lr, g, v, w)
+    }
+}

@@ -1,0 +1,36 @@
+//! Grid of `kernels/softmax_xent.cu`.
+
+use super::device::Cuda;
+use super::grid_stride;
+use crate::backend::Span;
+use crate::driver::Dims;
+use crate::ops::Metrics;
+use crate::ops::softmax_xent::SoftmaxXent;
+use crate::{Error, Result};
+
+/// Probabilities, and the batch's sums added to `metrics`. Labels are not checked here (that would wait for the device): one that is no class makes the loss
+/// NaN.
+pub(super) fn fwd(cuda: &Cuda, p: &SoftmaxXent, logits: Span, labels: Span, probs: Span, metrics: Span) -> Result<()> {
+    let (n, all) = (p.n as usize, p.n as usize * p.classes as usize * 4);
+    let writes = [(probs, all), (metrics, size_of::<Metrics>())];
+    let ([logits, labels], [probs, metrics]) =
+        cuda.open("softmax_xent_fwd_f32", [(logits, all), (labels, n * 4)], writes)?;
+    if metrics.0 % 8 != 0 {
+        let what = "the metrics are not aligned to 8 bytes".into();
+        return Err(Error::Graph { node: "loss".into(), op: "softmax_xent", what });
+    }
+    let dims = Dims::linear(1, 1024);
+    Ok(cuda.kernels().softmax_xent_fwd_f32(dims, cuda.stream(), p, logits, labels, probs, metrics)?)
+}
+
+/// Gradient of the mean loss.
+pub(super) fn bwd(cuda: &Cuda, p: &SoftmaxXent, probs: Span, labels: Span, dlogits: Span) -> Result<()> {
+    let (n, all) = (p.n as usize, p.n as usize * p.classes as usize * 4);
+    let reads = [(probs, all), (labels, n * 4)];
+    let ([probs, labels], [dlogits]) = cuda.open("softmax_xent_bwd_f32", reads, [(dlogits, all)])?;
+    if all == 0 {
+        return Ok(());
+    }
+    let dims = grid_stride(cuda.kernels(), p.n * p.classes);
+    Ok(cuda.kernels().softmax_xent_bwd_f32(dims, cuda.stream(), p, probs, labels, dlogits)?)
+}
