@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::train::DATA_KEY;
 use super::{DONE, say};
+use crate::data::DatasetInfo;
 use crate::graph::Graph;
 use crate::ops::Shape;
 use crate::train::checkpoint::Checkpoint;
@@ -42,26 +44,32 @@ fn shape(text: &str) -> Result<Shape> {
 }
 
 impl InfoArgs {
-    fn graph(&self) -> Result<Graph> {
+    /// The network, and the data it was trained on where the file says so.
+    fn graph(&self) -> Result<(Graph, Option<DatasetInfo>)> {
         match &self.file {
-            Some(path) => Checkpoint::load(path)?.graph(path)?.ok_or_else(|| {
-                Error::bad_file(path, None, "carries no network", "give a file that earlybird wrote, or use --model")
-            }),
+            Some(path) => {
+                let file = Checkpoint::load(path)?;
+                let hint = "give a file that earlybird wrote, or use --model";
+                let graph = file.graph(path)?.ok_or_else(|| Error::bad_file(path, None, "carries no network", hint))?;
+                let data = file.metadata.contains_key(DATA_KEY).then(|| file.get(DATA_KEY, path)).transpose()?;
+                Ok((graph, data))
+            }
             None => {
                 let options = nn::ModelOptions { classes: self.classes, input: shape(&self.input)?, width: self.width };
-                nn::build(&self.model, &options)
+                Ok((nn::build(&self.model, &options)?, None))
             }
         }
     }
 
     /// Runs the command.
     pub fn run(self) -> Result<u8> {
-        let graph = self.graph()?;
+        let (graph, data) = self.graph()?;
         let layers: Vec<usize> = graph.bn_layers().iter().map(|layer| layer.channels).collect();
         if self.json {
             say(serde_json::json!({
                 "model": graph.name(), "classes": graph.classes(), "input": graph.input_shape(), "parameters": graph.parameter_count(),
                 "bn_layers": layers.len(), "bn_channels": graph.bn_channels(), "flops": graph.flops(), "channels": layers,
+                "data": data,
             }));
         } else {
             say(format_args!(
@@ -73,6 +81,10 @@ impl InfoArgs {
             say(format_args!("parameters   {}", graph.parameter_count()));
             say(format_args!("BN channels  {} in {} layers", graph.bn_channels(), layers.len()));
             say(format_args!("FLOPs        {} forward, per image (a multiply-add is 2)", graph.flops()));
+            if let Some(data) = data {
+                say(format_args!("data         {data}"));
+                say(format_args!("classes      {}", data.class_names.join(", ")));
+            }
         }
         Ok(DONE)
     }

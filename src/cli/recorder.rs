@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::train::STATE;
+use super::train::{DATA_KEY, STATE};
 use super::{DONE, NO_TICKET, Settings, masks, prune, say};
 use crate::Result;
 use crate::graph::Graph;
@@ -388,6 +388,7 @@ pub fn finish(recorder: Recorder, run: &Run, outcome: &Outcome) -> Result<u8> {
     if let Some(layers) = &run.progress().layers {
         model.put(prune::KEPT_KEY, layers)?;
     }
+    model.put(DATA_KEY, &run.data().info())?;
     model.save(&recorder.folder.file(MODEL))?;
     recorder.write_tables()?;
     let summary = recorder.summary(run, outcome);

@@ -8,7 +8,7 @@ use clap::Args;
 use super::recorder::{Recorder, finish};
 use super::{Overrides, Settings, device, eval};
 use crate::autograd::StateDict;
-use crate::data::Dataset;
+use crate::data::{Dataset, DatasetInfo};
 use crate::graph::Graph;
 use crate::ops::Shape;
 use crate::report::RunFolder;
@@ -101,6 +101,7 @@ impl RetrainArgs {
         ticket.save(&ticket_path(folder.path(), ticket.info.ratio))?;
         let mut init = Checkpoint::new(&ticket.graph, ticket.state.clone())?;
         init.put(TASK_KEY, &Origin::Ticket)?;
+        init.put(DATA_KEY, &data.info())?;
         init.save(&folder.path().join(INIT))?;
         settings.save(&folder.path().join(CONFIG))?;
         let dense = Arc::new(ticket.graph.clone());
@@ -116,6 +117,8 @@ pub const CONFIG: &str = "config.toml";
 pub const STATE: &str = "state.safetensors";
 /// The initial weights.
 pub const INIT: &str = "init.safetensors";
+/// Metadata key of the [`DatasetInfo`] in files that depend on the data.
+pub const DATA_KEY: &str = "earlybird.data";
 /// Metadata key of the [`Origin`] in [`INIT`].
 const TASK_KEY: &str = "earlybird.task";
 
@@ -194,10 +197,12 @@ fn start(task: Task, settings: Settings, quiet: bool) -> Result<u8> {
     let graph = model(&settings, &data)?;
     let state = initial_state(&settings, &graph)?;
     let graph = Arc::new(graph);
+    let info = data.info();
     let run = Run::new(options, graph.clone(), &state, backend, data)?; // what it refuses must leave no folder
     let folder = RunFolder::create(&out(&settings))?;
     let mut init = Checkpoint::new(&graph, state)?;
     init.put(TASK_KEY, &Origin::Task(task))?;
+    init.put(DATA_KEY, &info)?;
     init.save(&folder.path().join(INIT))?;
     settings.save(&folder.path().join(CONFIG))?; // from here on the run can be resumed
     let recorder = Recorder::create(folder, settings, task, graph, quiet)?;
@@ -239,6 +244,11 @@ fn go_on(path: &Path, overrides: Overrides, quiet: bool) -> Result<u8> {
     let origin: Origin = init.get(TASK_KEY, &init_path)?;
     let task = origin.task();
     let (options, data, backend) = prepare(&settings, task)?;
+    let (began, now): (DatasetInfo, _) = (init.get(DATA_KEY, &init_path)?, data.info());
+    if began.checksum != now.checksum {
+        let what = format!("{} has other images than the run began with: {now}; then: {began}", settings.data);
+        return Err(Error::bad_setting("--resume", what, "put the data set back as it was, or start a new run"));
+    }
     let dense = Arc::new(init.graph(&init_path)?.map_or_else(|| model(&settings, &data), Ok)?);
     let state = path.join(STATE);
     if !state.exists() {

@@ -1,10 +1,14 @@
 //! Batches, made ahead by a background thread.
 //!
+//! A background thread makes one epoch's batches and is joined when the epoch ends or is dropped; if it fails, the epoch ends with an error that says why.
+//!
 //! The order of an epoch is a Fisher–Yates shuffle from (seed, epoch); crops and flips come from (seed, epoch, index in the data set). A batch is therefore the same
 //! whoever makes it and whenever, and an epoch can begin at any batch.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use super::augment::{Augment, Normalise, write_image};
 use super::{Dataset, ImageSet};
@@ -107,42 +111,72 @@ impl Loader {
         Batch { images, labels: indices.iter().map(|i| set.labels[*i as usize]).collect(), number }
     }
 
-    /// The batches of `epoch` from `first` on, made ahead in the background; the thread ends when the iterator is dropped.
-    pub fn epoch(&self, epoch: usize, first: usize) -> Epoch {
-        let (sender, receiver): (SyncSender<Batch>, _) = sync_channel(self.options.prefetch.max(1));
+    /// Batches `numbers` of `epoch` (those it has), made ahead in the background.
+    pub fn epoch(&self, epoch: usize, numbers: Range<usize>) -> Epoch {
+        let numbers = numbers.start..numbers.end.min(self.batches());
         let loader = self.clone();
-        let expected = first..self.batches();
-        let range = expected.clone();
-        let made = std::thread::Builder::new().name("loader".into()).spawn(move || {
+        Epoch::start(numbers.len(), self.options.prefetch, move |sender| {
             let order = loader.order(epoch);
-            for number in range {
+            for number in numbers {
                 if sender.send(loader.batch(&order, epoch, number)).is_err() {
                     return; // nobody listens any more
                 }
             }
-        });
-        Epoch { receiver, remaining: expected.len(), failed: made.err() }
+        })
     }
 }
 
-/// The rest of an epoch.
+/// Batches of an epoch, in order. Dropping it ends and joins the thread that makes them.
 pub struct Epoch {
-    receiver: Receiver<Batch>,
+    /// `None` once nothing more is wanted.
+    receiver: Option<Receiver<Batch>>,
+    thread: Option<std::io::Result<JoinHandle<()>>>,
     remaining: usize,
-    failed: Option<std::io::Error>,
+}
+
+impl Epoch {
+    fn start(batches: usize, prefetch: usize, make: impl FnOnce(SyncSender<Batch>) + Send + 'static) -> Epoch {
+        if batches == 0 {
+            return Epoch { receiver: None, thread: None, remaining: 0 };
+        }
+        let (sender, receiver) = sync_channel(prefetch.max(1));
+        let thread = std::thread::Builder::new().name("loader".into()).spawn(move || make(sender));
+        Epoch { receiver: Some(receiver), thread: Some(thread), remaining: batches }
+    }
+
+    /// Waits for the thread, at most for the batch that it is at: its next one finds nobody listening. Why it failed, if it did.
+    fn join(&mut self) -> Option<std::io::Error> {
+        self.receiver = None;
+        match self.thread.take()? {
+            Err(error) => Some(error),
+            Ok(thread) => thread.join().err().map(|panic| {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+                std::io::Error::other(format!("it panicked: {}", text.unwrap_or("without a message")))
+            }),
+        }
+    }
 }
 
 impl Iterator for Epoch {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Result<Batch>> {
-        let what = "the loader thread";
-        if let Some(error) = self.failed.take() {
-            self.remaining = 0;
-            return Some(Err(Error::io("start", what, error)));
-        }
         self.remaining = self.remaining.checked_sub(1)?;
-        Some(self.receiver.recv().map_err(|_| Error::io("hear from", what, std::io::ErrorKind::BrokenPipe.into())))
+        if let (Some(receiver), Some(Ok(_))) = (&self.receiver, &self.thread)
+            && let Ok(batch) = receiver.recv()
+        {
+            return Some(Ok(batch));
+        }
+        self.remaining = 0;
+        let error = self.join().unwrap_or_else(|| std::io::Error::other("it ended early"));
+        Some(Err(Error::io("make a batch in", "the loader thread", error)))
+    }
+}
+
+impl Drop for Epoch {
+    fn drop(&mut self) {
+        let _ = self.join(); // a failure that nobody waited for concerns nobody
     }
 }
 
@@ -161,7 +195,7 @@ mod tests {
     fn an_epoch_holds_every_image_once_and_the_last_batch_is_smaller() {
         let loader = loader(true, 2);
         let mut order = loader.order(5);
-        let sizes: Vec<usize> = loader.epoch(5, 0).map(|batch| batch.unwrap().labels.len()).collect();
+        let sizes: Vec<usize> = loader.epoch(5, 0..9).map(|batch| batch.unwrap().labels.len()).collect();
         assert_eq!((sizes.len(), sizes[..8].to_vec(), sizes[8]), (9, vec![12; 8], 4));
         assert_ne!(order, loader.order(6));
         order.sort_unstable();
@@ -170,10 +204,12 @@ mod tests {
 
     #[test]
     fn resuming_in_the_middle_gives_the_same_batches_whatever_is_made_ahead() {
-        let whole: Vec<Batch> = loader(true, 1).epoch(3, 0).map(Result::unwrap).collect();
+        let whole: Vec<Batch> = loader(true, 1).epoch(3, 0..9).map(Result::unwrap).collect();
         for first in 0..9 {
-            let rest: Vec<Batch> = loader(true, 4).epoch(3, first).map(Result::unwrap).collect();
-            assert_eq!(rest, whole[first..]);
+            for end in [first, first + 1, 9, 100] {
+                let rest: Vec<Batch> = loader(true, 4).epoch(3, first..end).map(Result::unwrap).collect();
+                assert_eq!(rest, whole[first..end.min(9)]);
+            }
         }
     }
 
@@ -185,11 +221,42 @@ mod tests {
     #[test]
     fn dropping_an_epoch_early_ends_its_thread() {
         let loader = loader(true, 1);
-        for _ in 0..50 {
-            let _ = loader.epoch(0, 0).next();
+        for taken in 0..9 {
+            let mut epoch = loader.epoch(0, 0..9);
+            (0..taken).for_each(|number| assert_eq!(epoch.next().unwrap().unwrap().number, number));
+            drop(epoch);
+            assert_eq!(Arc::strong_count(&loader.data), 1); // a thread at work would hold a clone
         }
-        // 50 threads blocked for ever would hold 50 clones of the data.
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        assert!(Arc::strong_count(&loader.data) < 10, "{}", Arc::strong_count(&loader.data));
+        let mut done = loader.epoch(0, 0..9);
+        assert_eq!(done.by_ref().count(), 9);
+        assert!(done.next().is_none());
+    }
+
+    #[test]
+    fn a_thread_that_fails_ends_the_epoch_with_its_reason() {
+        let mut epoch = Epoch::start(3, 1, |sender| {
+            sender.send(Batch { images: Vec::new(), labels: Vec::new(), number: 0 }).unwrap();
+            panic!("no more of this");
+        });
+        assert_eq!(epoch.next().unwrap().unwrap().number, 0);
+        let error = epoch.next().unwrap().unwrap_err().to_string();
+        assert!(error.contains("loader thread") && error.contains("no more of this"), "{error}");
+        assert!(epoch.next().is_none());
+    }
+
+    #[test]
+    fn batches_are_the_images_of_the_order_changed_by_their_own_draw() {
+        let loader = loader(true, 2);
+        let order = loader.order(4);
+        let table = loader.data.normalise.table();
+        for batch in loader.epoch(4, 0..9).map(Result::unwrap) {
+            for (i, image) in batch.images.chunks_exact(192).enumerate() {
+                let index = order[batch.number * 12 + i] as usize;
+                let change = loader.options.augment.draw(9, 4, index);
+                let mut expected = vec![0.0; 192];
+                write_image(loader.data.train.image(index), 8, 2, change, &table, &mut expected);
+                assert_eq!((image, batch.labels[i]), (&*expected, loader.data.train.labels[index]));
+            }
+        }
     }
 }

@@ -25,6 +25,8 @@ pub use synthetic::{noise, synthetic};
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Error, Result};
 
 /// u8 images NHWC with labels, in memory.
@@ -83,7 +85,47 @@ pub struct Dataset {
     pub flip: bool,
 }
 
+/// What a data set is, for files that depend on it: a run can only go on with the very images it began with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatasetInfo {
+    /// As shown to users.
+    pub name: String,
+    /// Names of the classes, by label.
+    pub class_names: Vec<String>,
+    /// Training images.
+    pub train: usize,
+    /// Test images.
+    pub test: usize,
+    /// CRC-32C of all sizes, labels and pixels.
+    pub checksum: u32,
+}
+
+impl std::fmt::Display for DatasetInfo {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let DatasetInfo { name, class_names, train, test, checksum } = self;
+        let classes = class_names.len();
+        write!(f, "{name}, {classes} classes, {train} training and {test} test images, checksum {checksum:08x}")
+    }
+}
+
 impl Dataset {
+    /// What it is. The checksum covers what training depends on, not names.
+    pub fn info(&self) -> DatasetInfo {
+        let checksum = [&self.train, &self.test].iter().fold(0, |sum, set| {
+            let sizes = [set.len(), set.height, set.width, set.channels, self.classes];
+            let sum = sizes.iter().fold(sum, |sum, size| crc32c::crc32c_append(sum, &(*size as u64).to_le_bytes()));
+            let sum = set.labels.iter().fold(sum, |sum, label| crc32c::crc32c_append(sum, &label.to_le_bytes()));
+            crc32c::crc32c_append(sum, &set.images)
+        });
+        DatasetInfo {
+            name: self.name.clone(),
+            class_names: self.class_names.clone(),
+            train: self.train.len(),
+            test: self.test.len(),
+            checksum,
+        }
+    }
+
     /// Checks what every reader must guarantee: both parts have images of one shape, and labels below `classes`. `path` is for messages.
     pub(crate) fn check(self, path: &Path) -> Result<Dataset> {
         for (part, set) in [("training", &self.train), ("test", &self.test)] {

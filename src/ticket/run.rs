@@ -280,6 +280,11 @@ impl Run {
         session.load_momenta(&momenta)?;
         session.set_steps(step);
         let mut trainer = Trainer::new(session, &data, options.batch, options.schedule.clone())?;
+        if position.batch > trainer.batches() {
+            let (done, all) = (position.batch, trainer.batches());
+            let what = format!("the interrupted run had done {done} batches of an epoch that now has {all}");
+            return Err(Error::bad_setting("--resume", what, "resume with the data and the batch size of the run"));
+        }
         trainer.limit_steps(options.steps);
         trainer.seek(position, metrics);
         let index = |ticket: &Ticket| options.ratios.iter().position(|ratio| *ratio == ticket.info.ratio);
@@ -297,6 +302,11 @@ impl Run {
     /// What it was started with.
     pub fn options(&self) -> &RunOptions {
         &self.options
+    }
+
+    /// What it trains on.
+    pub fn data(&self) -> &Arc<Dataset> {
+        &self.data
     }
 
     /// The trainer, with the session and the place in the run.

@@ -169,13 +169,10 @@ impl Trainer {
     pub fn advance(&mut self, until: usize, each: &mut dyn FnMut(&BatchEvent) -> Result<()>) -> Result<Duration> {
         let start = Instant::now();
         let (lr, batches) = (self.lr(), self.batches());
-        if self.position.batch >= until.min(batches) {
-            return Ok(start.elapsed());
-        }
-        for batch in self.train.epoch(self.position.epoch, self.position.batch) {
-            if self.position.batch >= until || self.exhausted() {
-                break;
-            }
+        let left = self.limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.session.steps()));
+        let first = self.position.batch;
+        let end = until.min(batches).min(first.saturating_add(usize::try_from(left).unwrap_or(usize::MAX)));
+        for batch in self.train.epoch(self.position.epoch, first..end) {
             let batch = batch?;
             self.session.step(&batch.images, &batch.labels, lr)?;
             let sums = self.session.take_metrics()?;
@@ -211,7 +208,7 @@ impl Trainer {
     /// Sums over the test set, with running statistics.
     pub fn evaluate(&mut self) -> Result<Metrics> {
         self.session.take_metrics()?;
-        for batch in self.test.epoch(0, 0) {
+        for batch in self.test.epoch(0, 0..self.test.batches()) {
             let batch = batch?;
             self.session.evaluate(&batch.images, &batch.labels)?;
         }

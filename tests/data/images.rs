@@ -115,12 +115,16 @@ fn sizes_must_agree_and_lie_within_bounds() {
     replaced("train/bee/b.png", &png(33), &["33x33", "32x32", "train/ant/a.PNG"]);
     replaced("test/bee/c.png", &png(40), &["40x40"]);
     replaced("train/ant/a.PNG", &png(28), &["28x28", "32x32 to 1024x1024"]);
-    // A header that claims 65535x65535, with its check sum right.
-    let mut bomb = png(32);
+    replaced("train/ant/a.PNG", &bomb(), &["65535x65535"]);
+}
+
+/// A PNG whose header claims 65535x65535 pixels, with its check sum right.
+pub fn bomb() -> Vec<u8> {
+    let mut bomb = encoded(&colour(1, 32), ImageFormat::Png);
     bomb[16..24].copy_from_slice(&[0, 0, 0xff, 0xff, 0, 0, 0xff, 0xff]);
     let sum = crc32(&bomb[12..29]);
     bomb[29..33].copy_from_slice(&sum.to_be_bytes());
-    replaced("train/ant/a.PNG", &bomb, &["65535x65535"]);
+    bomb
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
