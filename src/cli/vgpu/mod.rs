@@ -42,7 +42,7 @@ pub struct RunArgs {
     shared: u32,
     /// Kernel arguments in order: u8: i8: u16: i16: u32: i32: u64: i64: f16: bf16: f32: f64: and a number; in:FILE, out:BYTES:FILE,
     /// inout:FILE[:OUTFILE], tmp:BYTES (buffers); bytes:FILE (a struct by value); null
-    #[arg(long = "arg", value_name = "ARG", num_args = 1.., allow_hyphen_values = true)]
+    #[arg(long = "arg", value_name = "ARG", num_args = 1..)]
     arguments: Vec<String>,
     /// Check everything: bounds, uninitialised reads, races, barriers
     #[arg(long)]
@@ -115,6 +115,12 @@ impl RunArgs {
         };
         let kernel = device.kernel(module, &name).map_err(load)?;
         let values = arguments.iter().map(|a| a.place(&mut device)).collect::<Result<Vec<_>>>()?;
+        let names: Vec<String> = device.code(kernel).params.iter().map(|p| p.name.clone()).collect();
+        for ((value, name), text) in values.iter().zip(names).zip(&self.arguments) {
+            if let Value::Buffer { address, .. } = value {
+                device.set_label(*address, &format!("{name} ({text})"));
+            }
+        }
         if self.shared > 0 {
             device.set_shared(kernel, self.shared); // where that is too much, the launch says so
         }
