@@ -184,7 +184,7 @@ impl Driver for Vgpu {
     fn fill(&self, dst: DevPtr, pattern: Fill, count: usize, stream: StreamId) -> Result<()> {
         const CALL: &str = "cuMemsetD";
         let mut state = self.healthy(CALL)?;
-        if dst.0 % pattern.width() as u64 != 0 {
+        if !dst.0.is_multiple_of(pattern.width() as u64) {
             let what = format!("{:#x} is not aligned to {} bytes", dst.0, pattern.width());
             return Err(DriverError::new(CALL, codes::INVALID_VALUE, what));
         }
