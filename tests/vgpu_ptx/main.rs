@@ -2,4 +2,10 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod constants;
+mod corpus;
+mod debug;
+mod errors;
+mod hostile;
 mod round_trip;
+mod traps;

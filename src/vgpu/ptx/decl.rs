@@ -185,7 +185,6 @@ impl Parser<'_> {
         }
         if word == ".tex" {
             words.space = words.space.or(Some(Space::Global));
-            words.ty = None;
         }
         self.next();
         Ok(())
@@ -221,8 +220,8 @@ impl Parser<'_> {
     fn declarator(&mut self, words: &Words) -> Result<(Var, Option<u32>)> {
         let pos = self.pos();
         let ty = match (words.ty, words.opaque) {
-            (Some(ty), _) => ty,
-            (None, Some(_)) => Ty::B64,
+            (_, Some(_)) => Ty::B64,
+            (Some(ty), None) => ty,
             (None, None) => return self.expected("a type such as `.b32`"),
         };
         let name = self.name("a name")?;
