@@ -128,7 +128,7 @@ GLOBAL void wide(const u64 *a, const u64 *b, u64 *y, double *z, int n) {
 
 GLOBAL void last_block(const float *x, float *partial, float *total, u32 *done, int n) {
     SHARED static float part[128];
-    SHARED static int last;
+    SHARED static volatile int last; // else LLVM moves its load over the barrier, into a race
     float s = 0;
     for (int i = BID * BDIM + TID; i < n; i += BDIM * __nvvm_read_ptx_sreg_nctaid_x()) s += x[i];
     part[TID] = s;
