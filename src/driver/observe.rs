@@ -25,6 +25,11 @@ pub trait Observer: Send + Sync {
     /// Whatever the observer wants the caller to see.
     fn before(&self, call: Call) -> Result<()>;
 
+    /// PTX to load in place of a module's own.
+    fn replacement(&self, _image: &Image<'_>) -> Option<String> {
+        None
+    }
+
     /// After device memory was allocated.
     fn allocated(&self, _ptr: DevPtr, _bytes: usize) {}
 
@@ -66,7 +71,8 @@ impl<O: Observer> Driver for Observed<O> {
 
     fn module_load(&self, image: &Image<'_>) -> Result<ModuleId> {
         self.before("cuModuleLoadDataEx", image.ptx.len())?;
-        self.inner.module_load(image)
+        let other = self.observer.replacement(image);
+        self.inner.module_load(&Image { ptx: other.as_deref().unwrap_or(image.ptx), ..*image })
     }
 
     fn module_unload(&self, module: ModuleId) -> Result<()> {

@@ -1,6 +1,7 @@
 //! `earlybird vgpu run`: any kernel of any PTX file on the virtual GPU, checked and counted, with buffers from and to files.
 
 mod args;
+mod mutate;
 
 use std::path::PathBuf;
 
@@ -21,6 +22,8 @@ use args::{Argument, Value};
 pub enum VgpuCommand {
     /// Run a kernel of a PTX file; exit code 1 where something is wrong with it
     Run(Box<RunArgs>),
+    /// Take out every barrier, copy wait and bounds guard of a kernel in turn and run each mutant with checks; exit code 1 where one goes unnoticed
+    Mutate(Box<RunArgs>),
 }
 
 /// Arguments of `vgpu run`.
@@ -81,38 +84,20 @@ impl VgpuCommand {
     pub fn run(self) -> Result<u8> {
         match self {
             VgpuCommand::Run(args) => args.run(),
+            VgpuCommand::Mutate(args) => mutate::run(*args),
         }
     }
 }
 
 impl RunArgs {
     fn run(mut self) -> Result<u8> {
-        // `--arg` takes several values, so the file may have been taken for one.
-        if self.file.is_none() && self.arguments.last().is_some_and(|last| Argument::parse(last).is_err()) {
-            self.file = self.arguments.pop().map(PathBuf::from);
-        }
-        let Some(file) = self.file.clone() else {
-            return Err(Error::bad_setting("vgpu run", "no PTX file given", "name one: earlybird vgpu run kernel.ptx"));
-        };
+        let (file, text) = self.read()?;
         let options = self.options()?;
         let arguments: Vec<Argument> = self.arguments.iter().map(|a| Argument::parse(a)).collect::<Result<_>>()?;
-        let bytes = std::fs::read(&file).map_err(|e| Error::io("read", &file, e))?;
-        let text = String::from_utf8(bytes).map_err(|e| {
-            let at = e.utf8_error().valid_up_to() as u64;
-            Error::bad_file(&file, Some(at), "not UTF-8 text", "give PTX, not a cubin or fatbin")
-        })?;
         let load = |error: LoadError| load_error(&file, error);
         let mut device = Device::new(options);
         let module = device.load(&file.display().to_string(), &text).map_err(load)?;
-        let entries = device.entries(module);
-        let name = match (&self.kernel, &entries[..]) {
-            (Some(name), _) => name.clone(),
-            (None, [only]) => only.clone(),
-            (None, _) => {
-                let what = format!("the file has {} kernels: {}", entries.len(), entries.join(", "));
-                return Err(Error::bad_setting("--kernel", what, "name one of them"));
-            }
-        };
+        let name = self.kernel_name(&device.entries(module))?;
         let kernel = device.kernel(module, &name).map_err(load)?;
         let values = arguments.iter().map(|a| a.place(&mut device)).collect::<Result<Vec<_>>>()?;
         let names: Vec<String> = device.code(kernel).params.iter().map(|p| p.name.clone()).collect();
@@ -136,6 +121,35 @@ impl RunArgs {
             }
         }
         Ok(if outcome.report.is_clean() { DONE } else { FINDINGS })
+    }
+
+    /// The PTX file and its text.
+    fn read(&mut self) -> Result<(PathBuf, String)> {
+        // `--arg` takes several values, so the file may have been taken for one.
+        if self.file.is_none() && self.arguments.last().is_some_and(|last| Argument::parse(last).is_err()) {
+            self.file = self.arguments.pop().map(PathBuf::from);
+        }
+        let Some(file) = self.file.clone() else {
+            return Err(Error::bad_setting("vgpu run", "no PTX file given", "name one: earlybird vgpu run kernel.ptx"));
+        };
+        let bytes = std::fs::read(&file).map_err(|e| Error::io("read", &file, e))?;
+        let text = String::from_utf8(bytes).map_err(|e| {
+            let at = e.utf8_error().valid_up_to() as u64;
+            Error::bad_file(&file, Some(at), "not UTF-8 text", "give PTX, not a cubin or fatbin")
+        })?;
+        Ok((file, text))
+    }
+
+    /// The kernel that is meant, of those there are.
+    fn kernel_name(&self, entries: &[String]) -> Result<String> {
+        match (&self.kernel, entries) {
+            (Some(name), _) => Ok(name.clone()),
+            (None, [only]) => Ok(only.clone()),
+            (None, _) => {
+                let what = format!("the file has {} kernels: {}", entries.len(), entries.join(", "));
+                Err(Error::bad_setting("--kernel", what, "name one of them"))
+            }
+        }
     }
 
     fn options(&self) -> Result<Options> {

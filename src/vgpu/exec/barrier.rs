@@ -144,7 +144,7 @@ impl<const CHECK: bool, const COUNT: bool> Block<'_, CHECK, COUNT> {
             );
         }
         if let Some(san) = &mut self.san {
-            san.barrier(id as u32, bar.synced, bar.arrived);
+            san.barrier(id as u32, bar.synced, bar.arrived, bar.threads.is_none());
         }
         for &(w, pc) in &bar.waiting {
             let ins = self.kernel.code[pc as usize];

@@ -94,7 +94,8 @@ impl<const CHECK: bool, const COUNT: bool> Block<'_, CHECK, COUNT> {
             }
         }
         let d = a.map(|v| match (v, to_space) {
-            // Null stays null both ways.
+            // Null stays null both ways; but the first parameter does lie at 0.
+            (0, false) if space == Space::Param => base,
             (0, _) => 0,
             (v, true) => v.wrapping_sub(base),
             (v, false) => v.wrapping_add(base),

@@ -170,24 +170,24 @@ impl Clocks {
         self.advance(w);
     }
 
-    /// A barrier has completed: `synced` warps go on, `arrived` ones did not wait. True where it was one of the whole block.
-    pub fn barrier(&mut self, id: u32, synced: u32, arrived: u32) -> bool {
-        let live = (0..self.warps).filter(|&w| self.live[w] != 0).fold(0u32, |m, w| m | 1 << w);
+    /// A barrier has completed: `synced` warps go on, `arrived` ones did not wait; `all`: it was for all threads of the block that have not exited. True
+    /// where it orders everything before against everything after.
+    pub fn barrier(&mut self, id: u32, synced: u32, arrived: u32, all: bool) -> bool {
         self.sync.before_barrier(synced | arrived);
         for w in each(synced, self.warps) {
             self.acquire_pending(w, u32::MAX, true);
         }
-        let whole = live & !synced == 0 && arrived == 0;
+        let whole = arrived == 0 && (all || synced.count_ones() as usize == self.warps);
         if whole {
             self.generation();
         } else {
-            let mut all = std::mem::take(&mut self.arrivals[id as usize & 15]);
+            let mut known = std::mem::take(&mut self.arrivals[id as usize & 15]);
             for w in each(synced, self.warps) {
                 self.vc[w][w] = self.cur[w];
-                join(&mut all, &self.vc[w]);
+                join(&mut known, &self.vc[w]);
             }
             for w in each(synced, self.warps) {
-                self.vc[w] = all;
+                self.vc[w] = known;
                 self.all[w] = self.cur[w];
                 self.sub[w] = None;
                 self.advance(w);

@@ -276,8 +276,9 @@ impl<'a> San<'a> {
     }
 
     /// Barrier `id` has completed: the warps of `synced` waited for it, those of `arrived_only` only arrived ([`San::arrive`] at the time).
-    pub fn barrier(&mut self, id: u32, synced: u32, arrived_only: u32) {
-        if self.clocks.barrier(id, synced, arrived_only & !synced) {
+    /// `all`: it asked for no number of threads, so it was for all that have not exited.
+    pub fn barrier(&mut self, id: u32, synced: u32, arrived_only: u32, all: bool) {
+        if self.clocks.barrier(id, synced, arrived_only & !synced, all) {
             self.shared_interval_end();
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::cells::{Cell, Cells, MANY_LANES, MANY_WARPS, Rec, STRONG};
+use super::cells::{ATOMIC, Cell, Cells, MANY_LANES, MANY_WARPS, Rec, STRONG};
 use super::clocks::{Race, each};
 use super::sync::SHARED;
 use super::{AccessKind, At, LANES, Place, San, Values};
@@ -257,7 +257,7 @@ impl San<'_> {
                     let mut reads = reads.iter().filter(|r| r.seg >= block_first);
                     hit = reads.find_map(|r| clocks.against_read(*r, new, at.warp, id));
                 }
-                if let Some(hit) = hit.filter(|hit| !hit.wrote) {
+                if let Some(hit) = hit.filter(|hit| !hit.wrote || hit.other.has(ATOMIC)) {
                     let unit = (first + i as u32) << shift;
                     if hit.other.seg >= block_first && !self.shared.pending.is_empty() {
                         self.shared.raced.insert(unit);

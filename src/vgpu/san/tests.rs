@@ -108,7 +108,7 @@ impl Bench<'_> {
     }
 
     fn barrier(&mut self) {
-        self.san.barrier(0, 3, 0);
+        self.san.barrier(0, 3, 0, true);
     }
 
     fn fence(&mut self, warp: u32, mask: u32, scope: Scope) {
@@ -413,10 +413,10 @@ fn named_barriers_order_who_takes_part() {
         for _ in 0..2 {
             b.shared(1, 0, Store, |l| l * 4);
             b.san.arrive(1, 0);
-            b.san.barrier(1, 1 << 1, 1 << 0);
+            b.san.barrier(1, 1 << 1, 1 << 0, false);
             b.shared(2, 1, Load, |l| 124 - l * 4);
             b.san.arrive(2, 1);
-            b.san.barrier(2, 1 << 0, 1 << 1);
+            b.san.barrier(2, 1 << 0, 1 << 1, false);
         }
     };
     assert_eq!(errors(ops, 2, good), []);
@@ -424,7 +424,7 @@ fn named_barriers_order_who_takes_part() {
     let bad = |b: &mut Bench, _| {
         b.shared(1, 0, Store, |l| l * 4);
         b.san.arrive(1, 0);
-        b.san.barrier(1, 1 << 1, 1 << 0);
+        b.san.barrier(1, 1 << 1, 1 << 0, false);
         b.shared(2, 1, Load, |l| l * 4);
         b.shared(3, 0, Store, |l| l * 4);
     };
@@ -433,14 +433,14 @@ fn named_barriers_order_who_takes_part() {
         b.shared(1, 0, Store, |l| l * 4);
         b.san.arrive(1, 0);
         b.shared(3, 0, Store, |l| l * 4);
-        b.san.barrier(1, 1 << 1, 1 << 0);
+        b.san.barrier(1, 1 << 1, 1 << 0, false);
         b.shared(2, 1, Load, |l| l * 4);
     };
     assert_eq!(errors(ops, 1, late), [(Kind::SharedRace, 2, Some(3))]);
     let wrong_id = |b: &mut Bench, _| {
         b.shared(1, 0, Store, |l| l * 4);
-        b.san.barrier(1, 1 << 0, 0);
-        b.san.barrier(2, 1 << 1, 0);
+        b.san.barrier(1, 1 << 0, 0, false);
+        b.san.barrier(2, 1 << 1, 0, false);
         b.shared(2, 1, Load, |l| l * 4);
     };
     assert_eq!(errors(ops, 1, wrong_id), [(Kind::SharedRace, 2, Some(1))]);

@@ -1,0 +1,302 @@
+//! Cases of the kernels behind operators: each runs all shapes of its operator, so that every variant (`_any`, `_small`) comes to its turn. Buffers are as large as
+//! they must be, outputs and scratch memory full of NaN before.
+
+use earlybird::backend::{Backend, Memory};
+use earlybird::driver::{Dims, StreamId};
+use earlybird::ops::Kernel;
+use earlybird::ops::add::Add;
+use earlybird::ops::batchnorm::BatchNorm;
+use earlybird::ops::conv2d::{Conv2d, Conv2dAttr};
+use earlybird::ops::linear::Linear;
+use earlybird::ops::pool::Pool;
+use earlybird::ops::relu::Relu;
+use earlybird::ops::select::Select;
+use earlybird::ops::sgd::Sgd;
+use earlybird::ops::softmax_xent::SoftmaxXent;
+use earlybird::ops::{Metrics, Shape};
+
+use crate::cases::{Bench, Case, floats, noise};
+
+/// The case of an operator's kernel.
+pub fn case(kernel: &str) -> Option<Case> {
+    let starts = |stem: &str| kernel.starts_with(stem);
+    Some(match kernel {
+        _ if starts("add_") => add,
+        _ if starts("relu_") => relu,
+        _ if starts("conv2d_fwd") => conv2d_fwd,
+        _ if starts("conv2d_dgrad") => conv2d_dgrad,
+        _ if starts("conv2d_wgrad") => conv2d_wgrad,
+        _ if starts("batchnorm_") => batchnorm,
+        _ if starts("maxpool_") => maxpool,
+        _ if starts("avgpool_") => avgpool,
+        _ if starts("linear_") => linear,
+        _ if starts("select_") => select,
+        _ if starts("softmax_xent_") => softmax_xent,
+        _ if starts("sgd_") => sgd,
+        _ => return None,
+    })
+}
+
+type Result<T> = earlybird::Result<T>;
+
+impl Bench {
+    fn floats(&self, n: usize) -> Result<Memory> {
+        self.bytes(&floats(n))
+    }
+
+    fn bytes(&self, content: &[u8]) -> Result<Memory> {
+        let memory = self.cuda.alloc(content.len())?;
+        self.cuda.upload(content, memory.all())?;
+        Ok(memory)
+    }
+
+    fn words(&self, words: &[u32]) -> Result<Memory> {
+        self.bytes(bytemuck::cast_slice(words))
+    }
+
+    /// Room for `n` floats, full of NaN.
+    fn room(&self, n: usize) -> Result<Memory> {
+        self.bytes(&vec![0xff; n * 4])
+    }
+
+    fn scratch(&self, kernel: &Kernel) -> Result<Memory> {
+        self.bytes(&vec![0xff; self.cuda.workspace(kernel)])
+    }
+
+    fn take(&self, out: &mut Vec<u8>, list: &[&Memory]) -> Result<()> {
+        for memory in list {
+            let mut bytes = vec![0; memory.bytes()];
+            self.cuda.download(memory.all(), &mut bytes)?;
+            out.extend(bytes);
+        }
+        Ok(())
+    }
+}
+
+/// Sizes of elementwise operators: less than one vector, off a multiple, more than one block.
+const SIZES: [usize; 4] = [3, 37, 1030, 1283];
+
+fn add(b: &Bench) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for n in SIZES {
+        let (x, y, z) = (b.floats(n)?, b.bytes(&floats(n + 5)[20..])?, b.room(n)?);
+        b.cuda.add_fwd_f32(&Add { n: n as u32 }, x.all(), y.all(), z.all())?;
+        b.take(&mut out, &[&z])?;
+    }
+    Ok(out)
+}
+
+fn relu(b: &Bench) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for n in SIZES {
+        let p = Relu { n: n as u32 };
+        let (x, y, dy, dx) = (b.floats(n)?, b.room(n)?, b.floats(n)?, b.room(n)?);
+        b.cuda.relu_fwd_f32(&p, x.all(), y.all())?;
+        b.cuda.relu_bwd_f32(&p, y.all(), dy.all(), dx.all())?;
+        b.take(&mut out, &[&y, &dx])?;
+    }
+    Ok(out)
+}
+
+/// Shapes of convolutions: (n, side, c, k, kernel, stride, padding), wide channels and others, tiles that are not full, slices that are.
+const CONVOLUTIONS: [(usize, usize, usize, usize, usize, usize, usize); 4] =
+    [(2, 7, 4, 8, 3, 1, 1), (1, 6, 3, 5, 3, 2, 1), (2, 5, 20, 36, 1, 1, 0), (1, 9, 8, 68, 3, 2, 0)];
+
+fn convolutions() -> Vec<Conv2d> {
+    let one = |(n, side, c, k, kernel, stride, padding): (usize, usize, usize, usize, usize, usize, usize)| {
+        let attr = Conv2dAttr::square(k, kernel, stride, padding);
+        Conv2d::new(n, Shape::new(side, side, c), &attr).unwrap_or_else(|e| panic!("{e}"))
+    };
+    CONVOLUTIONS.into_iter().map(one).collect()
+}
+
+/// The large tile, which the backend takes for large products only.
+fn large(rows: usize, columns: usize) -> Dims {
+    Dims { grid: [rows.div_ceil(128) as u32, columns.div_ceil(128) as u32, 1], block: [256, 1, 1], shared: 0 }
+}
+
+fn at(memory: &Memory) -> earlybird::driver::DevPtr {
+    earlybird::driver::DevPtr(memory.all().address())
+}
+
+fn conv2d_fwd(b: &Bench) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for (p, bias) in convolutions().into_iter().zip([true, false, true, false]) {
+        let (x, w, y) = (b.floats(p.x_len())?, b.floats(p.w_len())?, b.room(p.y_len())?);
+        let (shift, ws) = (b.floats(p.k as usize)?, b.cuda.alloc(0)?);
+        b.cuda.conv2d_fwd_f32(&p, x.all(), w.all(), bias.then(|| shift.all()), y.all(), ws.all())?;
+        b.take(&mut out, &[&y])?;
+        if p.c.is_multiple_of(4) {
+            let z = b.room(p.y_len())?;
+            let dims = large(p.rows(), p.k as usize);
+            b.kernels.conv2d_fwd_f32(dims, StreamId::DEFAULT, &p, at(&x), at(&w), at(&shift), at(&z))?;
+            b.take(&mut out, &[&z])?;
+        }
+    }
+    Ok(out)
+}
+
+fn conv2d_dgrad(b: &Bench) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for p in convolutions() {
+        let (dy, w, dx) = (b.floats(p.y_len())?, b.floats(p.w_len())?, b.room(p.x_len())?);
+        let ws = b.cuda.alloc(0)?;
+        b.cuda.conv2d_dgrad_f32(&p, dy.all(), w.all(), dx.all(), ws.all())?;
+        b.take(&mut out, &[&dx])?;
+        if p.c.is_multiple_of(4) && p.k.is_multiple_of(4) {
+            let z = b.room(p.x_len())?;
+            let dims = large(p.x_len() / p.c as usize, p.c as usize);
+            b.kernels.conv2d_dgrad_f32(dims, StreamId::DEFAULT, &p, at(&dy), at(&w), at(&z))?;
+            b.take(&mut out, &[&z])?;
+        }
+    }
+    Ok(out)
+}
+
+fn conv2d_wgrad(b: &Bench) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut shapes = convolutions();
+    // Enough rows for two slices; enough output channels for the large tile.
+    let attr = |k| Conv2dAttr::square(k, 1, 1, 0);
+    shapes.extend(Conv2d::new(3, Shape::new(18, 19, 3), &attr(2)));
+    shapes.extend(Conv2d::new(1, Shape::new(5, 5, 4), &attr(132)));
+    for p in shapes {
+        let (x, dy, dw) = (b.floats(p.x_len())?, b.floats(p.y_len())?, b.room(p.w_len())?);
+        let (dbias, ws) = (b.room(p.k as usize)?, b.scratch(&Kernel::Conv2dWgrad(p))?);
+        b.cuda.conv2d_wgrad_f32(&p, x.all(), dy.all(), dw.all(), Some(dbias.all()), ws.all())?;
+        b.take(&mut out, &[&dw, &dbias])?;
+    }
+    Ok(out)
+}
+
+fn batchnorm(b: &Bench) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for (rows, c, relu) in [(37usize, 5usize, true), (70, 12, false), (600, 36, true), (3, 130, false)] {
+        let p = BatchNorm { rows: rows as u32, c: c as u32, eps: 1e-5, momentum: 0.1, relu: u32::from(relu) };
+        let (x, y, dy, dx) = (b.floats(rows * c)?, b.room(rows * c)?, b.floats(rows * c)?, b.room(rows * c)?);
+        let [gamma, beta, running_mean] = [b.floats(c)?, b.floats(c)?, b.floats(c)?];
+        let running_var = b.bytes(bytemuck::cast_slice(&vec![1.5f32; c]))?;
+        let [mean, invstd, dgamma, dbeta] = [b.room(c)?, b.room(c)?, b.room(c)?, b.room(c)?];
+        let ws = b.scratch(&Kernel::BatchNormFwd(p))?;
+        b.cuda.batchnorm_fwd_f32(
+            &p,
+            x.all(),
+            gamma.all(),
+            beta.all(),
+            running_mean.all(),
+            running_var.all(),
+            y.all(),
+            mean.all(),
+            invstd.all(),
+            ws.all(),
+        )?;
+        b.take(&mut out, &[&y, &mean, &invstd, &running_mean, &running_var])?;
+        let ws = b.scratch(&Kernel::BatchNormBwd(p))?;
+        b.cuda.batchnorm_bwd_f32(
+            &p,
+            x.all(),
+            y.all(),
+            gamma.all(),
+            mean.all(),
+            invstd.all(),
+            dy.all(),
+            dx.all(),
+            dgamma.all(),
+            dbeta.all(),
+            ws.all(),
+        )?;
+        b.take(&mut out, &[&dx, &dgamma, &dbeta])?;
+        let z = b.room(rows * c)?;
+        let (rm, rv) = (running_mean.all(), running_var.all());
+        b.cuda.batchnorm_eval_f32(&p, x.all(), gamma.all(), beta.all(), rm, rv, z.all())?;
+        b.take(&mut out, &[&z])?;
+    }
+    Ok(out)
+}
+
+/// Windows: (n, side, c, kernel, stride, padding), with and without overlap, with rows that no window reaches.
+fn pools() -> Vec<Pool> {
+    let one = |(n, side, c, kernel, stride, padding): (u32, u32, u32, u32, u32, u32)| {
+        let p = (side + 2 * padding - kernel) / stride + 1;
+        Pool { n, h: side, w: side, c, p, q: p, kernel_h: kernel, kernel_w: kernel, stride, padding }
+    };
+    [(2, 7, 4, 2, 2, 0), (1, 7, 5, 3, 2, 1), (1, 6, 8, 3, 1, 1), (3, 5, 3, 2, 3, 0)].map(one).to_vec()
+}
+
+fn maxpool(b: &Bench) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for p in pools() {
+        let (n_x, n_y) = ((p.n * p.h * p.w * p.c) as usize, (p.n * p.p * p.q * p.c) as usize);
+        let (x, y, index) = (b.floats(n_x)?, b.room(n_y)?, b.bytes(&vec![0xff; n_y])?);
+        let (dy, dx) = (b.floats(n_y)?, b.room(n_x)?);
+        b.cuda.maxpool_fwd_f32(&p, x.all(), y.all(), index.all())?;
+        b.cuda.maxpool_bwd_f32(&p, index.all(), dy.all(), dx.all())?;
+        b.take(&mut out, &[&y, &index, &dx])?;
+    }
+    Ok(out)
+}
+
+fn avgpool(b: &Bench) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for p in pools() {
+        let (n_x, n_y) = ((p.n * p.h * p.w * p.c) as usize, (p.n * p.p * p.q * p.c) as usize);
+        let (x, y, dy, dx) = (b.floats(n_x)?, b.room(n_y)?, b.floats(n_y)?, b.room(n_x)?);
+        b.cuda.avgpool_fwd_f32(&p, x.all(), y.all())?;
+        b.cuda.avgpool_bwd_f32(&p, dy.all(), dx.all())?;
+        b.take(&mut out, &[&y, &dx])?;
+    }
+    Ok(out)
+}
+
+fn linear(b: &Bench) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for (n, c, k) in [(5usize, 9usize, 10usize), (300, 3, 3), (40, 4, 33)] {
+        let p = Linear { n: n as u32, c: c as u32, k: k as u32 };
+        let (x, w, bias, y) = (b.floats(n * c)?, b.floats(k * c)?, b.floats(k)?, b.room(n * k)?);
+        let (dy, dw, dbias) = (b.floats(n * k)?, b.room(k * c)?, b.room(k)?);
+        b.cuda.linear_fwd_f32(&p, x.all(), w.all(), Some(bias.all()), y.all())?;
+        b.cuda.linear_wgrad_f32(&p, x.all(), dy.all(), dw.all(), Some(dbias.all()))?;
+        b.take(&mut out, &[&y, &dw, &dbias])?;
+    }
+    Ok(out)
+}
+
+fn select(b: &Bench) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for (rows, c, channels) in [(7usize, 9usize, &[0u32, 2, 3, 8][..]), (300, 3, &[1]), (5, 70, &[0, 69])] {
+        let k = channels.len();
+        let p = Select { rows: rows as u32, c: c as u32, k: k as u32 };
+        let (x, index, y) = (b.floats(rows * c)?, b.words(channels)?, b.room(rows * k)?);
+        let (dy, dx) = (b.floats(rows * k)?, b.room(rows * c)?);
+        b.cuda.select_fwd_f32(&p, x.all(), index.all(), y.all())?;
+        b.cuda.select_bwd_f32(&p, dy.all(), index.all(), dx.all())?;
+        b.take(&mut out, &[&y, &dx])?;
+    }
+    Ok(out)
+}
+
+fn softmax_xent(b: &Bench) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for (n, classes) in [(5usize, 10usize), (70, 3), (33, 100)] {
+        let p = SoftmaxXent { n: n as u32, classes: classes as u32 };
+        let labels: Vec<u32> = noise(n).iter().map(|v| u32::from(*v) % classes as u32).collect();
+        let (logits, labels, probs) = (b.floats(n * classes)?, b.words(&labels)?, b.room(n * classes)?);
+        let (metrics, dlogits) = (b.bytes(bytemuck::bytes_of(&Metrics::default()))?, b.room(n * classes)?);
+        b.cuda.softmax_xent_fwd_f32(&p, logits.all(), labels.all(), probs.all(), metrics.all())?;
+        b.cuda.softmax_xent_bwd_f32(&p, probs.all(), labels.all(), dlogits.all())?;
+        b.take(&mut out, &[&probs, &metrics, &dlogits])?;
+    }
+    Ok(out)
+}
+
+fn sgd(b: &Bench) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for (count, scales) in [(3usize, 1u32), (37, 0), (1030, 9), (1283, 1283)] {
+        let p = Sgd { count: count as u32, scales, momentum: 0.9, weight_decay: 1e-2, l1: 0.5 };
+        let lr = b.bytes(&0.1f32.to_le_bytes())?;
+        let (g, v, w) = (b.floats(count)?, b.floats(count)?, b.floats(count)?);
+        b.cuda.sgd_step_f32(&p, lr.all(), g.all(), v.all(), w.all())?;
+        b.take(&mut out, &[&v, &w])?;
+    }
+    Ok(out)
+}
