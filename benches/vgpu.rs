@@ -1,6 +1,8 @@
 //! Speed of the virtual GPU itself in lane-instructions (`Gelem/s`) and tensor-core instructions (`Melem/s`) per second of the host. Says nothing about a
 //! GPU. `cargo bench --bench vgpu`; each case runs on one worker, and plain cases on two as well.
 
+#![allow(clippy::expect_used)] // a bench may fail loudly
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use earlybird::vgpu::device::{Device, KernelId, Options};
 use earlybird::vgpu::san::CheckOptions;

@@ -1,4 +1,5 @@
 //! The project's kernels on the virtual GPU, every check on, against the definition computed here. One file per kernel; each case runs under all schedules.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../common/mod.rs"]
 mod common;
