@@ -138,6 +138,10 @@ pub(super) struct Context<'a> {
     pub atomics: Vec<(u32, Option<RegId>)>,
     /// Where `ret` of each of them goes.
     pub returns: Vec<LabelId>,
+    /// Where 64-bit values come from.
+    pub flows: super::pointers::Flows,
+    /// What the hints go by.
+    pub hints: super::lint::Seen,
     places: HashMap<*const Var, Place>,
     /// Places of `.local` variables in each function being inlined.
     frames: Vec<HashMap<*const Var, Place>>,
@@ -207,6 +211,8 @@ impl<'a> Context<'a> {
             call_locs: Vec::new(),
             atomics: Vec::new(),
             returns: Vec::new(),
+            flows: Default::default(),
+            hints: Default::default(),
             places: HashMap::new(),
             frames: vec![HashMap::new()],
             shared_end: 0,
@@ -391,6 +397,7 @@ impl<'a> Context<'a> {
 
     /// Emits the read of a special register into a row of its own.
     pub fn special_into(&mut self, register: Special, ty: Ty, d: RowId) {
+        self.note_special(register);
         let imm = if ty == Ty::U64 { 64 } else { 32 };
         self.push(Ins { d, x: register as u32, imm, ..Ins::machine(Op::Special, Class::Mov) });
     }

@@ -1,6 +1,6 @@
 //! What a module brings to the device before any kernel runs: its `.global` variables, its constant memory, its entries. Not here: code.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::operands::{LowerError, Result};
 use super::params;
@@ -162,6 +162,11 @@ pub fn image(module: &Module) -> Result<ModuleImage> {
             }
         }
     }
+    // Addresses of functions are 0: nothing can be done with them here, and tables of them must not keep other kernels from running.
+    let functions: HashSet<&str> = module.funcs.iter().map(|f| f.name.as_str()).collect();
+    let data = |r: &Relocation| !functions.contains(r.symbol.as_str());
+    image.const_relocations.retain(data);
+    image.globals.iter_mut().for_each(|g| g.relocations.retain(data));
     for func in module.funcs.iter().filter(|f| f.entry && f.body.is_some()) {
         image.entries.push(EntryInfo { name: func.name.clone(), params: params::layout(func)?.0 });
     }
@@ -182,10 +187,12 @@ fn variables(module: &Module) -> Result<Vec<(String, &Var, Space)>> {
     for func in &module.funcs {
         let mut inside = Vec::new();
         collect(func.body.as_deref().unwrap_or_default(), &mut inside);
-        for (i, var) in inside.iter().enumerate() {
-            // Two scopes of a function may use one name.
-            let again = inside[..i].iter().filter(|v| v.name == var.name).count();
-            found.push((inner_name(func, var, again), var, var.space.unwrap_or(Space::Global)));
+        // Two scopes of a function may use one name.
+        let mut times: HashMap<&str, usize> = HashMap::new();
+        for var in inside {
+            let again = times.entry(&var.name).or_insert(0);
+            found.push((inner_name(func, var, *again), var, var.space.unwrap_or(Space::Global)));
+            *again += 1;
         }
     }
     let mut seen = HashMap::new();

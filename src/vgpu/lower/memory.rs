@@ -164,9 +164,7 @@ impl<'a> Context<'a> {
     fn cell_of(&mut self, operand: &Operand) -> Option<(u32, u64)> {
         let Operand::Address { base: Base::Name(name), offset } = operand else { return None };
         match self.resolve(name) {
-            Resolved::Entry(Entry::Store(store)) if !self.plan.framed.contains(&store) => {
-                Some((store, u64::try_from(*offset).unwrap_or(u64::MAX)))
-            }
+            Resolved::Entry(Entry::Store(store)) if !self.plan.framed.contains(&store) => Some((store, *offset as u64)),
             _ => None,
         }
     }
@@ -192,6 +190,7 @@ impl<'a> Context<'a> {
         if count == 1 && elements[0] == Operand::Sink {
             return Err(self.wrong_here("`_` as the only destination"));
         }
+        self.check_cell(&instr.operands[1], ty.bytes() * count)?;
         let address = self.address_of(&instr.operands[1], space)?;
         let mut regs = Vec::with_capacity(elements.len());
         let mut width = 4;
@@ -213,6 +212,7 @@ impl<'a> Context<'a> {
                 }
                 if let Some(from) = from {
                     let a = self.read(from);
+                    self.flow_copy(element, from, false);
                     self.copy(row, a, bytes / 4);
                 }
             }
@@ -258,6 +258,7 @@ impl<'a> Context<'a> {
             return Err(self.wrong_here("a store to constant memory"));
         }
         let elements = self.elements(&instr.operands[1], count)?;
+        self.check_cell(&instr.operands[0], ty.bytes() * count)?;
         let address = self.address_of(&instr.operands[0], space)?;
         let mut values: Vec<(RowId, u32)> = Vec::with_capacity(elements.len());
         for element in &elements {
@@ -272,6 +273,7 @@ impl<'a> Context<'a> {
                     }
                     if let Some(cell) = self.cell(store, offset + u64::from(ty.bytes()) * k as u64, ty.bytes()) {
                         let d = self.write(cell);
+                        self.flow_copy(&elements[k], cell, true);
                         self.copy(d, a, types::rows(ty));
                     }
                 }
@@ -295,6 +297,19 @@ impl<'a> Context<'a> {
         }
         let access = Access { order, scope, ..access(space, ty.bytes(), count, width, regs, &address) };
         self.emit_access(Op::Store, access, &address);
+        Ok(())
+    }
+
+    /// `bytes` bytes at a `.param` variable of the body must lie inside it.
+    fn check_cell(&mut self, operand: &Operand, bytes: u32) -> Result<()> {
+        let Operand::Address { base: Base::Name(name), offset } = operand else { return Ok(()) };
+        if let Resolved::Entry(Entry::Store(store)) = self.resolve(name) {
+            let has = self.stores[store as usize].bytes;
+            let end = u64::try_from(*offset).ok().and_then(|o| o.checked_add(u64::from(bytes)));
+            if end.is_none_or(|end| end > has) {
+                return Err(self.wrong_here(&format!("{bytes} bytes at {offset} of `{name}`, which has {has} bytes")));
+            }
+        }
         Ok(())
     }
 

@@ -20,6 +20,7 @@ mod copies;
 mod flow;
 pub mod forms;
 mod image;
+mod lint;
 mod liveness;
 mod memory;
 mod modifiers;
@@ -28,6 +29,7 @@ mod names;
 pub mod operands;
 mod order;
 mod params;
+mod pointers;
 mod resolve;
 mod special;
 pub mod tensor;
@@ -145,6 +147,8 @@ fn pass<'a>(
 fn finish(mut context: Context<'_>, blocks: &order::Blocks, func: &Func) -> Kernel {
     let shared_bytes = context.settle_shared();
     let undefined = liveness::undefined(&context, blocks);
+    context.mark_pointers();
+    context.final_hints(blocks, &undefined);
     let mut row_names = vec![String::new(); context.rows as usize];
     for reg in context.regs.iter().filter(|r| r.ty != super::ptx::ast::Ty::Pred) {
         for row in row_names.iter_mut().skip(reg.row as usize).take(types::rows(reg.ty) as usize) {

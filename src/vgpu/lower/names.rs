@@ -80,7 +80,7 @@ pub(super) struct Names<'a> {
 }
 
 /// Scopes nested deeper than this are refused; real code has a handful.
-pub(super) const MOST_SCOPES: usize = 256;
+pub(super) const MOST_SCOPES: usize = 96;
 
 impl<'a> Names<'a> {
     pub fn new() -> Names<'a> {

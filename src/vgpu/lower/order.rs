@@ -19,6 +19,8 @@ pub(super) struct Blocks {
     pub rank: Vec<u32>,
     /// How many can be reached.
     pub reachable: u32,
+    /// Whether a block may end the kernel.
+    pub exits: Vec<bool>,
 }
 
 impl Blocks {
@@ -38,6 +40,104 @@ impl Blocks {
     /// The block that holds `pc`.
     pub fn of(&self, pc: u32) -> u32 {
         (self.starts.partition_point(|s| *s <= pc).max(1) - 1).min(self.len().saturating_sub(1)) as u32
+    }
+
+    /// Immediate post-dominator of each block that can be reached; `u32::MAX` stands for the end of the kernel.
+    pub fn post_dominators(&self) -> Vec<u32> {
+        let n = self.len();
+        let end = n as u32;
+        // Post-order of the reversed graph, from the end.
+        let mut before: Vec<Vec<u32>> = vec![Vec::new(); n + 1];
+        for b in (0..end).filter(|b| self.is_reachable(*b)) {
+            let next = self.successors(b);
+            for s in next.iter().copied().chain(self.exits[b as usize].then_some(end)) {
+                before[s as usize].push(b);
+            }
+        }
+        let mut number = vec![u32::MAX; n + 1];
+        let mut order = Vec::with_capacity(n + 1);
+        let mut seen = vec![false; n + 1];
+        seen[n] = true;
+        let mut path = vec![(end, 0usize)];
+        while let Some(top) = path.last_mut() {
+            let (block, at) = (top.0, top.1);
+            top.1 += 1;
+            match before[block as usize].get(at) {
+                Some(&p) if !seen[p as usize] => {
+                    seen[p as usize] = true;
+                    path.push((p, 0));
+                }
+                Some(_) => {}
+                None => {
+                    number[block as usize] = order.len() as u32;
+                    order.push(block);
+                    path.pop();
+                }
+            }
+        }
+        let mut idom = vec![u32::MAX; n + 1];
+        idom[n] = end;
+        let meet = |idom: &[u32], mut a: u32, mut b: u32| {
+            while a != b {
+                while number[a as usize] < number[b as usize] {
+                    a = idom[a as usize];
+                }
+                while number[b as usize] < number[a as usize] {
+                    b = idom[b as usize];
+                }
+            }
+            a
+        };
+        for _ in 0..16 {
+            let mut changed = false;
+            for &block in order.iter().rev().filter(|b| **b != end) {
+                let leaves = self.exits[block as usize];
+                let next = self.successors(block).iter().copied().chain(leaves.then_some(end));
+                let known = next.filter(|s| idom[*s as usize] != u32::MAX);
+                let new = known.reduce(|a, b| meet(&idom, a, b));
+                if let Some(new) = new
+                    && idom[block as usize] != new
+                {
+                    idom[block as usize] = new;
+                    changed = true;
+                }
+            }
+            if !changed {
+                break;
+            }
+        }
+        idom.truncate(n);
+        for d in &mut idom {
+            if *d == end {
+                *d = u32::MAX;
+            }
+        }
+        idom
+    }
+
+    /// Blocks that run for some lanes only where lanes disagree at the end of one of `branches`: those between the branch and the place where its ways
+    /// meet again. A way that leaves the kernel does not count: threads that have left are not waited for.
+    pub fn dependent_on(&self, branches: &[u32]) -> Vec<bool> {
+        let mut dependent = vec![false; self.len()];
+        let idom = self.post_dominators();
+        let mut spent = 0usize;
+        for &branch in branches.iter().filter(|b| self.is_reachable(**b) && !self.exits[**b as usize]) {
+            let meet = idom[branch as usize];
+            if meet == u32::MAX {
+                continue;
+            }
+            let mut seen = std::collections::HashSet::new();
+            let mut work: Vec<u32> = self.successors(branch).to_vec();
+            while let Some(block) = work.pop() {
+                spent += 1;
+                if block == meet || spent > PATIENCE || !seen.insert(block) {
+                    continue;
+                }
+                dependent[block as usize] = true;
+                work.extend_from_slice(self.successors(block));
+            }
+        }
+        dependent
     }
 
     /// The place in the order of each pc's block.
@@ -107,7 +207,8 @@ pub(super) fn blocks(code: &[Ins], targets: &[u32]) -> Blocks {
         }
     }
     first.push(edges.len() as u32);
-    let mut blocks = Blocks { starts, edges, first, rank: vec![u32::MAX; n], reachable: 0 };
+    let exits = (0..n).map(|b| matches!(code[starts[b + 1] as usize - 1].op, Op::Exit | Op::Trap)).collect();
+    let mut blocks = Blocks { starts, edges, first, rank: vec![u32::MAX; n], reachable: 0, exits };
     let order = order(&blocks);
     blocks.reachable = order.len() as u32;
     for (rank, b) in order.iter().enumerate() {

@@ -23,7 +23,7 @@ pub(super) struct Address {
 
 impl<'a> Context<'a> {
     /// The register behind an operand, or what else it is.
-    fn register(&mut self, operand: &Operand) -> Result<std::result::Result<RegId, Resolved<'a>>> {
+    pub fn register(&mut self, operand: &Operand) -> Result<std::result::Result<RegId, Resolved<'a>>> {
         match operand {
             Operand::Name(name) => Ok(match self.resolve(name) {
                 Resolved::Entry(Entry::Reg(id)) => Ok(id),
@@ -204,6 +204,10 @@ impl<'a> Context<'a> {
                 let ty = self.regs[reg as usize].ty;
                 if types::float(ty) || !matches!(ty.bytes(), 4 | 8) || ty == Ty::Pred {
                     return Err(self.mismatch(reg, Ty::U64));
+                }
+                if matches!(space, Space::Global | Space::Generic) {
+                    self.flows.addresses.push(reg);
+                    self.lint_generic(space, reg);
                 }
                 Ok(Address { row: self.read(reg), wide: ty.bytes() == 8, offset, space: None })
             }

@@ -143,6 +143,7 @@ impl<'a> Context<'a> {
             (self.cur.guard, self.cur.flip) = (guard, if *negated { u32::MAX } else { 0 });
         }
         let base = instr.op.first().map_or("", String::as_str);
+        self.observe(instr, base);
         if self.flow(instr, base)?
             || self.memory(instr, base)?
             || self.warp(instr, base)?
@@ -151,6 +152,12 @@ impl<'a> Context<'a> {
             return Ok(());
         }
         self.forms(instr, base)
+    }
+
+    /// What hints and pointers of parameters are found from.
+    fn observe(&mut self, instr: &'a Instr, base: &str) {
+        self.note_flow(instr, base);
+        self.note_hints(instr, base);
     }
 
     /// Arithmetic and matrix products, from the tables.
