@@ -38,16 +38,18 @@ trap 'rm -rf "$new"' EXIT
 mkdir -p "$new" || exit 1
 pip_args="--disable-pip-version-check --no-input --no-deps --no-compile --quiet --root-user-action=ignore"
 
-# pip of this Python, else pip of a throw-away venv (needs ensurepip), else pip or uv from PATH.
+# pip of this Python, else pip of a throw-away venv (needs ensurepip), else pip or uv from PATH, else a pinned pip that is run out of its wheel.
 if "$PY" -m pip --version >/dev/null 2>&1; then
     pip="$PY -m pip"
 elif "$PY" -m venv "$new/venv" >/dev/null 2>&1 && "$new/venv/bin/python" -m pip --version >/dev/null 2>&1; then
     pip="$new/venv/bin/python -m pip"
-elif command -v pip3 >/dev/null 2>&1; then
+elif pip3 --version >/dev/null 2>&1; then
     pip=pip3
 elif command -v uv >/dev/null 2>&1; then
     pip="uv pip"
     pip_args="--no-deps --quiet"
+elif "$PY" .ci/fetch_pip.py "$new/pip.whl"; then # Debian's python3 comes without either
+    pip="env PYTHONPATH=$PWD/$new/pip.whl $PY -m pip"
 else
     echo "make nvrtc: $PY has neither pip nor venv. Debian and Ubuntu: apt install python3-pip (or python3-venv); others: $PY -m ensurepip." >&2
     echo "            With pip elsewhere: pip install --target .nvrtc $NVRTC && touch build.rs" >&2

@@ -15,7 +15,7 @@ use super::{DONE, NO_TICKET, Settings, masks, prune, say};
 use crate::Result;
 use crate::graph::Graph;
 use crate::ops::Metrics;
-use crate::report::plot::{Bar, Bars, Curve, Curves};
+use crate::report::plot::{self, Bar, Bars, Curve, Curves};
 use crate::report::{
     Accuracy, DrawRecord, EventFile, MaskLog, MetricsCsv, PhaseSeconds, Row, RunFolder, Size, Summary, TicketSummary,
 };
@@ -179,7 +179,9 @@ impl Recorder {
         let curves: Vec<Curve> =
             labels.iter().enumerate().map(|(i, label)| Curve { label: label.clone(), points: distance(i) }).collect();
         if curves.iter().any(|curve| !curve.points.is_empty()) {
-            let tickets = self.tickets.iter().map(|(ratio, epoch)| (*epoch, format!("ticket {}", ratio_label(*ratio))));
+            let tickets = self.tickets.iter().map(|(ratio, epoch)| {
+                (*epoch, format!("ticket {}: epoch {}", ratio_label(*ratio), plot::short(*epoch)))
+            });
             save(
                 "mask-distance.svg",
                 Curves {

@@ -134,10 +134,11 @@ impl Curves {
         let highest = highest.max(self.threshold.as_ref().map_or(0.0, |t| t.0 * 1.5));
         let (right, top) = (last_x(&self.curves), self.top.unwrap_or_else(|| round_up(highest)));
         save(path, SIZE, |area| {
+            area.draw(&Text::new(self.title.clone(), (80, 18), font(22)))?;
             let mut chart = ChartBuilder::on(area)
-                .caption(&self.title, font(22))
                 .margin(16)
-                .margin_right(150)
+                .margin_top(56)
+                .margin_right(190)
                 .x_label_area_size(46)
                 .y_label_area_size(64)
                 .build_cartesian_2d(0.0..right, 0.0..top)?;
@@ -152,6 +153,8 @@ impl Curves {
                 .light_line_style(TRANSPARENT)
                 .x_labels(12)
                 .y_labels(8)
+                .x_label_formatter(&|value| short(*value))
+                .y_label_formatter(&|value| short(*value))
                 .draw()?;
             if let Some((y, _)) = &self.threshold {
                 chart.draw_series(DashedLineSeries::new([(0.0, *y), (right, *y)], 6, 4, INK.stroke_width(1)))?;
@@ -166,21 +169,28 @@ impl Curves {
                 if points.len() == 1 {
                     chart.draw_series(points.iter().map(|p| Circle::new(*p, 3, colour.filled())))?;
                 }
-                chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
+                // Where a mark is of this curve, the point itself is shown, too.
+                let of_this = |mark: &&(f64, String)| mark.1.split([' ', ':']).any(|word| word == curve.label);
+                let marked = self.marks.iter().filter(of_this).filter_map(|(x, _)| points.iter().find(|p| p.0 == *x));
+                chart.draw_series(marked.map(|p| Circle::new(*p, 5, colour.filled())))?;
+                chart.draw_series(LineSeries::new(points.clone(), colour.stroke_width(2)))?;
             }
             // The legend stands right of the chart, where it can hide nothing; so do the words for the lines.
-            let mut y = 60;
-            let x = SIZE.0 as i32 - 140;
+            let mut y = 66;
+            let x = SIZE.0 as i32 - 178;
             for (i, curve) in self.curves.iter().enumerate() {
                 let colour = PALETTE[i % PALETTE.len()];
                 area.draw(&PathElement::new([(x, y), (x + 20, y)], colour.stroke_width(3)))?;
                 area.draw(&Text::new(curve.label.clone(), (x + 26, y - 7), font(14)))?;
                 y += 22;
             }
-            let words = self.threshold.iter().map(|t| &t.1).chain(self.marks.iter().map(|m| &m.1));
-            for word in words {
+            // A horizontal line is explained by a horizontal sample, a vertical one by a vertical sample.
+            let lines = self.threshold.iter().map(|t| (&t.1, true)).chain(self.marks.iter().map(|m| (&m.1, false)));
+            for (word, flat) in lines {
                 for dash in 0..3 {
-                    area.draw(&PathElement::new([(x + dash * 8, y), (x + dash * 8 + 4, y)], INK.stroke_width(1)))?;
+                    let at = if flat { (x + dash * 8, y) } else { (x + 10, y - 9 + dash * 7) };
+                    let to = if flat { (at.0 + 5, at.1) } else { (at.0, at.1 + 4) };
+                    area.draw(&PathElement::new([at, to], INK.stroke_width(1)))?;
                 }
                 area.draw(&Text::new(word.clone(), (x + 26, y - 7), font(14)))?;
                 y += 22;
@@ -210,8 +220,8 @@ fn viridis(t: f64) -> RGBColor {
     RGBColor(mix(a.0, b.0), mix(a.1, b.1), mix(a.2, b.2))
 }
 
-/// Epochs without useless digits.
-fn epoch(value: f64) -> String {
+/// A number with two decimals at most, without useless digits.
+pub fn short(value: f64) -> String {
     let text = format!("{value:.2}");
     text.trim_end_matches('0').trim_end_matches('.').to_string()
 }
@@ -238,8 +248,8 @@ impl Heatmap {
             let bottom = upper + side as i32;
             for i in (0..n).step_by(step) {
                 let middle = (place(i) + place(i + 1)) / 2;
-                area.draw(&Text::new(epoch(self.epochs[i]), (left + middle, bottom + 8), centred.clone()))?;
-                area.draw(&Text::new(epoch(self.epochs[i]), (left - 8, bottom - middle), beside.clone()))?;
+                area.draw(&Text::new(short(self.epochs[i]), (left + middle, bottom + 8), centred.clone()))?;
+                area.draw(&Text::new(short(self.epochs[i]), (left - 8, bottom - middle), beside.clone()))?;
             }
             area.draw(&Text::new(
                 "epochs trained",
@@ -248,15 +258,21 @@ impl Heatmap {
             ))?;
             if let Some(i) = self.mark.and_then(|mark| self.epochs.iter().position(|e| (e - mark).abs() < 1e-9)) {
                 let (x, y) = (left + place(i), bottom - place(i + 1));
-                let frame = [(x, y), (x + place(1).max(4), y + place(1).max(4))];
-                area.draw(&Rectangle::new(frame, RGBColor(220, 30, 30).stroke_width(2)))?;
-                let word = format!("ticket: epoch {}", epoch(self.epochs[i]));
+                let (right, low) = (x + place(1).max(4), y + place(1).max(4));
+                let frame = [(x, y), (right, y), (right, low), (x, low), (x, y)];
+                area.draw(&PathElement::new(frame, RGBColor(200, 20, 20).stroke_width(4)))?;
+                let word = format!("red frame: ticket, epoch {}", short(self.epochs[i]));
                 area.draw(&Text::new(
                     word,
                     (left + side as i32, 34),
                     font(14).pos(Pos::new(HPos::Right, VPos::Center)),
                 ))?;
             }
+            area.draw(&Text::new(
+                "distance",
+                (left + side as i32 + 24, bottom + 8),
+                font(14).pos(Pos::new(HPos::Left, VPos::Top)),
+            ))?;
             for i in 0..side {
                 let (y, t) = (upper + i as i32, i as f64 / side as f64);
                 area.draw(&Rectangle::new(
@@ -308,8 +324,11 @@ impl Bars {
                 area.draw(&Text::new(bar.label.clone(), ((x0 + x1) / 2 + 5, bottom + 8), turned))?;
             }
             let flagged = self.bars.iter().any(|bar| bar.flagged);
-            let remark =
-                if flagged { "channels kept of all; orange: saved from losing all" } else { "channels kept of all" };
+            let remark = if flagged {
+                "blue: kept; grey: removed; orange: saved from losing all"
+            } else {
+                "blue: kept; grey: removed"
+            };
             area.draw(&Text::new(remark, (left, SIZE.1 as i32 - 22), font(14)))?;
             Ok::<(), Fail>(())
         })
