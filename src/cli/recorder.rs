@@ -395,7 +395,13 @@ pub fn finish(recorder: Recorder, run: &Run, outcome: &Outcome) -> Result<u8> {
     recorder.write_tables()?;
     let summary = recorder.summary(run, outcome);
     summary.save(&recorder.folder.file("summary.json"))?;
-    let plots = recorder.write_plots(run.progress().layers.as_deref())?;
+    // A search shows what its first ticket would keep.
+    let plan = match (&run.progress().layers, run.tickets().values().next()) {
+        (Some(layers), _) => Some(layers.clone()),
+        (None, Some(ticket)) => Some(ticket.surgery(run.options().surgery)?.layers),
+        (None, None) => None,
+    };
+    let plots = recorder.write_plots(plan.as_deref())?;
     let at = recorder.folder.path().display();
     if let Outcome::NoTicket(missing) = outcome {
         let epochs = summary.epochs;

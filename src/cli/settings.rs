@@ -219,6 +219,10 @@ impl Settings {
     /// Options of the run that these settings describe. `flip` says whether mirrored images are still of their class.
     pub fn run_options(&self, task: Task, flip: bool) -> Result<RunOptions> {
         self.check_precision()?;
+        if i64::try_from(self.seed).is_err() {
+            let what = format!("{} is too large for a settings file", self.seed);
+            return Err(Error::bad_setting("--seed", what, "give at most 9223372036854775807"));
+        }
         let augment = match (self.no_augment, flip) {
             (true, _) => Augment::none(),
             (false, true) => Augment::cifar(),

@@ -75,7 +75,11 @@ impl RunFolder {
     /// `runs/<date>-<time>-<model>-<seed>`, UTC.
     pub fn default_path(model: &str, seed: u64) -> PathBuf {
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        Path::new("runs").join(format!("{}-{model}-{seed}", timestamp(seconds)))
+        let name = format!("{}-{model}-{seed}", timestamp(seconds));
+        let path = Path::new("runs").join(&name);
+        // Runs that begin in the same second are told apart.
+        let others = (2..1000).map(|i| Path::new("runs").join(format!("{name}-{i}")));
+        std::iter::once(path.clone()).chain(others).find(|path| !path.exists()).unwrap_or(path)
     }
 }
 

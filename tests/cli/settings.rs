@@ -62,6 +62,8 @@ fn values_that_make_no_sense_are_refused_before_anything_is_made() {
         ("--min-channels", "0"),
         ("--round-to", "0"),
         ("--threads", "0"),
+        ("--seed", "18446744073709551615"),
+        ("--min-channels", "18446744073709551616"),
         ("--criterion", "mood"),
         ("--start", "over"),
         ("--milestones", "3,x"),

@@ -10,6 +10,7 @@ fn search_prune_and_retrain_step_by_step() {
     place.ok(&small(&["search"], &[]));
     let summary = place.json("run/summary.json");
     assert_eq!((&summary["outcome"], &summary["after"]), (&"found".into(), &serde_json::Value::Null));
+    assert!(place.text("run/channels.svg").contains("Channels kept"), "what the first ticket would keep");
     for ratio in ["p50", "p30"] {
         let ticket = Ticket::load(&place.path(&format!("run/ticket-{ratio}.safetensors"))).unwrap();
         assert_eq!(ticket.mask.len(), 172);
