@@ -35,7 +35,7 @@ fn copies_are_right_at_every_alignment() {
         return;
     }
     let gpu = Gpu::checked("converge");
-    let source: Vec<u8> = (0..600u32).map(|i| (i * 37 >> 2) as u8).collect();
+    let source: Vec<u8> = (0..600u32).map(|i| ((i * 37) >> 2) as u8).collect();
     let x = gpu.upload(&source);
     for (from, to) in [(0, 0), (1, 1), (3, 7), (15, 15), (16, 0), (5, 12)] {
         for n in [0usize, 1, 15, 16, 17, 255, 500] {
