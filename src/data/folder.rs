@@ -1,6 +1,6 @@
 //! Folders of images: `train/<class>/*.png|jpg` and `test/` or `val/` likewise. Classes are the sorted names of the folders.
 //!
-//! All images must have one size, at least 32x32; the first one in order says which. They are colour unless every one is grey; alpha is dropped, 16 bits become 8. Mean
+//! All images must have one size; the first one in order says which. Sides below 32 pixels are framed in black to 32, as MNIST's are (`frame`). They are colour unless every one is grey; alpha is dropped, 16 bits become 8. Mean
 //! and deviation are those of the training images. Headers of all files are read and checked before any image is unpacked, so that no file can ask for more memory than its
 //! neighbours. Hidden files and files of other kinds are passed over.
 
@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use image::{ColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 use rayon::prelude::*;
 
+use super::frame::{self, LEAST};
 use super::input::read_whole;
 use super::{Dataset, ImageSet, Normalise};
 use crate::{Error, Result};
 
 /// Sides of an image that are read.
-const SIDES: std::ops::RangeInclusive<u32> = 32..=1024;
+const SIDES: std::ops::RangeInclusive<u32> = 16..=1024;
 /// Most classes.
 const MAX_CLASSES: usize = 1 << 16;
 /// Most bytes of a part in memory: 4 GiB.
@@ -70,7 +71,7 @@ pub fn load(folder: &Path) -> Result<Dataset> {
     .check(folder)
 }
 
-/// Size and channels of all images.
+/// Size and channels of all images, in the files.
 #[derive(Clone, Copy)]
 struct ImageShape {
     width: u32,
@@ -79,8 +80,14 @@ struct ImageShape {
 }
 
 impl ImageShape {
+    /// Rows and columns in memory.
+    fn framed(&self) -> (usize, usize) {
+        ((self.height as usize).max(LEAST), (self.width as usize).max(LEAST))
+    }
+
+    /// Bytes in memory.
     fn bytes(&self) -> usize {
-        self.width as usize * self.height as usize * self.channels
+        self.framed().0 * self.framed().1 * self.channels
     }
 }
 
@@ -108,7 +115,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
 fn list(part: &Path, classes: &[String]) -> Result<Vec<(PathBuf, u32)>> {
     let mut files = Vec::new();
     for folder in entries(part)?.into_iter().filter(|path| path.is_dir()) {
-        let Ok(label) = classes.binary_search(&name(&folder)) else {
+        let Some(label) = classes.iter().position(|class| *class == name(&folder)) else {
             return Err(Error::bad_file(&folder, None, "there is no class of this name in train/", HINT));
         };
         let before = files.len();
@@ -198,6 +205,8 @@ fn damaged(path: &Path, error: &image::ImageError) -> Error {
 
 /// Reads all images of a part.
 fn unpack(files: Vec<(PathBuf, u32)>, shape: ImageShape) -> Result<ImageSet> {
+    let (height, width) = shape.framed();
+    let (row, framed_row) = (shape.width as usize * shape.channels, width * shape.channels);
     let mut images = vec![0; files.len() * shape.bytes()];
     let outcomes: Vec<Result<()>> = images
         .par_chunks_exact_mut(shape.bytes())
@@ -205,15 +214,14 @@ fn unpack(files: Vec<(PathBuf, u32)>, shape: ImageShape) -> Result<ImageSet> {
         .map(|(out, (path, _))| {
             let image = image::DynamicImage::from_decoder(decoder(path)?).map_err(|e| damaged(path, &e))?;
             let bytes = if shape.channels == 1 { image.into_luma8().into_raw() } else { image.into_rgb8().into_raw() };
-            if bytes.len() != out.len() {
+            if bytes.len() != row * shape.height as usize {
                 return Err(Error::bad_file(path, None, "changed while it was read", "start again"));
             }
-            out.copy_from_slice(&bytes);
+            frame::put(&bytes, row, out, framed_row, shape.channels);
             Ok(())
         })
         .collect();
     outcomes.into_iter().collect::<Result<()>>()?; // the first in order, whichever thread met one first
     let labels = files.into_iter().map(|(_, label)| label).collect();
-    let (height, width) = (shape.height as usize, shape.width as usize);
     Ok(ImageSet { images, labels, height, width, channels: shape.channels })
 }

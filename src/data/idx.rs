@@ -5,14 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
+use super::frame::{self, LEAST};
 use super::input::Input;
 use super::{Dataset, ImageSet, Normalise, numbered};
 use crate::{Error, Result};
 
 /// Rows and columns in the file.
 const SIDE: usize = 28;
-/// Rows and columns in memory.
-const PADDED: usize = 32;
 const CLASSES: u8 = 10;
 /// Most images of one file: 17 times MNIST's, 1 GiB in memory.
 const MAX_IMAGES: u32 = 1 << 20;
@@ -75,8 +74,8 @@ fn part(folder: &Path, name: &str) -> Result<ImageSet> {
     Ok(ImageSet {
         images: read_images(&mut images, count)?,
         labels: set_labels,
-        height: PADDED,
-        width: PADDED,
+        height: LEAST,
+        width: LEAST,
         channels: 1,
     })
 }
@@ -122,15 +121,12 @@ fn read_labels(input: &mut Input, count: u32) -> Result<Vec<u32>> {
 }
 
 fn read_images(input: &mut Input, count: u32) -> Result<Vec<u8>> {
-    let border = (PADDED - SIDE) / 2;
-    let (mut image, mut padded) = ([0; SIDE * SIDE], [0; PADDED * PADDED]);
+    let (mut image, mut framed) = ([0; SIDE * SIDE], [0; LEAST * LEAST]);
     let mut images = Vec::new(); // grows as images come: a packed file's header is only a promise
     for i in 0..count {
         input.fill(&mut image, &format_args!("image {i}"))?;
-        for (y, row) in image.chunks_exact(SIDE).enumerate() {
-            padded[(y + border) * PADDED + border..][..SIDE].copy_from_slice(row);
-        }
-        images.extend_from_slice(&padded);
+        frame::put(&image, SIDE, &mut framed, LEAST, 1);
+        images.extend_from_slice(&framed);
     }
     input.end(&"the last image")?;
     Ok(images)

@@ -11,6 +11,7 @@ mod cifar;
 mod cifar_py;
 mod digits;
 mod folder;
+mod frame;
 mod idx;
 mod input;
 mod loader;

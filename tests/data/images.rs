@@ -63,6 +63,21 @@ fn grey_stays_grey_unless_one_image_has_colour() {
 }
 
 #[test]
+fn small_images_are_framed_in_black() {
+    let (_temp, folder) = folder("small");
+    build(&folder, "test", &|seed| colour(seed, 27));
+    let data = load(&folder);
+    assert_eq!((data.train.height, data.train.width), (32, 32));
+    let image = data.train.image(0);
+    let pixel = |y: usize, x: usize| &image[(y * 32 + x) * 3..][..3];
+    assert_eq!((pixel(2, 2), pixel(28, 28), pixel(2, 5)), (&[20, 0, 0][..], &[20, 26, 26][..], &[20, 3, 0][..]));
+    for i in 0..32 {
+        let frame = [pixel(1, i), pixel(29, i), pixel(i, 1), pixel(i, 29), pixel(31, i), pixel(i, 31)];
+        assert!(frame.iter().all(|pixel| **pixel == [0, 0, 0]));
+    }
+}
+
+#[test]
 fn jpeg_is_read_whatever_its_ending() {
     let (_temp, folder) = folder("photos");
     build(&folder, "test", &|seed| colour(seed, 32));
@@ -114,7 +129,8 @@ fn sizes_must_agree_and_lie_within_bounds() {
     let png = |side| encoded(&colour(1, side), ImageFormat::Png);
     replaced("train/bee/b.png", &png(33), &["33x33", "32x32", "train/ant/a.PNG"]);
     replaced("test/bee/c.png", &png(40), &["40x40"]);
-    replaced("train/ant/a.PNG", &png(28), &["28x28", "32x32 to 1024x1024"]);
+    replaced("train/ant/a.PNG", &png(15), &["15x15", "16x16 to 1024x1024"]);
+    replaced("train/ant/a.PNG", &png(1025), &["1025x1025"]);
     replaced("train/ant/a.PNG", &bomb(), &["65535x65535"]);
 }
 
