@@ -80,7 +80,22 @@ macro_rules! row {
     };
 }
 
-pub(crate) use {row, row_fns};
+/// As [`row`], compiled once for all hosts: for rare functions and those that do not vectorise, which would only make the program larger.
+macro_rules! slow_row {
+    ($d:ident <- $($s:ident: $t:ident),+ => $e:expr) => {
+        $crate::vgpu::exec::lanes::slow_row!($d as ins <- $($s: $t),+ => $e)
+    };
+    ($d:ident as $i:ident <- $($s:ident: $t:ident),+ => $e:expr) => {{
+        #[allow(unused_variables)]
+        unsafe fn base(file: &$crate::vgpu::ir::File, $i: &$crate::vgpu::ir::Ins, mask: u32) {
+            // SAFETY: the caller's promise (`RowFn`).
+            unsafe { $crate::vgpu::exec::lanes::row!(@body file, $i, mask, $d <- $($s: $t),+ => $e) }
+        }
+        $crate::vgpu::exec::lanes::RowFns { base, avx2: base }
+    }};
+}
+
+pub(crate) use {row, row_fns, slow_row};
 
 /// A register width that [`row`] knows.
 pub trait Lane: Copy {

@@ -69,9 +69,10 @@ macro_rules! compared {
 
 /// The same on two halves of a word.
 macro_rules! compared_x2 {
-    (|$a:ident, $b:ident, $x:ident| $test:expr) => {
-        row_fns!(|file, ins, mask| {
-            let (first, second) = (<u32 as Lane>::get(file, ins.a), <u32 as Lane>::get(file, ins.b));
+    (|$a:ident, $b:ident, $x:ident| $test:expr) => {{
+        unsafe fn base(file: &File, ins: &Ins, mask: u32) {
+            // SAFETY: the caller's promise (`RowFn`).
+            let (first, second) = unsafe { (<u32 as Lane>::get(file, ins.a), <u32 as Lane>::get(file, ins.b)) };
             let $x = ins.x;
             let (mut low, mut high) = (0, 0);
             for lane in 0..WARP {
@@ -80,9 +81,11 @@ macro_rules! compared_x2 {
                 let ($a, $b) = (first[lane] >> 16, second[lane] >> 16);
                 high |= u32::from($test) << lane;
             }
-            settle(file, ins, mask, low, Some(high));
-        })
-    };
+            // SAFETY: the caller's promise (`RowFn`).
+            unsafe { settle(file, ins, mask, low, Some(high)) };
+        }
+        RowFns { base, avx2: base }
+    }};
 }
 
 /// Compiles an expression for each operator that integers have, which is `OP` in it.
@@ -145,7 +148,7 @@ fn comparison(ty: Ty, cmp: Cmp) -> RowFns {
         Ty::F16 => by_cmp!(cmp, compared!(u32, |a, b, x| h::cmp::<F16>(OP, flush16(x, a), flush16(x, b)))),
         Ty::Bf16 => by_cmp!(cmp, compared!(u32, |a, b, x| h::cmp::<Bf16>(OP, a, b))),
         Ty::F16x2 => by_cmp!(cmp, compared_x2!(|a, b, x| h::cmp::<F16>(OP, flush16(x, a), flush16(x, b)))),
-        Ty::Bf16x2 => by_cmp!(cmp, compared_x2!(|a, b, x| h::cmp::<Bf16>(OP, a, b))),
+        Ty::Bf16x2 => by_cmp!(cmp, compared_x2!(|a, b, _x| h::cmp::<Bf16>(OP, a, b))),
         _ => by_int_cmp!(cmp, compared!(u32, |a, b, x| holds(OP, a, b))),
     }
 }

@@ -5,7 +5,7 @@
 //! (extended by its sign). Frequent pairs have row functions of their own; all others take the one exact path [`cvt`].
 
 use super::{Arg, Form, Mods, by_flag, by_round, operand_count};
-use crate::vgpu::exec::lanes::{RowFns, row};
+use crate::vgpu::exec::lanes::{RowFns, row, slow_row};
 use crate::vgpu::ir::Ins;
 use crate::vgpu::lower::operands::{Operands, Result};
 use crate::vgpu::num::cvt::{self as n, Cvt, Ty, cvt};
@@ -193,10 +193,10 @@ fn scalar(m: &Mods<'_>, form: &Form, instr: &Instr, ops: &mut dyn Operands) -> R
         let flags = u32::from(c.integral) << 10 | u32::from(c.ftz) << 11 | u32::from(c.sat) << 12;
         x = number(c.dst) | number(c.src) << 4 | (c.round as u32) << 8 | flags | half << 13;
         match (from64, to64) {
-            (false, false) => row!(u32 as ins <- a: u32 => any(ins.x, u64::from(a)) as u32),
-            (false, true) => row!(u64 as ins <- a: u32 => any(ins.x, u64::from(a))),
-            (true, false) => row!(u32 as ins <- a: u64 => any(ins.x, a) as u32),
-            (true, true) => row!(u64 as ins <- a: u64 => any(ins.x, a)),
+            (false, false) => slow_row!(u32 as ins <- a: u32 => any(ins.x, u64::from(a)) as u32),
+            (false, true) => slow_row!(u64 as ins <- a: u32 => any(ins.x, u64::from(a))),
+            (true, false) => slow_row!(u32 as ins <- a: u64 => any(ins.x, a) as u32),
+            (true, true) => slow_row!(u64 as ins <- a: u64 => any(ins.x, a)),
         }
     });
     Ok(vec![Ins { d, a, x, imm, ..Ins::row(fns.pick(ops.options().isa), form.class) }])

@@ -1,7 +1,7 @@
 //! Integer arithmetic: sums, products, quotients, absolute values, dot products. Carries are in `carry`, minima in `minmax`.
 
 use super::{Arg, Form, Mods, T};
-use crate::vgpu::exec::lanes::{RowFns, row};
+use crate::vgpu::exec::lanes::{RowFns, row, slow_row};
 use crate::vgpu::num::int::{self as n, sx};
 use crate::vgpu::prof::Class::{Int, Int64};
 use crate::vgpu::ptx::ast::Ty::{self, *};
@@ -113,23 +113,23 @@ fn sad(m: &mut Mods<'_>) -> Option<RowFns> {
 
 fn div(m: &mut Mods<'_>) -> Option<RowFns> {
     Some(match m.ty(0) {
-        U16 => row!(u32 <- a: u32, b: u32 => n::div_u32(a, b) & 0xffff),
-        S16 => row!(u32 <- a: u32, b: u32 => n::div_s32(sx::<16>(a) as u32, sx::<16>(b) as u32) & 0xffff),
-        U32 => row!(u32 <- a: u32, b: u32 => n::div_u32(a, b)),
-        S32 => row!(u32 <- a: u32, b: u32 => n::div_s32(a, b)),
-        U64 => row!(u64 <- a: u64, b: u64 => n::div_u64(a, b)),
-        _ => row!(u64 <- a: u64, b: u64 => n::div_s64(a, b)),
+        U16 => slow_row!(u32 <- a: u32, b: u32 => n::div_u32(a, b) & 0xffff),
+        S16 => slow_row!(u32 <- a: u32, b: u32 => n::div_s32(sx::<16>(a) as u32, sx::<16>(b) as u32) & 0xffff),
+        U32 => slow_row!(u32 <- a: u32, b: u32 => n::div_u32(a, b)),
+        S32 => slow_row!(u32 <- a: u32, b: u32 => n::div_s32(a, b)),
+        U64 => slow_row!(u64 <- a: u64, b: u64 => n::div_u64(a, b)),
+        _ => slow_row!(u64 <- a: u64, b: u64 => n::div_s64(a, b)),
     })
 }
 
 fn rem(m: &mut Mods<'_>) -> Option<RowFns> {
     Some(match m.ty(0) {
-        U16 => row!(u32 <- a: u32, b: u32 => n::rem_u32(a, b) & 0xffff),
-        S16 => row!(u32 <- a: u32, b: u32 => n::rem_s32(sx::<16>(a) as u32, sx::<16>(b) as u32) & 0xffff),
-        U32 => row!(u32 <- a: u32, b: u32 => n::rem_u32(a, b)),
-        S32 => row!(u32 <- a: u32, b: u32 => n::rem_s32(a, b)),
-        U64 => row!(u64 <- a: u64, b: u64 => n::rem_u64(a, b)),
-        _ => row!(u64 <- a: u64, b: u64 => n::rem_s64(a, b)),
+        U16 => slow_row!(u32 <- a: u32, b: u32 => n::rem_u32(a, b) & 0xffff),
+        S16 => slow_row!(u32 <- a: u32, b: u32 => n::rem_s32(sx::<16>(a) as u32, sx::<16>(b) as u32) & 0xffff),
+        U32 => slow_row!(u32 <- a: u32, b: u32 => n::rem_u32(a, b)),
+        S32 => slow_row!(u32 <- a: u32, b: u32 => n::rem_s32(a, b)),
+        U64 => slow_row!(u64 <- a: u64, b: u64 => n::rem_u64(a, b)),
+        _ => slow_row!(u64 <- a: u64, b: u64 => n::rem_s64(a, b)),
     })
 }
 

@@ -13,13 +13,12 @@
 //! | `compare` | `setp set selp slct testp` |
 //! | `convert` | `cvt` and `cvt.pack` |
 //! | `moves` | `mov`, packing and unpacking |
-//! | `contract` | the hint about products that ptxas may fuse with sums |
+//! | `video` | SIMD video instructions |
 
 mod approx;
 mod bits;
 mod carry;
 mod compare;
-pub mod contract;
 mod convert;
 mod float;
 mod half;
@@ -307,6 +306,26 @@ macro_rules! by_round {
     };
 }
 
+/// [`by_round`] without the rounding to nearest, which has a body of its own.
+macro_rules! by_directed {
+    ($mods:expr, $e:expr) => {
+        match $mods.round() {
+            $crate::vgpu::num::Round::Rm => {
+                const R: u8 = $crate::vgpu::num::RM;
+                $e
+            }
+            $crate::vgpu::num::Round::Rp => {
+                const R: u8 = $crate::vgpu::num::RP;
+                $e
+            }
+            _ => {
+                const R: u8 = $crate::vgpu::num::RZ;
+                $e
+            }
+        }
+    };
+}
+
 /// Compiles an expression with and without a flag, which is a constant in it: `by_flag!(mods.has("ftz"), FTZ, expression)`.
 macro_rules! by_flag {
     ($test:expr, $name:ident, $e:expr) => {
@@ -320,7 +339,7 @@ macro_rules! by_flag {
     };
 }
 
-use {by_flag, by_round};
+use {by_directed, by_flag, by_round};
 
 /// All forms.
 pub fn forms() -> impl Iterator<Item = &'static Form> {
@@ -355,9 +374,6 @@ fn refused(base: &str) -> Option<&'static str> {
     Some(match base {
         "vadd" | "vsub" | "vabsdiff" | "vmin" | "vmax" | "vshl" | "vshr" | "vmad" | "vset" => {
             "scalar video instructions are not supported; write the shifts and adds out"
-        }
-        "vadd2" | "vsub2" | "vavrg2" | "vmin2" | "vmax2" | "vset2" | "vabsdiff2" => {
-            "SIMD video instructions on halfwords are not supported; the GPU emulates them too"
         }
         _ => return None,
     })
