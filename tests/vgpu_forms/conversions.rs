@@ -95,13 +95,12 @@ fn finite(f: Format, bits: u64, on: bool) -> u64 {
     if on && bits & !f.sign() == f.inf() { bits - 1 } else { bits }
 }
 
-/// `.rna` as ptxas makes it: half a unit of the 10-bit fraction is added and the rest cut, NaN only cut.
+/// `.rna` as ptxas makes it (its code for sm_80 and sm_90): half a unit of the 10-bit fraction is added and the rest cut, NaN only cut; `.satfinite`
+/// takes a unit from whatever is then not below infinity.
 fn tf32(a: u64, m: Mode, re: bool, satfinite: bool) -> u64 {
-    if m == Mode::Away && F32.is_nan(a) {
-        return a & 0xffff_e000;
-    }
-    let r = round(TF32, m, decode(F32, a));
-    let r = if satfinite && r & 0x7fff_ffff == 0x7f80_0000 { r & 0x8000_0000 | 0x7f7f_e000 } else { r };
+    let nan = m == Mode::Away && F32.is_nan(a);
+    let r = if nan { a & 0xffff_e000 } else { round(TF32, m, decode(F32, a)) };
+    let r = if satfinite && r & 0x7fff_ffff >= 0x7f80_0000 { r - 0x2000 } else { r };
     if !re {
         r
     } else if F32.is_nan(r) {

@@ -37,12 +37,26 @@ fn close(got: u64, want: Want) -> bool {
     }
 }
 
-/// Runs a case on `warps` warps of operands with both builds, whole and partly masked, and says where it first differs.
-pub fn check(spelling: &str, case: &Case, warps: usize) -> Result<(), String> {
+fn bits(k: Kind) -> u32 {
+    if let Kind::Bits(w) = k { w } else { 1 }
+}
+
+/// [`compare_on`] with corner and random operands.
+fn check(spelling: &str, case: &Case, warps: usize) -> Result<(), String> {
+    let mut rng = Rng(spelling.bytes().fold(7, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)));
+    compare_on(spelling, case, warps, |kinds| kinds.iter().map(|k| value(&mut rng, bits(*k))).collect())
+}
+
+/// Runs a case on `warps` warps of `operands` (one lane a call) with both builds, whole and partly masked, and says where it first differs.
+pub fn compare_on(
+    spelling: &str,
+    case: &Case,
+    warps: usize,
+    mut operands: impl FnMut(&[Kind]) -> Vec<u64>,
+) -> Result<(), String> {
     let text = text(spelling, case);
     let parsed = instr(&text);
-    let mut rng = Rng(spelling.bytes().fold(7, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)));
-    let bits = |k: Kind| if let Kind::Bits(w) = k { w } else { 1 };
+    let mut rng = Rng(spelling.len() as u64);
     let mut machines: Vec<_> = [Isa::Base, Isa::detect()]
         .into_iter()
         .map(|isa| {
@@ -58,8 +72,9 @@ pub fn check(spelling: &str, case: &Case, warps: usize) -> Result<(), String> {
         .collect::<Result<_, String>>()?;
     for warp in 0..warps {
         let mask = if warp % 4 == 3 { rng.next() as u32 } else { u32::MAX };
+        let lanes: Vec<Vec<u64>> = (0..32).map(|_| operands(&case.src)).collect();
         let sources: Vec<[u128; 32]> =
-            case.src.iter().map(|k| std::array::from_fn(|_| u128::from(value(&mut rng, bits(*k))))).collect();
+            (0..case.src.len()).map(|i| std::array::from_fn(|lane| u128::from(lanes[lane][i]))).collect();
         let (carry, old) = (rng.next() as u32, rng.next());
         let old: Vec<u128> = case.dst.iter().map(|k| u128::from(old) & ((1 << bits(*k)) - 1)).collect();
         for (isa, m, code) in &mut machines {

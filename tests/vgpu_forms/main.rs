@@ -8,6 +8,7 @@
 //! | `values` | corner and random operands |
 //! | `integers`, `floats`, `halves`, `conversions`, `comparisons`, `video` | the reference, by family |
 //! | `coverage` | the walk over the table, and ptxas's opinion of every spelling |
+//! | `exhaustive`, `hard` | all inputs where there are few; hard cases of rounding |
 //! | `mistakes` | what other emulators got wrong, one test each |
 
 #![allow(clippy::unwrap_used)] // clippy.toml allows it in test functions only, not in their helpers
@@ -22,6 +23,7 @@ mod exact;
 mod exhaustive;
 mod floats;
 mod halves;
+mod hard;
 mod integers;
 mod machine;
 mod mistakes;

@@ -48,9 +48,9 @@ fn fma_is_rounded_once() {
     let a = u64::from((1.0f32 + 1.0 / 4096.0).to_bits());
     let c = u64::from(f32::from_bits(47 << 23).to_bits()); // 2^-80
     assert_eq!(run("fma.rn.f32 d, s0, s1, s2", 32, &[(32, a), (32, a), (32, c)]), 0x3f80_1001);
-    // 1 + 2^-24 is a tie in f32; the product's tiny part above it decides.
+    // The exact sum lies between two numbers.
     let tie = u64::from((1.0f32 + 2f32.powi(-12)).to_bits());
-    let far = u64::from(2f32.powi(-24).to_bits());
+    let far = u64::from(2f32.powi(-30).to_bits());
     assert_ne!(
         run("fma.rm.f32 d, s0, s1, s2", 32, &[(32, tie), (32, tie), (32, far)]),
         run("fma.rp.f32 d, s0, s1, s2", 32, &[(32, tie), (32, tie), (32, far)])
@@ -68,7 +68,7 @@ fn directed_roundings_differ_from_nearest() {
     assert_eq!(run("sub.rm.f32 d, s0, s1", 32, &[one, one]), 0x8000_0000);
     assert_eq!(run("cvt.rz.f32.s32 d, s0", 32, &[(32, 0x7fff_ffff)]), 0x4eff_ffff);
     assert_eq!(run("cvt.rp.f32.s32 d, s0", 32, &[(32, 0x0100_0001)]), 0x4b80_0001);
-    assert_eq!(run("cvt.rn.f32.u64 d, s0", 32, &[(64, 0x0080_0000_4000_0001)]), 0x5b00_0001);
+    assert_eq!(run("cvt.rn.f32.u64 d, s0", 32, &[(64, 0x0080_0000_8000_0001)]), 0x5b00_0001);
 }
 
 #[test]

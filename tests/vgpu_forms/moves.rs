@@ -5,9 +5,8 @@ use crate::{Case, Kind, width};
 use earlybird::vgpu::ir::Isa;
 
 pub fn case(op: &[&str]) -> Option<Case> {
-    let ty = *op.last()?;
-    let w = width(ty);
-    (op[0] == "mov" && w <= 64).then(|| Case::new(&[w], &[w], |v| v[0]))
+    let w = if op[0] == "mov" { width(op.last()?) } else { return None };
+    (w <= 64).then(|| Case::new(&[w], &[w], |v| v[0]))
 }
 
 /// Packs and unpacks every shape: part `i` is the `i`-th lowest.

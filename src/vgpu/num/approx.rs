@@ -7,7 +7,7 @@
 //! `ex2` 2^-9.9 / 2^-7 relative. `.ftz` is composed by the caller: `ftz(f(ftz(a)))`.
 
 use super::half::{self, Kind};
-use super::{f32 as n32, f64 as n64};
+use super::{f32 as n32, f64 as n64, sel, sel64};
 
 /// Jitter: 0 is off (the correctly rounded value); anything else seeds the error that is added.
 pub type Seed = u64;
@@ -54,7 +54,8 @@ pub(crate) fn exp2_f64(x: f64) -> f64 {
     let p = (p * t + 1.0) * t + 1.0;
     // Two factors, so that subnormal results are reached in range.
     let half = (n * 0.5 + 6_755_399_441_055_744.0) - 6_755_399_441_055_744.0;
-    let pow = |k: f64| f64::from_bits(((k as i64 + 1023) as u64) << 52);
+    // Adding 1.5 * 2^52 puts the integer into the low bits, where its biased form becomes an exponent.
+    let pow = |k: f64| f64::from_bits((k + (6_755_399_441_055_744.0 + 1023.0)).to_bits() << 52);
     p * pow(half) * pow(n - half)
 }
 
@@ -63,8 +64,9 @@ pub(crate) fn exp2_f64(x: f64) -> f64 {
 fn log2_f64(x: f64) -> f64 {
     let b = x.to_bits();
     // Split so that the significand lies in [sqrt(1/2), sqrt(2)).
-    let k = ((b.wrapping_sub(0x3fe6_a09e_667f_3bcd) as i64) >> 52) as f64;
-    let m = f64::from_bits(b.wrapping_sub(((k as i64) << 52) as u64));
+    let biased = b.wrapping_add(0x3ff0_0000_0000_0000 - 0x3fe6_a09e_667f_3bcd) >> 52;
+    let k = f64::from_bits(0x4330_0000_0000_0000 | biased) - (4_503_599_627_370_496.0 + 1023.0);
+    let m = f64::from_bits(b.wrapping_sub(biased.wrapping_sub(1023) << 52));
     let t = (m - 1.0) / (m + 1.0);
     let z = t * t;
     let mut p = 1.0 / 25.0;
@@ -82,6 +84,8 @@ fn sin_cos(x: f64) -> (f64, f64) {
     let n = (x * core::f64::consts::FRAC_2_PI + magic) - magic;
     // pi/2 in a head of 33 bits (its products with n are exact) and tails.
     let r = ((x - n * 1.570_796_326_734_125_6) - n * 6.077_100_506_303_966e-11) - n * 2.022_266_248_795_950_6e-21;
+    // Beyond that the value does not matter, but it must be one of a sine.
+    let r = if n.abs() < 2_147_483_648.0 { r } else { 0.0 };
     let z = r * r;
     let mut s = 1.0 / 355_687_428_096_000.0;
     for c in [-1_307_674_368_000.0, 6_227_020_800.0, -39_916_800.0, 362_880.0, -5_040.0, 120.0, -6.0] {
@@ -93,13 +97,11 @@ fn sin_cos(x: f64) -> (f64, f64) {
         c = c * z + 1.0 / d;
     }
     let c = 1.0 + c * z;
-    let q = if n.abs() < 9.0e15 { n as i64 & 3 } else { 0 };
-    match q {
-        0 => (s, c),
-        1 => (c, -s),
-        2 => (-s, -c),
-        _ => (-c, s),
-    }
+    // The low bits of n plus 1.5 * 2^52 are those of n.
+    let q = (n + magic).to_bits();
+    let (swap, neg_s, neg_c) = (q & 1 == 1, (q & 2) << 62, ((q + 1) & 2) << 62);
+    let (sin, cos) = (sel64(swap, c.to_bits(), s.to_bits()), sel64(swap, s.to_bits(), c.to_bits()));
+    (f64::from_bits(sin ^ neg_s), f64::from_bits(cos ^ neg_c))
 }
 
 /// tanh in f64.
@@ -117,6 +119,10 @@ fn tanh_f64(x: f64) -> f64 {
 #[inline(always)]
 pub fn ex2(a: u32, seed: Seed) -> u32 {
     let x = f(a);
+    if seed == 0 {
+        // The special cases come out right by themselves; without branches it vectorises.
+        return out(exp2_f64(x));
+    }
     if x.is_nan() {
         return n32::NAN;
     }
@@ -137,6 +143,10 @@ pub fn ex2(a: u32, seed: Seed) -> u32 {
 #[inline(always)]
 pub fn lg2(a: u32, seed: Seed) -> u32 {
     let x = f(a);
+    if seed == 0 {
+        let r = sel(x == f64::INFINITY, 0x7f80_0000, out(log2_f64(x)));
+        return sel(x >= 0.0, sel(x == 0.0, 0xff80_0000, r), n32::NAN);
+    }
     if x == 0.0 {
         return 0xff80_0000;
     }

@@ -266,15 +266,12 @@ impl Prmt {
 /// `prmt.b32` with a nibble selector: bytes of `b:a`, bit 3 of a nibble replicates the sign of the byte chosen.
 #[inline(always)]
 pub fn prmt(a: u32, b: u32, sel: u32) -> u32 {
-    let src = (b as u64) << 32 | a as u64;
-    let mut r = 0;
-    let mut i = 0;
-    while i < 4 {
-        let n = sel >> (4 * i) & 15;
-        let byte = (src >> (8 * (n & 7))) as u32 & 0xff;
-        let byte = if n & 8 != 0 { 0u32.wrapping_sub(byte >> 7) & 0xff } else { byte };
-        r |= byte << (8 * i);
-        i += 1;
-    }
-    r
+    // In 32 bits and without branches, so that it vectorises.
+    let pick = |n: u32| {
+        let word = a ^ ((a ^ b) & (n >> 2 & 1).wrapping_neg());
+        let byte = word >> (8 * (n & 3)) & 0xff;
+        let sign = (byte >> 7).wrapping_neg() & 0xff;
+        byte ^ ((byte ^ sign) & (n >> 3 & 1).wrapping_neg())
+    };
+    pick(sel) | pick(sel >> 4) << 8 | pick(sel >> 8) << 16 | pick(sel >> 12) << 24
 }

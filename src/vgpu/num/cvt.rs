@@ -199,7 +199,7 @@ fn float_out(c: &Cvt, f: Format, mut b: u64) -> u64 {
         b = n32::ftz(b as u32) as u64;
     }
     if c.sat {
-        let one = f.inf() - ((-f.emin as u64) << (f.prec - 1)) - (1 << (f.prec - 1));
+        let one = ((1 - f.emin) as u64) << (f.prec - 1);
         return if nan || sign != 0 { 0 } else { b.min(one) };
     }
     if c.relu && sign != 0 && !nan { 0 } else { b }
@@ -274,6 +274,30 @@ pub fn u32_from_f32<const R: u8>(a: u32) -> u32 {
     f32::from_bits(f32_integral::<R>(a)) as u32
 }
 
+/// [`f32_integral`] where the surrounding function has the host's rounding instructions (elsewhere these are library calls).
+#[inline(always)]
+pub fn f32_integral_hw<const R: u8>(a: u32) -> u32 {
+    let x = f32::from_bits(a);
+    n32::canon(match R {
+        RZ => x.trunc(),
+        RM => x.floor(),
+        RP => x.ceil(),
+        _ => x.round_ties_even(),
+    })
+}
+
+/// [`s32_from_f32`] with [`f32_integral_hw`].
+#[inline(always)]
+pub fn s32_from_f32_hw<const R: u8>(a: u32) -> u32 {
+    f32::from_bits(f32_integral_hw::<R>(a)) as i32 as u32
+}
+
+/// [`u32_from_f32`] with [`f32_integral_hw`].
+#[inline(always)]
+pub fn u32_from_f32_hw<const R: u8>(a: u32) -> u32 {
+    f32::from_bits(f32_integral_hw::<R>(a)) as u32
+}
+
 /// `cvt.R.f32.f64`.
 #[inline(always)]
 pub fn f32_from_f64<const R: u8>(a: u64) -> u32 {
@@ -333,10 +357,10 @@ pub fn tf32_rn<const TZ: bool>(a: u32) -> u32 {
     if n32::is_nan(a) { n32::NAN } else { r }
 }
 
-/// `.satfinite` on a tf32 result: infinity to the largest finite number.
+/// `.satfinite` on the result of [`tf32_rna`]: infinity to the largest finite number. ptxas takes a unit of the fraction from NaN too, and so does this.
 #[inline(always)]
 pub fn tf32_satfinite(r: u32) -> u32 {
-    if r & 0x7fff_ffff == 0x7f80_0000 { r & 0x8000_0000 | 0x7f7f_e000 } else { r }
+    if r & 0x7fff_ffff >= 0x7f80_0000 { r - 0x2000 } else { r }
 }
 
 /// `.relu` on an f32 or tf32 result: negative to +0, NaN to canonical NaN.

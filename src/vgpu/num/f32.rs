@@ -4,7 +4,7 @@
 //! it is at most one step off and the sign of the remaining error says which way (`vgpu.md` 9.1). No host rounding mode is touched.
 //! NaN results are 0x7fffffff. Approximate functions are in [`super::approx`].
 
-use super::{Class, Cmp, RM, RN, RP, RZ};
+use super::{Class, Cmp, RM, RN, RP, RZ, sel, sel64};
 
 /// The NaN that f32 instructions return.
 pub const NAN: u32 = 0x7fff_ffff;
@@ -47,46 +47,20 @@ pub(crate) fn two_sum(a: f64, b: f64) -> (f64, f64) {
     (s, (a - (s - t)) + (b - t))
 }
 
-#[inline(always)]
-fn toward_zero(b: u32) -> u32 {
-    b.wrapping_sub(1)
-}
-
-#[inline(always)]
-fn away(b: u32) -> u32 {
-    b.wrapping_add(1)
-}
-
 /// Moves the nearest result `r` by a step if it lies on the wrong side; `above`/`below`: `r` is greater/less than the exact value.
 #[inline(always)]
 fn direct<const R: u8>(r: u32, above: bool, below: bool) -> u32 {
     let neg = r >> 31 != 0;
     match R {
-        RZ => {
-            if (above && !neg) || (below && neg) {
-                toward_zero(r)
-            } else {
-                r
-            }
+        RZ => r.wrapping_sub(u32::from((above & !neg) | (below & neg))),
+        RM => {
+            // From +0 downwards is the smallest negative number.
+            let down = sel(r == 0, 0x8000_0001, sel(neg, r.wrapping_add(1), r.wrapping_sub(1)));
+            sel(above, down, r)
         }
-        // From +0 downwards is the smallest negative number.
-        RM if above => {
-            if neg {
-                away(r)
-            } else if r == 0 {
-                0x8000_0001
-            } else {
-                toward_zero(r)
-            }
-        }
-        RP if below => {
-            if !neg {
-                away(r)
-            } else if r == 0x8000_0000 {
-                1
-            } else {
-                toward_zero(r)
-            }
+        RP => {
+            let up = sel(r == 0x8000_0000, 1, sel(neg, r.wrapping_sub(1), r.wrapping_add(1)));
+            sel(below, up, r)
         }
         _ => r,
     }
@@ -100,9 +74,9 @@ pub fn narrow<const R: u8>(s: f64, e: f64) -> u32 {
     }
     let r = s as f32;
     let d = r as f64;
-    let above = d > s || (d == s && e < 0.0);
-    let below = d < s || (d == s && e > 0.0);
-    if r.is_nan() { NAN } else { direct::<R>(r.to_bits(), above, below) }
+    let above = (d > s) | ((d == s) & (e < 0.0));
+    let below = (d < s) | ((d == s) & (e > 0.0));
+    sel(r.is_nan(), NAN, direct::<R>(r.to_bits(), above, below))
 }
 
 /// Round to odd: when `s` is not the exact value, the neighbour with an odd last bit on the exact value's side, so that a second
@@ -110,23 +84,17 @@ pub fn narrow<const R: u8>(s: f64, e: f64) -> u32 {
 #[inline(always)]
 pub(crate) fn odd(s: f64, e: f64) -> f64 {
     let b = s.to_bits();
-    let inexact = e != 0.0 && s.is_finite();
-    // Toward zero when the error points against the sign of s.
+    let inexact = (e != 0.0) & s.is_finite();
+    // Toward zero when the error points against the sign of s; an odd last bit stays.
     let back = (e < 0.0) != (s < 0.0);
-    let o = if b & 1 == 1 {
-        b
-    } else if back {
-        b.wrapping_sub(1)
-    } else {
-        b.wrapping_add(1)
-    };
-    f64::from_bits(if inexact { o } else { b })
+    let step = sel64(back, u64::MAX, 1) & (b & 1).wrapping_sub(1);
+    f64::from_bits(b.wrapping_add(step & u64::from(inexact).wrapping_neg()))
 }
 
 /// Under `.rm` an exact zero sum is -0 unless both terms are +0.
 #[inline(always)]
 fn zero_sum<const R: u8>(r: u32, s: f64, p: f64, c: f64) -> u32 {
-    if R == RM && s == 0.0 && !(p.to_bits() == 0 && c.to_bits() == 0) { 0x8000_0000 } else { r }
+    if R == RM { sel((s == 0.0) & (p.to_bits() | c.to_bits() != 0), 0x8000_0000, r) } else { r }
 }
 
 /// `add.R.f32`.

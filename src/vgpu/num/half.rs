@@ -4,8 +4,8 @@
 //! odd first (f32 for f16, whose products f32 holds exactly; f64 for bf16). A type parameter [`Kind`] picks the format. Approximate
 //! functions (`ex2`, `tanh`) are in [`super::approx`]; conversions with other roundings in [`super::cvt`].
 
-use super::Cmp;
 use super::f32::two_sum;
+use super::{Cmp, sel};
 
 /// The NaN of 16-bit floats.
 pub const NAN: u32 = 0x7fff;
@@ -40,8 +40,8 @@ impl Kind for F16 {
         // A subnormal is its fraction on top of 2^-14, less 2^-14.
         let sub = (f32::from_bits((m << 13) + (113 << 23)) - f32::from_bits(113 << 23)).to_bits();
         let special = (m << 13) + (224 << 23);
-        let r = if m < 0x400 { sub } else { normal };
-        f32::from_bits(s | if m >= 0x7c00 { special } else { r })
+        let r = sel(m < 0x400, sub, normal);
+        f32::from_bits(s | sel(m >= 0x7c00, special, r))
     }
 
     #[inline(always)]
@@ -51,9 +51,9 @@ impl Kind for F16 {
         let normal = (a.wrapping_add(0xfff).wrapping_add((a >> 13) & 1).wrapping_sub(112 << 23)) >> 13;
         // Below 2^-14 the quantum is 2^-24, which is the ulp of 0.5: the addition rounds.
         let sub = (f32::from_bits(a) + 0.5).to_bits().wrapping_sub(0x3f00_0000);
-        let r = if a < 0x3880_0000 { sub } else { normal };
-        let r = if a >= 0x4780_0000 { 0x7c00 } else { r };
-        if a > 0x7f80_0000 { NAN } else { s | r }
+        let r = sel(a < 0x3880_0000, sub, normal);
+        let r = sel(a >= 0x4780_0000, 0x7c00, r);
+        sel(a > 0x7f80_0000, NAN, s | r)
     }
 
     #[inline(always)]
@@ -63,16 +63,12 @@ impl Kind for F16 {
         let s = p + c;
         let t = s - p;
         let e = (p - (s - t)) + (c - t);
+        // Round to odd: an odd last bit stays, an even one moves to the error's side.
         let bits = s.to_bits();
         let back = (e < 0.0) != (s < 0.0);
-        let o = if bits & 1 == 1 {
-            bits
-        } else if back {
-            bits.wrapping_sub(1)
-        } else {
-            bits.wrapping_add(1)
-        };
-        Self::narrow(f32::from_bits(if e != 0.0 && s.is_finite() { o } else { bits }))
+        let step = sel(back, u32::MAX, 1) & (bits & 1).wrapping_sub(1);
+        let inexact = u32::from((e != 0.0) & s.is_finite()).wrapping_neg();
+        Self::narrow(f32::from_bits(bits.wrapping_add(step & inexact)))
     }
 }
 
@@ -106,8 +102,8 @@ fn odd32(s: f64) -> f32 {
     let r = s as f32;
     let d = r as f64;
     let b = r.to_bits();
-    let down = if d.abs() > s.abs() { b.wrapping_sub(1) } else { b };
-    f32::from_bits(if d != s && !s.is_nan() { down | 1 } else { b })
+    let down = b.wrapping_sub(u32::from(d.abs() > s.abs()));
+    f32::from_bits(sel((d != s) & !s.is_nan(), down | 1, b))
 }
 
 #[inline(always)]

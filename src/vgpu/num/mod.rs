@@ -36,6 +36,18 @@ pub const RM: u8 = 2;
 /// Round toward plus infinity (`.rp`, `.rpi`).
 pub const RP: u8 = 3;
 
+/// `a` if `test`, else `b`, without a branch: a chain of these vectorises where `if` may not.
+#[inline(always)]
+pub(crate) fn sel(test: bool, a: u32, b: u32) -> u32 {
+    b ^ ((a ^ b) & u32::from(test).wrapping_neg())
+}
+
+/// [`sel`] on 64 bits.
+#[inline(always)]
+pub(crate) fn sel64(test: bool, a: u64, b: u64) -> u64 {
+    b ^ ((a ^ b) & u64::from(test).wrapping_neg())
+}
+
 /// A rounding mode as a run-time value; `as u8` gives the const parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]

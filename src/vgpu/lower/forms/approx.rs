@@ -14,11 +14,15 @@ fn flush(x: u32, v: u32) -> u32 {
     if x != 0 { ftz(v) } else { v }
 }
 
-/// One operand, f32.
+/// One operand, f32: with jitter (seed in `imm`), or without, which vectorises.
 macro_rules! unary {
     ($m:expr, $f:ident) => {{
         $m.x = u32::from($m.has("ftz"));
-        Some(row!(u32 as ins <- a: u32 => flush(ins.x, n::$f(flush(ins.x, a), ins.imm as u64))))
+        Some(if $m.jitter {
+            slow_row!(u32 as ins <- a: u32 => flush(ins.x, n::$f(flush(ins.x, a), ins.imm as u64)))
+        } else {
+            row!(u32 as ins <- a: u32 => flush(ins.x, n::$f(flush(ins.x, a), 0)))
+        })
     }};
 }
 
@@ -26,9 +30,13 @@ macro_rules! unary {
 macro_rules! quotient {
     ($m:expr, $f:ident) => {{
         $m.x = u32::from($m.has("ftz"));
-        Some(row!(u32 as ins <- a: u32, b: u32 => {
-            flush(ins.x, n::$f(flush(ins.x, a), flush(ins.x, b), ins.imm as u64))
-        }))
+        Some(if $m.jitter {
+            slow_row!(u32 as ins <- a: u32, b: u32 => {
+                flush(ins.x, n::$f(flush(ins.x, a), flush(ins.x, b), ins.imm as u64))
+            })
+        } else {
+            row!(u32 as ins <- a: u32, b: u32 => flush(ins.x, n::$f(flush(ins.x, a), flush(ins.x, b), 0)))
+        })
     }};
 }
 

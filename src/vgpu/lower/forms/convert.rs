@@ -60,12 +60,28 @@ fn frequent(c: &Cvt, m: &Mods<'_>) -> Option<RowFns> {
         (Ty::F32, Ty::S16) => row!(u32 <- a: u32 => (sx::<16>(a) as f32).to_bits()),
         (Ty::F32, Ty::U16) => row!(u32 <- a: u32 => ((a & 0xffff) as f32).to_bits()),
         (Ty::S32, Ty::F32) => {
-            by_flag!(c.ftz, F, by_round!(m, row!(u32 <- a: u32 => n::s32_from_f32::<R>(ftz_if::<F>(a)))))
+            by_flag!(
+                c.ftz,
+                F,
+                by_round!(
+                    m,
+                    row!(u32 <- a: u32 => n::s32_from_f32::<R>(ftz_if::<F>(a)), fma: n::s32_from_f32_hw::<R>(ftz_if::<F>(a)))
+                )
+            )
         }
         (Ty::U32, Ty::F32) => {
-            by_flag!(c.ftz, F, by_round!(m, row!(u32 <- a: u32 => n::u32_from_f32::<R>(ftz_if::<F>(a)))))
+            by_flag!(
+                c.ftz,
+                F,
+                by_round!(
+                    m,
+                    row!(u32 <- a: u32 => n::u32_from_f32::<R>(ftz_if::<F>(a)), fma: n::u32_from_f32_hw::<R>(ftz_if::<F>(a)))
+                )
+            )
         }
-        (Ty::F32, Ty::F32) if c.integral && !c.ftz => by_round!(m, row!(u32 <- a: u32 => n::f32_integral::<R>(a))),
+        (Ty::F32, Ty::F32) if c.integral && !c.ftz => {
+            by_round!(m, row!(u32 <- a: u32 => n::f32_integral::<R>(a), fma: n::f32_integral_hw::<R>(a)))
+        }
         (Ty::F16, Ty::F32) if !c.ftz && nearest => row!(u32 <- a: u32 => n::half_from_f32::<F16>(a)),
         (Ty::Bf16, Ty::F32) if !c.ftz && nearest => row!(u32 <- a: u32 => n::half_from_f32::<Bf16>(a)),
         (Ty::F16, Ty::F32) if !c.ftz && round == Round::Rz => row!(u32 <- a: u32 => n::half_from_f32_rz::<F16>(a)),
@@ -90,8 +106,9 @@ fn narrow_from_f32(c: &Cvt, m: &Mods<'_>) -> RowFns {
         by_round!(
             m,
             row!(u32 as ins <- a: u32 => {
-                let v = n::s32_from_f32::<R>(ftz_if::<F>(a)) as i32;
-                v.clamp(ins.imm as i32, (ins.imm >> 32) as i32) as u32 & ins.x
+                (n::s32_from_f32::<R>(ftz_if::<F>(a)) as i32).clamp(ins.imm as i32, (ins.imm >> 32) as i32) as u32 & ins.x
+            }, fma: {
+                (n::s32_from_f32_hw::<R>(ftz_if::<F>(a)) as i32).clamp(ins.imm as i32, (ins.imm >> 32) as i32) as u32 & ins.x
             })
         )
     )

@@ -143,8 +143,13 @@ impl Form {
             }
         }
         // The types, in the order written, must be those that the form has in that order.
-        let mods =
-            Mods { parts: parts.to_vec(), types: parts.iter().filter_map(|p| Ty::parse(p)).collect(), x: 0, imm: 0 };
+        let mods = Mods {
+            parts: parts.to_vec(),
+            types: parts.iter().filter_map(|p| Ty::parse(p)).collect(),
+            x: 0,
+            imm: 0,
+            jitter: false,
+        };
         let exists = match self.how {
             How::Row(rows) => rows(&mut mods.clone()).is_some(),
             How::Code(exists, _) => exists(&mods),
@@ -174,7 +179,10 @@ impl Form {
     fn lower(&self, mut mods: Mods<'_>, instr: &Instr, ops: &mut dyn Operands) -> Result<Vec<Ins>> {
         let rows = match self.how {
             How::Code(_, code) => return code(&mods, self, instr, ops),
-            How::Row(rows) => rows(&mut mods),
+            How::Row(rows) => {
+                mods.jitter = ops.options().jitter != 0;
+                rows(&mut mods)
+            }
         };
         let Some(rows) = rows else {
             return Err(ops.unsupported(format!("`{}` is not supported", instr.op.join("."))));
@@ -221,6 +229,8 @@ pub struct Mods<'m> {
     x: u32,
     /// Goes to [`Ins::imm`].
     imm: i64,
+    /// Approximate functions are to be moved by an error.
+    jitter: bool,
 }
 
 impl Mods<'_> {
