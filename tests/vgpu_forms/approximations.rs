@@ -64,8 +64,8 @@ fn unary(base: &str, ftz: bool, a: u64) -> Want {
         "lg2" => (x.log2(), 2f64.powi(-22), 0.0),
         "sin" if zero => return Want::Exact(a),
         "sin" | "cos" if x.abs() > 314.0 && x.is_finite() => return Want::Near32(-1.0, 1.0),
-        "sin" => (x.sin(), 0.0, if x.abs() < 6.28 { 2f64.powf(-20.5) } else { 2f64.powf(-14.7) }),
-        "cos" => (x.cos(), 0.0, if x.abs() < 6.28 { 2f64.powf(-20.5) } else { 2f64.powf(-14.7) }),
+        "sin" => (x.sin(), 0.0, if x.abs() < std::f64::consts::TAU { 2f64.powf(-20.5) } else { 2f64.powf(-14.7) }),
+        "cos" => (x.cos(), 0.0, if x.abs() < std::f64::consts::TAU { 2f64.powf(-20.5) } else { 2f64.powf(-14.7) }),
         _ if zero => return Want::Exact(a),
         _ => (x.tanh(), 2f64.powi(-11), 0.0),
     };

@@ -24,6 +24,9 @@ pub fn per_half(two: bool, v: &[u64], f: impl Fn(&[u64]) -> u64) -> u64 {
     part(0) | part(1)
 }
 
+/// One element.
+type Lane = Box<dyn Fn(&[u64]) -> u64>;
+
 pub fn case(op: &[&str]) -> Option<Case> {
     let ty = *op.last()?;
     let f = match ty {
@@ -46,7 +49,7 @@ pub fn case(op: &[&str]) -> Option<Case> {
     let read = move |b: u64| decode(f, flush(b));
     let n = Mode::Nearest;
     let max = op[0] == "max";
-    let lane: (usize, Box<dyn Fn(&[u64]) -> u64>) = match op[0] {
+    let lane: (usize, Lane) = match op[0] {
         "add" => (2, Box::new(move |v| finish(sum(f, n, read(v[0]), read(v[1]))))),
         "sub" => (2, Box::new(move |v| finish(sum(f, n, read(v[0]), read(v[1] ^ f.sign()))))),
         "mul" => (2, Box::new(move |v| finish(round(f, n, multiply(read(v[0]), read(v[1])))))),

@@ -155,7 +155,7 @@ fn carries(op: &[&str], ty: &str) -> Case {
                 let high = if w == 64 && t == "u64" {
                     ((u128::from(v[0]) * u128::from(v[1])) >> 64) as i128
                 } else {
-                    int(&t, v[0]) * int(&t, v[1]) >> w
+                    (int(&t, v[0]) * int(&t, v[1])) >> w
                 };
                 i128::from(cut(w, if hi { high } else { low })) + unsigned(v[2]) + flag
             }

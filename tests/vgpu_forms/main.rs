@@ -34,7 +34,9 @@ mod video;
 /// What a register holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// A predicate.
     Pred,
+    /// A register of so many bits.
     Bits(u32),
 }
 
@@ -54,21 +56,27 @@ pub type Eval = Box<dyn Fn(&[u64]) -> Vec<Want>>;
 
 /// One spelling: registers in the order of the text, and the reference. With `carry` the flag is one more source (last) and one more result (last).
 pub struct Case {
+    /// Results.
     pub dst: Vec<Kind>,
+    /// Sources.
     pub src: Vec<Kind>,
     /// Constant operands that follow the sources.
     pub imm: Vec<i64>,
+    /// Whether the instruction knows the carry flag.
     pub carry: bool,
+    /// The reference.
     pub eval: Eval,
 }
 
 impl Case {
+    /// One result, exactly.
     pub fn new(dst: &[u32], src: &[u32], eval: impl Fn(&[u64]) -> u64 + 'static) -> Case {
         let bits = |widths: &[u32]| widths.iter().map(|&w| if w == 1 { Kind::Pred } else { Kind::Bits(w) }).collect();
         let eval = Box::new(move |v: &[u64]| vec![Want::Exact(eval(v))]);
         Case { dst: bits(dst), src: bits(src), imm: Vec::new(), carry: false, eval }
     }
 
+    /// Any results.
     pub fn many(dst: &[u32], src: &[u32], eval: impl Fn(&[u64]) -> Vec<Want> + 'static) -> Case {
         Case { eval: Box::new(eval), ..Case::new(dst, src, |_| 0) }
     }
