@@ -105,7 +105,11 @@ pub fn case(op: &[&str]) -> Option<Case> {
     if with_logic {
         sources.push(1);
     }
-    let results: Vec<u32> = if set { vec![width(op[op.len() - 2])] } else { vec![1, 1] };
+    let results: Vec<u32> = match (set, w, ty) {
+        (true, ..) => vec![width(op[op.len() - 2])],
+        (_, 16, "f16" | "bf16") => vec![1],
+        _ => vec![1, 1],
+    };
     Some(Case::many(&results, &sources, eval))
 }
 

@@ -169,8 +169,11 @@ impl Fix {
         self.0.iter().all(|w| *w == 0)
     }
 
-    fn bit(&self, n: i32) -> u64 {
-        if n < 0 { 0 } else { self.0[n as usize / 64] >> (n % 64) & 1 }
+    /// The 64 bits from `n` up.
+    fn bits_from(&self, n: i32) -> u64 {
+        let word = |w: i32| usize::try_from(w).ok().and_then(|w| self.0.get(w)).copied().unwrap_or(0);
+        let (w, shift) = (n.div_euclid(64), n.rem_euclid(64));
+        word(w) >> shift | word(w + 1).checked_shl(64 - shift as u32).unwrap_or(0)
     }
 
     /// Whether a bit below `n` is set.
@@ -187,14 +190,8 @@ impl Fix {
         let negative = self.negative();
         let m = if negative { self.negated() } else { self.clone() };
         let q = quantum - UNIT;
-        let mut whole = 0u128;
-        for i in (0..127).rev() {
-            let n = q + i;
-            if n < (WORDS * 64) as i32 {
-                whole |= u128::from(m.bit(n)) << i;
-            }
-        }
-        let (half, rest) = (m.bit(q - 1) == 1, m.any_below(q - 1));
+        let whole = u128::from(m.bits_from(q)) | u128::from(m.bits_from(q + 64) << 1 >> 1) << 64;
+        let (half, rest) = (m.bits_from(q - 1) & 1 == 1, m.any_below(q - 1));
         let up = match mode {
             Mode::Nearest => half && (rest || whole & 1 == 1),
             Mode::Away => half,

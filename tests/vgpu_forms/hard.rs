@@ -59,7 +59,7 @@ fn ties_edges_and_cancellation() {
                 let Some(case) = reference(&spelling) else { continue };
                 let mut rng = Rng(u64::from(exponent_bits) + 31 * op.len() as u64);
                 let sources = case.src.len();
-                let result = compare_on(&spelling, &case, 150, |_| {
+                let result = compare_on(&spelling, &case, 400, |_| {
                     let [a, b, c] = operands(&mut rng, exponent_bits, fraction_bits);
                     // Sums take the first and the third, which are a chosen distance apart from the product, not from each other.
                     match sources {

@@ -201,6 +201,9 @@ fn compare(m: &Mods<'_>, form: &Form, instr: &Instr, ops: &mut dyn Operands) -> 
     } else {
         ins.d = ops.pred_dst(first)?;
         if let Some(second) = second {
+            if matches!(ty, Ty::F16 | Ty::Bf16) {
+                return Err(ops.wrong(format!("{} on 16-bit floats has one result: `{}`", form.base, instr.text)));
+            }
             ins.q = ops.pred_dst(second)?;
         }
     }
