@@ -66,8 +66,15 @@ fn arithmetic(op: &[&str], ty: &str) -> Option<Case> {
         Case::new(&[w], &[w], move |v| cut(w, f(int(&t, v[0]))))
     };
     let product = move |t: &str, a, b| {
-        let p = int(t, a) * int(t, b);
-        if hi { p >> w } else { p }
+        // Products of 64-bit unsigned numbers need all 128 bits.
+        let p = if t == "u64" { u128::from(a) * u128::from(b) } else { (int(t, a) * int(t, b)) as u128 };
+        if hi && t == "u64" {
+            (p >> 64) as i128
+        } else if hi {
+            p as i128 >> w
+        } else {
+            i128::from(p as u64)
+        }
     };
     let t2 = t.clone();
     Some(match op[0] {
