@@ -55,6 +55,12 @@ fn wrong() {
         ("atom.local.add.u32 %r1, [%rd1], %r2;", "neither global nor shared"),
         ("atom.global.add.min.u32 %r1, [%rd1], %r2;", "both `.add` and `.min`"),
         ("red.global.cas.b32 [%rd1], %r1, %r2;", "cannot exchange"),
+        ("atom.global.exch.u32 %r1, [%rd1], %r2;", "no atomic `exch` on .u32"),
+        ("atom.global.add.s64 %rd2, [%rd1], %rd3;", "no atomic `add` on .s64"),
+        ("ld.relaxed.cta.local.u32 %r1, [%rd1];", "no other thread"),
+        ("st.volatile.local.u32 [%rd1], 1;", "no other thread"),
+        ("bar.arrive 0, 0;", "multiple of 32"),
+        ("ld.shared.u32 %r1, p[1];", "`p` is no array"),
         ("bra nowhere;", "no label `nowhere`"),
         ("mov.u32 %r1, nothing;", "unknown name `nothing`"),
         ("mov.u32 %r99, 1;", "unknown name `%r99`"),
@@ -102,6 +108,7 @@ fn unsupported() {
         ("cvta.global.u32 %r1, %r2;", "32-bit generic"),
         ("alloca.u64 %rd1, 16;", "alloca"),
         ("suld.b.1d.b32.trap %r1, [%rd1, %r2];", "surfaces"),
+        ("ld.shared.u32 %r1, s[%r2];", "an element of `s` by register"),
         ("add.f32.fancy %f1, %f2, %f3;", "fancy"),
     ] {
         let (unsupported, message) = refused(text);

@@ -43,6 +43,7 @@ fn barriers() {
     assert_eq!((aligned, sync[0].b), (vec![1, 0, 1], NO_ROW));
     assert_eq!((constant(&k, sync[1].a) as u32, constant(&k, sync[1].b) as u32, name(&k, sync[2].b)), (1, 64, "%r2"));
     assert_eq!((all(&k, Op::BarArrive).len(), constant(&k, all(&k, Op::WarpBar)[0].e) as u32), (1, 255));
+    assert_eq!(all(&good("bar.sync 0, 0;"), Op::BarSync)[0].b, NO_ROW, "no threads: all of them");
     let k = good("bar.red.popc.u32 %r1, 0, !%p1;\nbar.red.and.pred %p1, 1, 32, %p2;\nbarrier.red.or.pred %p1, 1, %p2;");
     let red = all(&k, Op::BarRed);
     assert_eq!((red[0].imm, red[0].e, red[0].b, name(&k, red[0].d)), (0, 1, NO_ROW, "%r1"));

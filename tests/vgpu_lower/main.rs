@@ -11,6 +11,7 @@ mod hints;
 mod hostile;
 mod image;
 mod memory;
+mod run;
 
 use earlybird::vgpu::ir::{Access, Ins, Kernel, Op, Options};
 use earlybird::vgpu::lower::{self, LowerError};

@@ -35,6 +35,8 @@ fn loads() {
     let k = good("ld.shared.v4.f32 {%f1, %f2, _, %f4}, [%r1];");
     assert_eq!(access(&k, Op::Load).regs[2], NO_ROW);
     assert!(!access(&k, Op::Load).wide);
+    let k = good("ld.shared.u32 %r1, s[3];\nmov.u32 %r2, s[3];");
+    assert_eq!(all(&k, Op::Load)[0].imm, 12, "elements of 4 bytes");
     let k = good("ld.param.u32 %r1, [n+0];");
     let load = all(&k, Op::Load)[0];
     assert_eq!((constant(&k, load.a), load.imm, load.class), (0, 8, Class::Const));

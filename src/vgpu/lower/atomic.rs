@@ -1,5 +1,7 @@
 //! `atom` and `red`.
 
+use std::collections::HashSet;
+
 use super::context::Context;
 use super::memory::{SCOPES, access};
 use super::modifiers::{Mods, operand_count};
@@ -25,13 +27,10 @@ const OPERATIONS: &[(&str, Atom)] = &[
 fn operand_type(atom: Atom, ty: Ty) -> Option<AtomTy> {
     Some(match (atom, ty) {
         (Atom::Exch, Ty::B32 | Ty::B64 | Ty::B128) | (Atom::Cas, Ty::B16 | Ty::B32 | Ty::B64 | Ty::B128) => AtomTy::B,
-        // Accepted by ptxas with the integer types too.
-        (Atom::Exch | Atom::Cas, Ty::U32 | Ty::S32 | Ty::U64 | Ty::S64) => AtomTy::B,
-        (Atom::Exch, Ty::F32) => AtomTy::B,
         (Atom::And | Atom::Or | Atom::Xor, Ty::B32 | Ty::B64) => AtomTy::B,
         (Atom::Inc | Atom::Dec, Ty::U32) => AtomTy::U,
         (Atom::Add, Ty::U32 | Ty::U64) | (Atom::Min | Atom::Max, Ty::U32 | Ty::U64) => AtomTy::U,
-        (Atom::Add, Ty::S32 | Ty::S64) | (Atom::Min | Atom::Max, Ty::S32 | Ty::S64) => AtomTy::S,
+        (Atom::Add, Ty::S32) | (Atom::Min | Atom::Max, Ty::S32 | Ty::S64) => AtomTy::S,
         (Atom::Add, Ty::F32) => AtomTy::F32,
         (Atom::Add, Ty::F64) => AtomTy::F64,
         (Atom::Add | Atom::Min | Atom::Max, Ty::F16) => AtomTy::F16,
@@ -145,15 +144,14 @@ impl<'a> Context<'a> {
 
     /// Whether the result may depend on the order of blocks: atomics on memory that blocks share whose value is read, or that do not commute.
     pub fn ordered_atomics(&self) -> bool {
-        let read: std::collections::HashSet<u32> = self.events.iter().filter(|e| !e.write).map(|e| e.reg).collect();
+        let read: HashSet<u32> = self.events.iter().filter(|e| !e.write).map(|e| e.reg).collect();
+        let used = self.atomics.iter().filter(|a| a.1.is_some_and(|reg| read.contains(&reg)));
+        let used: HashSet<u32> = used.map(|a| a.0).collect();
         self.accesses.iter().enumerate().any(|(i, access)| {
             let Some((atom, ty)) = access.atom else { return false };
-            if access.space == Space::Shared {
-                return false;
-            }
             let float = !matches!(ty, AtomTy::B | AtomTy::U | AtomTy::S);
-            let uses = self.atomics.iter().filter(|a| a.0 == i as u32).filter_map(|a| a.1);
-            float || matches!(atom, Atom::Exch | Atom::Cas) || uses.into_iter().any(|reg| read.contains(&reg))
+            let order = float || matches!(atom, Atom::Exch | Atom::Cas) || used.contains(&(i as u32));
+            order && access.space != Space::Shared
         })
     }
 }

@@ -10,6 +10,9 @@ use crate::vgpu::ptx::ast::{Imm, Instr, Operand, Ty};
 impl<'a> Context<'a> {
     /// Lowers barriers and the like; false for others.
     pub fn control(&mut self, instr: &'a Instr, base: &str) -> Result<bool> {
+        if !matches!(base, "bar" | "barrier" | "nanosleep" | "griddepcontrol" | "setmaxnreg" | "pmevent") {
+            return self.refused(instr, base);
+        }
         let mut mods = Mods::new(instr);
         match base {
             "bar" | "barrier" => self.barrier(instr, base, mods)?,
@@ -43,26 +46,23 @@ impl<'a> Context<'a> {
                 self.imm(&instr.operands[0])?;
                 self.plain(Op::Nop, Class::Other);
             }
-            "mbarrier"
-            | "wgmma"
-            | "tcgen05"
-            | "tensormap"
-            | "clusterlaunchcontrol"
-            | "alloca"
-            | "stacksave"
-            | "stackrestore"
-            | "wmma" => {
-                let mut error = self.error(true, &format!("`{}` is not supported", instr.op.join(".")));
-                error.hint = match base {
-                    "alloca" | "stacksave" | "stackrestore" => "use arrays of a fixed size",
-                    _ => "compile for sm_80: the virtual GPU has mma.sync and cp.async",
-                }
-                .into();
-                return Err(error);
-            }
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// What only newer GPUs have; false for what others may know.
+    fn refused(&self, instr: &Instr, base: &str) -> Result<bool> {
+        let hint = match base {
+            "alloca" | "stacksave" | "stackrestore" => "use arrays of a fixed size",
+            "mbarrier" | "wgmma" | "tcgen05" | "tensormap" | "clusterlaunchcontrol" => {
+                "compile for sm_80: the virtual GPU has mma.sync and cp.async"
+            }
+            _ => return Ok(false),
+        };
+        let mut error = self.error(true, &format!("`{}` is not supported", instr.op.join(".")));
+        error.hint = hint.into();
+        Err(error)
     }
 
     fn barrier(&mut self, instr: &'a Instr, base: &str, mut mods: Mods<'_>) -> Result<()> {
@@ -87,7 +87,7 @@ impl<'a> Context<'a> {
             operand_count(instr, if op == Op::BarArrive { &[2] } else { &[1, 2] })?;
             ins.a = self.barrier_id(&instr.operands[0])?;
             if let Some(count) = instr.operands.get(1) {
-                ins.b = self.thread_count(count)?;
+                ins.b = self.thread_count(count, op)?;
             }
             self.push(ins);
             return Ok(());
@@ -101,7 +101,7 @@ impl<'a> Context<'a> {
         }
         ins.a = self.barrier_id(&instr.operands[1])?;
         if instr.operands.len() == 4 {
-            ins.b = self.thread_count(&instr.operands[2])?;
+            ins.b = self.thread_count(&instr.operands[2], op)?;
         }
         let last = &instr.operands[instr.operands.len() - 1];
         let (c, negated) = self.pred(last)?;
@@ -120,11 +120,14 @@ impl<'a> Context<'a> {
         self.src(operand, Ty::U32)
     }
 
-    fn thread_count(&mut self, operand: &Operand) -> Result<RowId> {
-        if let Operand::Imm(Imm::Int(n)) = operand
-            && (*n <= 0 || n % 32 != 0)
-        {
-            return Err(self.wrong_here(&format!("{n} threads at a barrier: no positive multiple of 32")));
+    fn thread_count(&mut self, operand: &Operand, op: Op) -> Result<RowId> {
+        match operand {
+            // As if it were not there: all threads of the block.
+            Operand::Imm(Imm::Int(0)) if op != Op::BarArrive => return Ok(NO_ROW),
+            Operand::Imm(Imm::Int(n)) if *n <= 0 || n % 32 != 0 => {
+                return Err(self.wrong_here(&format!("{n} threads at a barrier: no positive multiple of 32")));
+            }
+            _ => {}
         }
         self.src(operand, Ty::U32)
     }

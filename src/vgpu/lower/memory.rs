@@ -87,7 +87,7 @@ impl<'a> Context<'a> {
     }
 
     /// `.weak .volatile .relaxed .acquire .release .mmio` and their scopes.
-    fn order(&mut self, mods: &mut Mods<'_>, load: bool) -> Result<(Order, Scope)> {
+    fn order(&mut self, mods: &mut Mods<'_>, load: bool, space: Space) -> Result<(Order, Scope)> {
         let mmio = mods.flag("mmio");
         let choices = [
             ("weak", Order::Weak),
@@ -99,6 +99,9 @@ impl<'a> Context<'a> {
         let order = mods.one_of(&choices)?;
         let scope = mods.one_of(SCOPES)?;
         let wrong = match (order, scope) {
+            (Some(order), _) if order != Order::Weak && matches!(space, Space::Local | Space::Const | Space::Param) => {
+                Some("an ordered access to memory that no other thread writes")
+            }
             (Some(Order::Acquire), _) if !load => Some("`.acquire` on a store"),
             (Some(Order::Release), _) if load => Some("`.release` on a load"),
             (Some(Order::Relaxed | Order::Acquire | Order::Release), None) => Some("an ordered access without a scope"),
@@ -172,7 +175,7 @@ impl<'a> Context<'a> {
     fn load(&mut self, instr: &'a Instr, base: &str) -> Result<()> {
         let mut mods = Mods::new(instr);
         let space = self.space(&mut mods)?;
-        let (order, scope) = self.order(&mut mods, true)?;
+        let (order, scope) = self.order(&mut mods, true, space)?;
         let nc = mods.flag("nc") || base == "ldu";
         let hints = self.hints(&mut mods, &["ca", "cg", "cs", "lu", "cv"], order == Order::Weak)?;
         let count = self.vector(&mut mods)?;
@@ -245,7 +248,7 @@ impl<'a> Context<'a> {
         }
         let mut mods = Mods::new(instr);
         let space = self.space(&mut mods)?;
-        let (order, scope) = self.order(&mut mods, false)?;
+        let (order, scope) = self.order(&mut mods, false, space)?;
         let hints = self.hints(&mut mods, &["wb", "cg", "cs", "wt"], order == Order::Weak)?;
         let count = self.vector(&mut mods)?;
         let ty = self.memory_type(&mut mods, count)?;

@@ -75,6 +75,10 @@ impl<'a> Context<'a> {
                 Resolved::Nothing => Err(self.unknown(name)),
                 _ => Err(self.wrong_here(&format!("`{name}` has no address"))),
             },
+            Operand::Index(..) => {
+                let (name, offset) = self.element(operand)?;
+                self.source(&Operand::NameOffset(name, offset), ty, relaxed)
+            }
             Operand::Name(_) | Operand::Component(..) => match self.register(operand)? {
                 Ok(reg) => {
                     let has = self.regs[reg as usize].ty;
@@ -181,8 +185,27 @@ impl<'a> Context<'a> {
         Some(reg)
     }
 
+    /// `name[3]` as a name and bytes: the index counts elements.
+    fn element(&mut self, operand: &Operand) -> Result<(String, i64)> {
+        let Operand::Index(name, register, index) = operand else {
+            return Err(self.wrong_here(&format!("{} where an element should be", describe(operand))));
+        };
+        if register.is_some() {
+            return Err(self.error(true, &format!("an element of `{name}` by register")));
+        }
+        let Resolved::Entry(Entry::Var(var, _)) = self.resolve(name) else {
+            return Err(self.wrong_here(&format!("`{name}` is no array")));
+        };
+        let bytes = i64::from(var.ty.bytes()) * i64::from(var.vec.max(1));
+        Ok((name.clone(), index.wrapping_mul(bytes)))
+    }
+
     /// An address operand for an access to `space`.
     pub fn address(&mut self, operand: &Operand, space: Space) -> Result<Address> {
+        if matches!(operand, Operand::Index(..)) {
+            let (name, offset) = self.element(operand)?;
+            return self.address(&Operand::Address { base: Base::Name(name), offset }, space);
+        }
         let Operand::Address { base, offset } = operand else {
             return Err(self.wrong_here(&format!("{} where an address `[..]` should be", describe(operand))));
         };

@@ -10,6 +10,9 @@ use crate::vgpu::ptx::ast::{Instr, Operand, Ty};
 impl<'a> Context<'a> {
     /// Lowers warp instructions; false for others.
     pub fn warp(&mut self, instr: &'a Instr, base: &str) -> Result<bool> {
+        if !matches!(base, "shfl" | "vote" | "match" | "redux" | "elect" | "activemask") {
+            return Ok(false);
+        }
         let mut mods = Mods::new(instr);
         match base {
             "shfl" => self.shuffle(instr, mods)?,
