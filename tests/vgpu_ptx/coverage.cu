@@ -79,7 +79,7 @@ extern "C" __global__ void bits(const u32* in, u32* out) {
     asm volatile("szext.wrap.s32 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b & 31)); o.put(r);
     asm volatile("bmsk.clamp.b32 %0, %1, %2;" : "=r"(r) : "r"(a & 31), "r"(b & 63)); o.put(r);
     asm volatile("fns.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b & 31), "r"((c & 7) + 1)); o.put(r);
-    o.put(__vadd4(a, b)); o.put(__vabsdiffu4(a, b)); o.put(__vmaxs2(a, b));
+    o.put(__vadd4(a, b)); o.put(__vmaxs2(a, b));
 }
 
 extern "C" __global__ void single(const u32* in, u32* out) {
@@ -193,13 +193,13 @@ __device__ const u32* pointer = table + 2;
 extern "C" __global__ void memory(const u32* in, u32* out) {
     ENTER;
     extern __shared__ __align__(16) u8 dynamic[];
-    __shared__ u32 fixed[64];
+    __shared__ u32 fixed[128];
     u32 local[8]; u32 r, s, q, w; u64 l;
     for (int i = 0; i < 8; i++) local[(a + i) & 7] = b + i;
     o.put(local[c & 7]); o.put(table[a & 7]); o.put(counter); o.put(*pointer);
-    fixed[threadIdx.x & 63] = a; ((u16*)dynamic)[threadIdx.x] = (u16)b;
+    fixed[threadIdx.x] = a; ((u16*)dynamic)[threadIdx.x] = (u16)b;
     __syncthreads();
-    o.put(fixed[(threadIdx.x + 1) & 63]); o.put((u32)((u16*)dynamic)[threadIdx.x ^ 1]); o.put((int)((signed char*)fixed)[threadIdx.x & 63]);
+    o.put(fixed[threadIdx.x ^ 1]); o.put((u32)((u16*)dynamic)[threadIdx.x ^ 1]); o.put((int)((signed char*)fixed)[threadIdx.x & 63]);
     const u32* p = (a & 1) ? fixed : local; o.put(p[a & 7]); o.put((u32)__isShared(p)); o.put((u32)__isLocal(p)); o.put((u32)__isGlobal(in));
     uint4 v = ((const uint4*)in)[0]; o.put(v.x + v.w); uint2 v2 = __ldg((const uint2*)in); o.put(v2.y); o.put(__ldcg(in)); o.put(__ldcs(in + 1));
     asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(r), "=r"(s), "=r"(q), "=r"(w) : "l"(in)); o.put(r ^ s ^ q ^ w);
