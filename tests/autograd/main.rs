@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // clippy.toml allows them in test functions only, not in their helpers
 
+#[path = "../common/mod.rs"]
+mod common;
 #[macro_use]
 #[path = "../ops/device.rs"]
 mod device;

@@ -10,3 +10,4 @@ mod device;
 mod driver;
 mod mask;
 mod matmul;
+mod operators;

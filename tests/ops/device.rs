@@ -5,8 +5,12 @@
 use std::sync::Arc;
 
 use earlybird::backend::cpu::{Cpu, Path};
+use earlybird::backend::cuda::Cuda;
 use earlybird::backend::{Backend, Memory};
+use earlybird::driver::vgpu::Vgpu;
 use earlybird::ops::Kernel;
+use earlybird::vgpu::device::Options;
+use earlybird::vgpu::limits::{A100, Limits};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -15,6 +19,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 macro_rules! for_each_device {
     ($($body:ident),* $(,)?) => {
         for_each_device!(@stamp cpu: $($body)*);
+        for_each_device!(@stamp vgpu: $($body)*);
     };
     (@stamp $device:ident: $($body:ident)*) => {
         mod $device {
@@ -35,6 +40,8 @@ pub struct Device {
     pub cases: u32,
     /// Multiply-adds (or elements) that one random case may have.
     pub budget: usize,
+    /// Whether indices and labels are checked before they are used. A GPU would have to wait for itself to do so.
+    pub checks_indices: bool,
 }
 
 /// The CPU, once for every instruction set that this machine has.
@@ -46,8 +53,23 @@ pub fn cpu() -> Vec<Device> {
             name: format!("cpu {path:?}"),
             cases: 16,
             budget: 1_500_000,
+            checks_indices: true,
         })
         .collect()
+}
+
+/// The project's kernels on virtual GPUs with every check on: a finding fails the launch. An A100, which gives these small shapes small tiles, and a GPU of one
+/// multiprocessor, which large ones keep busy. None where this build has no kernels.
+pub fn vgpu() -> Vec<Device> {
+    if !crate::common::have_kernels("vgpu") {
+        return Vec::new();
+    }
+    let open = |name: &str, sms: u32| {
+        let options = Options { limits: Limits { sms, ..A100 }, ..Options::checked() };
+        let backend = Arc::new(Cuda::new(Arc::new(Vgpu::new(options))).unwrap());
+        Device { backend, name: name.into(), cases: 5, budget: 100_000, checks_indices: false }
+    };
+    vec![open("vgpu, 108 multiprocessors", 108), open("vgpu, 1 multiprocessor", 1)]
 }
 
 impl Device {

@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // clippy.toml allows them in test functions only, not in their helpers
 
+#[path = "../common/mod.rs"]
+mod common;
 #[macro_use]
 mod device;
 

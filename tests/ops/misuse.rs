@@ -51,6 +51,9 @@ fn outputs_over_inputs_are_refused(device: &Device) {
 }
 
 fn indices_out_of_range_are_refused(device: &Device) {
+    if !device.checks_indices {
+        return label_out_of_range_makes_the_loss_nan(device);
+    }
     let p = Select { rows: 2, c: 3, k: 1 };
     let (x, index, y) = (device.out(6), device.put(&[3u32]), device.out(2));
     refused(device.backend.select_fwd_f32(&p, x.all(), index.all(), y.all()), "channel 3");
@@ -59,4 +62,15 @@ fn indices_out_of_range_are_refused(device: &Device) {
     let probs = device.out(3);
     let result = device.backend.softmax_xent_fwd_f32(&p, logits.all(), labels.all(), probs.all(), metrics.all());
     refused(result, "label 7");
+}
+
+/// Where nobody looks at labels beforehand, a wrong one must not go unseen.
+fn label_out_of_range_makes_the_loss_nan(device: &Device) {
+    let p = SoftmaxXent { n: 2, classes: 3 };
+    let (logits, labels, metrics) =
+        (device.put(&[0.0f32; 6]), device.put(&[1u32, 7]), device.put(&[Metrics::default()]));
+    let probs = device.out(6);
+    device.backend.softmax_xent_fwd_f32(&p, logits.all(), labels.all(), probs.all(), metrics.all()).unwrap();
+    let got = device.get::<Metrics>(&metrics)[0];
+    assert!(got.loss_sum.is_nan() && got.top1 == 0 && got.count == 2, "{got:?}");
 }
