@@ -120,14 +120,9 @@ template <u32 V> __device__ __forceinline__ void affine(const BatchNorm& p, cons
 
 template <u32 V> __device__ __forceinline__ void fwd(const BatchNorm& p, const f32* x, const f32* coef, f32* y, u32 lanes) {
     const Place place(lanes, V);
-    f32 scale[V], shift[V];
-#pragma unroll
-    for (u32 j = 0; j < V; j++) {
-        const bool inside = place.column + j < p.c;
-        scale[j] = inside ? coef[place.column + j] : 0.f;
-        shift[j] = inside ? coef[p.c + place.column + j] : 0.f;
-    }
-    affine<V>(p, x, y, lanes, scale, shift);
+    if (place.column >= p.c) return;
+    const Pack<V> scale = load_pack<V>(coef + place.column), shift = load_pack<V>(coef + p.c + place.column);
+    affine<V>(p, x, y, lanes, scale.v, shift.v);
 }
 
 // y = x * scale + shift with the coefficients of batchnorm_fwd_coef_f32. Blocks of 256: grid x over groups of columns by `lanes`, any y.

@@ -13,6 +13,8 @@ use crate::ops::batchnorm::BatchNorm;
 const THREADS: u32 = 256;
 /// Rows that a thread adds up at the least.
 const CHAIN: u32 = 16;
+/// Rows that a thread passes over at the least.
+const PASS: u32 = 4;
 /// Most slabs: what one warp adds in 32 steps.
 const MOST_SLABS: u32 = 1024;
 
@@ -41,11 +43,11 @@ impl Plan {
         Dims { grid: [self.blocks, self.slabs, 1], block: [THREADS, 1, 1], shared: 0 }
     }
 
-    /// Blocks for a pass over all rows: enough to fill the device.
+    /// Blocks for a pass over all rows: enough to fill the device, and few enough that a thread's coefficients serve several rows.
     fn pass(&self, cuda: &Cuda, rows: u32) -> Dims {
         let props = cuda.kernels().driver().props();
         let resident = props.sm_count * (props.max_threads_per_sm / THREADS);
-        let y = rows.div_ceil(THREADS / self.lanes).clamp(1, (resident / self.blocks).clamp(1, 65_535));
+        let y = rows.div_ceil(THREADS / self.lanes * PASS).clamp(1, (resident / self.blocks).clamp(1, 65_535));
         Dims { grid: [self.blocks, y, 1], block: [THREADS, 1, 1], shared: 0 }
     }
 
