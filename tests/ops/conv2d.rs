@@ -131,6 +131,7 @@ fn shapes_that_span_many_tiles(device: &Device) {
     agree(device, &case(3, (17, 17, 12), Conv2dAttr { bias: true, ..Conv2dAttr::square(70, 3, 2, 1) }));
     agree(device, &case(1, (5, 5, 130), Conv2dAttr::square(131, 1, 1, 0)));
     agree(device, &case(2, (23, 23, 3), Conv2dAttr::square(16, 7, 2, 3)));
+    agree(device, &case(2, (6, 5, 132), Conv2dAttr::square(136, 3, 2, 1)));
 }
 
 fn kernels_that_hang_over_every_edge(device: &Device) {
