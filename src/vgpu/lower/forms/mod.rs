@@ -143,18 +143,16 @@ impl Form {
             }
         }
         // The types, in the order written, must be those that the form has in that order.
-        let mods = Mods {
-            parts: parts.to_vec(),
-            types: parts.iter().filter_map(|p| Ty::parse(p)).collect(),
-            x: 0,
-            imm: 0,
-            jitter: false,
-        };
+        if !used.iter().all(|&u| u) || !self.in_order(parts) {
+            return None;
+        }
+        let types = parts.iter().filter_map(|p| Ty::parse(p)).collect();
+        let mods = Mods { parts: parts.to_vec(), types, x: 0, imm: 0, jitter: false };
         let exists = match self.how {
             How::Row(rows) => rows(&mut mods.clone()).is_some(),
             How::Code(exists, _) => exists(&mods),
         };
-        (used.iter().all(|&u| u) && self.in_order(parts) && exists).then_some(mods)
+        exists.then_some(mods)
     }
 
     /// Whether the types come in the form's order.
