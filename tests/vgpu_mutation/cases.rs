@@ -182,11 +182,11 @@ fn mask(b: &Bench) -> earlybird::Result<Vec<u8>> {
 struct Tile {
     threads: u32,
     side: u32,
-    shapes: [[u32; 3]; 2],
+    shapes: &'static [[u32; 3]],
 }
 
-const LARGE: &Tile = &Tile { threads: 256, side: 128, shapes: [[133, 129, 5], [133, 129, 13]] };
-const SMALL: &Tile = &Tile { threads: 64, side: 32, shapes: [[37, 33, 5], [37, 33, 21]] };
+const LARGE: &Tile = &Tile { threads: 256, side: 128, shapes: &[[133, 129, 5], [133, 129, 13]] };
+const SMALL: &Tile = &Tile { threads: 64, side: 32, shapes: &[[37, 33, 5], [37, 33, 21], [53, 49, 13], [53, 49, 29]] };
 
 fn matmul(
     b: &Bench,
@@ -195,7 +195,7 @@ fn matmul(
     launch: fn(&Kernels, Dims, &Matmul, DevPtr, DevPtr, DevPtr) -> Result<()>,
 ) -> earlybird::Result<Vec<u8>> {
     let mut out = Vec::new();
-    for [m, n, k] in tile.shapes {
+    for &[m, n, k] in tile.shapes {
         // Rows one after another, and rows that start at multiples of 16 bytes.
         for pitched in [false, true] {
             let dense = shape(m, n, k);

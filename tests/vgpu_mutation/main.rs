@@ -1,8 +1,9 @@
 //! The mutation test: takes every barrier, every wait for `cp.async` and every bounds guard out of every kernel of the project, one at a time, and runs a case of
-//! that kernel on the virtual GPU. The sanitizer must object, or the result must differ, for at least 95% of the mutants; every other one is in `reasons.rs`
-//! with why it makes no difference.
+//! that kernel on the virtual GPU. The sanitizer must object, or the result must differ, for at least 95% of all mutants; every other one is in `reasons.rs` with
+//! why it makes no difference.
 //!
-//! Compilers unroll: of the guards that come from one place in the source, `cargo test` takes two of each kernel. All of them, with the table:
+//! Compilers unroll: of the guards that come from one place in the source, `cargo test` takes two of each kernel (and asks for 90%, for those that make no
+//! difference are not unrolled). All of them, with the table:
 //! `EARLYBIRD_MUTANTS=all cargo test --release --test vgpu_mutation -- --nocapture`
 
 mod cases;
@@ -21,8 +22,13 @@ use earlybird::driver::{Image, Result};
 use earlybird::vgpu::device::Options;
 use earlybird::vgpu::mutate::{Cut, Mutant, mutants};
 
-/// Share of mutants that must be found.
-const SHARE: f64 = 0.95;
+/// Share of mutants that must be found: of all, and of the sample.
+const SHARE: [f64; 2] = [0.95, 0.90];
+
+/// Whether every mutant is wanted.
+fn all_mutants() -> bool {
+    std::env::var("EARLYBIRD_MUTANTS").as_deref() == Ok("all")
+}
 
 /// Loads one module from other PTX.
 struct Swap {
@@ -80,7 +86,7 @@ fn source_line(mutant: &Mutant) -> String {
 /// Two guards of each place; all of everything else.
 fn sample(list: Vec<Mutant>) -> Vec<Mutant> {
     let mut seen: HashMap<String, u32> = HashMap::new();
-    let all = std::env::var("EARLYBIRD_MUTANTS").as_deref() == Ok("all");
+    let all = all_mutants();
     list.into_iter()
         .filter(|mutant| {
             let count = seen.entry(place(mutant)).or_default();
@@ -110,7 +116,7 @@ fn examine(module: &'static Module, entry: &Entry, case: cases::Case, tally: &mu
             None => {
                 let (line, cut) = (source_line(&mutant), mutant.cut.name());
                 let what = format!("{}: {cut} `{}` at {}: {line}", entry.name, mutant.text, place(&mutant));
-                match reasons::reason(module.name, mutant.cut, &line) {
+                match reasons::reason(mutant.cut, &place(&mutant), &line) {
                     Some(why) => tally.explained.push(format!("{what}\n      {why}")),
                     None => tally.missed.push(what),
                 }
@@ -151,8 +157,9 @@ fn nearly_all_mutants_of_the_kernels_are_found() {
     println!("{found} of {} mutants found ({:.1}%)", all.mutants, 100.0 * share);
     println!("make no difference, {}:\n  {}", all.explained.len(), all.explained.join("\n  "));
     println!("kernels without a case: {}", if uncovered.is_empty() { "none".into() } else { uncovered.join(", ") });
+    assert!(!all_mutants() || uncovered.is_empty(), "kernels without a case: {}", uncovered.join(", "));
     assert!(all.missed.is_empty(), "not found and without a reason:\n{}", all.missed.join("\n"));
-    assert!(share >= SHARE, "{found} of {} mutants found", all.mutants);
+    assert!(share >= SHARE[usize::from(!all_mutants())], "{found} of {} mutants found", all.mutants);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! they must be, outputs and scratch memory full of NaN before.
 
 use earlybird::backend::{Backend, Memory};
-use earlybird::driver::{Dims, StreamId};
+use earlybird::driver::{DevPtr, Dims, StreamId};
 use earlybird::ops::Kernel;
 use earlybird::ops::add::Add;
 use earlybird::ops::batchnorm::BatchNorm;
@@ -98,9 +98,34 @@ fn relu(b: &Bench) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// Shapes of convolutions: (n, side, c, k, kernel, stride, padding), wide channels and others, tiles that are not full, slices that are.
-const CONVOLUTIONS: [(usize, usize, usize, usize, usize, usize, usize); 4] =
-    [(2, 7, 4, 8, 3, 1, 1), (1, 6, 3, 5, 3, 2, 1), (2, 5, 20, 36, 1, 1, 0), (1, 9, 8, 68, 3, 2, 0)];
+/// Shapes of convolutions: (n, side, c, k, kernel, stride, padding). Wide channels and others; tiles and slices that are not full; and rows that end one past
+/// a multiple of four, in the first slice and in a later one, so that the last row's reads past its end are reads past the buffer's.
+const CONVOLUTIONS: [(usize, usize, usize, usize, usize, usize, usize); 24] = [
+    (2, 7, 4, 8, 3, 1, 1),
+    (1, 6, 3, 5, 3, 2, 1),
+    (2, 5, 20, 36, 1, 1, 0),
+    (1, 9, 8, 68, 3, 2, 0),
+    (1, 6, 4, 7, 3, 1, 1),
+    (1, 6, 3, 8, 3, 1, 1),
+    (1, 5, 5, 6, 3, 1, 1),
+    (1, 4, 5, 6, 1, 1, 0),
+    (1, 4, 4, 4, 1, 1, 0),
+    (1, 5, 4, 4, 3, 1, 1),
+    (1, 5, 5, 3, 3, 1, 1),
+    (1, 4, 5, 3, 1, 1, 0),
+    (1, 3, 4, 8, 1, 1, 0),
+    (2, 2, 3, 5, 1, 1, 0),
+    (1, 3, 3, 5, 1, 1, 0),
+    (5, 2, 3, 5, 1, 1, 0),
+    (1, 5, 3, 5, 1, 1, 0),
+    (1, 2, 4, 133, 1, 1, 0),
+    (1, 9, 4, 69, 1, 1, 0),
+    (1, 9, 4, 5, 1, 1, 0),
+    (1, 5, 68, 4, 1, 1, 0),
+    (1, 2, 4, 8, 1, 1, 0),
+    (1, 9, 4, 133, 1, 1, 0),
+    (1, 9, 5, 69, 1, 1, 0),
+];
 
 fn convolutions() -> Vec<Conv2d> {
     let one = |(n, side, c, k, kernel, stride, padding): (usize, usize, usize, usize, usize, usize, usize)| {
@@ -115,22 +140,26 @@ fn large(rows: usize, columns: usize) -> Dims {
     Dims { grid: [rows.div_ceil(128) as u32, columns.div_ceil(128) as u32, 1], block: [256, 1, 1], shared: 0 }
 }
 
-fn at(memory: &Memory) -> earlybird::driver::DevPtr {
-    earlybird::driver::DevPtr(memory.all().address())
+fn at(memory: &Memory) -> DevPtr {
+    DevPtr(memory.all().address())
 }
 
 fn conv2d_fwd(b: &Bench) -> Result<Vec<u8>> {
     let mut out = Vec::new();
-    for (p, bias) in convolutions().into_iter().zip([true, false, true, false]) {
-        let (x, w, y) = (b.floats(p.x_len())?, b.floats(p.w_len())?, b.room(p.y_len())?);
-        let (shift, ws) = (b.floats(p.k as usize)?, b.cuda.alloc(0)?);
-        b.cuda.conv2d_fwd_f32(&p, x.all(), w.all(), bias.then(|| shift.all()), y.all(), ws.all())?;
-        b.take(&mut out, &[&y])?;
-        if p.c.is_multiple_of(4) {
-            let z = b.room(p.y_len())?;
-            let dims = large(p.rows(), p.k as usize);
-            b.kernels.conv2d_fwd_f32(dims, StreamId::DEFAULT, &p, at(&x), at(&w), at(&shift), at(&z))?;
-            b.take(&mut out, &[&z])?;
+    for p in convolutions() {
+        let (x, w, shift) = (b.floats(p.x_len())?, b.floats(p.w_len())?, b.floats(p.k as usize)?);
+        let ws = b.cuda.alloc(0)?;
+        for bias in [true, false] {
+            let y = b.room(p.y_len())?;
+            b.cuda.conv2d_fwd_f32(&p, x.all(), w.all(), bias.then(|| shift.all()), y.all(), ws.all())?;
+            b.take(&mut out, &[&y])?;
+            if p.c.is_multiple_of(4) {
+                let z = b.room(p.y_len())?;
+                let dims = large(p.rows(), p.k as usize);
+                let shift = if bias { at(&shift) } else { DevPtr::NULL };
+                b.kernels.conv2d_fwd_f32(dims, StreamId::DEFAULT, &p, at(&x), at(&w), shift, at(&z))?;
+                b.take(&mut out, &[&z])?;
+            }
         }
     }
     Ok(out)
@@ -160,6 +189,8 @@ fn conv2d_wgrad(b: &Bench) -> Result<Vec<u8>> {
     let attr = |k| Conv2dAttr::square(k, 1, 1, 0);
     shapes.extend(Conv2d::new(3, Shape::new(18, 19, 3), &attr(2)));
     shapes.extend(Conv2d::new(1, Shape::new(5, 5, 4), &attr(132)));
+    shapes.extend(Conv2d::new(1, Shape::new(2, 2, 4), &attr(132)));
+    shapes.extend(Conv2d::new(1, Shape::new(2, 2, 68), &attr(132)));
     for p in shapes {
         let (x, dy, dw) = (b.floats(p.x_len())?, b.floats(p.y_len())?, b.room(p.w_len())?);
         let (dbias, ws) = (b.room(p.k as usize)?, b.scratch(&Kernel::Conv2dWgrad(p))?);
@@ -171,7 +202,17 @@ fn conv2d_wgrad(b: &Bench) -> Result<Vec<u8>> {
 
 fn batchnorm(b: &Bench) -> Result<Vec<u8>> {
     let mut out = Vec::new();
-    for (rows, c, relu) in [(37usize, 5usize, true), (70, 12, false), (600, 36, true), (3, 130, false)] {
+    // One row and three, so that lanes past the last column and rows past the last one read past the buffer.
+    let shapes = [
+        (37usize, 5usize, true),
+        (70, 12, false),
+        (600, 36, true),
+        (3, 130, false),
+        (1, 5, true),
+        (1, 12, false),
+        (3, 12, true),
+    ];
+    for (rows, c, relu) in shapes {
         let p = BatchNorm { rows: rows as u32, c: c as u32, eps: 1e-5, momentum: 0.1, relu: u32::from(relu) };
         let (x, y, dy, dx) = (b.floats(rows * c)?, b.room(rows * c)?, b.floats(rows * c)?, b.room(rows * c)?);
         let [gamma, beta, running_mean] = [b.floats(c)?, b.floats(c)?, b.floats(c)?];
@@ -220,7 +261,17 @@ fn pools() -> Vec<Pool> {
         let p = (side + 2 * padding - kernel) / stride + 1;
         Pool { n, h: side, w: side, c, p, q: p, kernel_h: kernel, kernel_w: kernel, stride, padding }
     };
-    [(2, 7, 4, 2, 2, 0), (1, 7, 5, 3, 2, 1), (1, 6, 8, 3, 1, 1), (3, 5, 3, 2, 3, 0)].map(one).to_vec()
+    let shapes = [
+        (2, 7, 4, 2, 2, 0),
+        (1, 7, 5, 3, 2, 1),
+        (1, 6, 8, 3, 1, 1),
+        (3, 5, 3, 2, 3, 0),
+        (1, 7, 4, 5, 1, 2),
+        (1, 7, 5, 5, 2, 2),
+        (1, 7, 4, 7, 1, 3),
+        (1, 7, 5, 7, 1, 3),
+    ];
+    shapes.map(one).to_vec()
 }
 
 fn maxpool(b: &Bench) -> Result<Vec<u8>> {
@@ -279,7 +330,10 @@ fn softmax_xent(b: &Bench) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     for (n, classes) in [(5usize, 10usize), (70, 3), (33, 100)] {
         let p = SoftmaxXent { n: n as u32, classes: classes as u32 };
-        let labels: Vec<u32> = noise(n).iter().map(|v| u32::from(*v) % classes as u32).collect();
+        let mut labels: Vec<u32> = noise(n).iter().map(|v| u32::from(*v) % classes as u32).collect();
+        if classes == 100 {
+            labels[0] = u32::MAX; // no class: it must not be looked up, and makes the loss NaN
+        }
         let (logits, labels, probs) = (b.floats(n * classes)?, b.words(&labels)?, b.room(n * classes)?);
         let (metrics, dlogits) = (b.bytes(bytemuck::bytes_of(&Metrics::default()))?, b.room(n * classes)?);
         b.cuda.softmax_xent_fwd_f32(&p, logits.all(), labels.all(), probs.all(), metrics.all())?;

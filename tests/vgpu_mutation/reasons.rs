@@ -1,12 +1,79 @@
-//! Mutants that make no difference, and why: by module, what was taken out, and what the line of the source says.
+//! Mutants that make no difference, and why: by what was taken out, the file that it stands in, and what the line says.
 
 use earlybird::vgpu::mutate::Cut;
 
-/// (module, cut, part of the source line, reason).
-const REASONS: &[(&str, Cut, &str, &str)] = &[];
+/// (cut, file, part of the source line, reason).
+const REASONS: &[(Cut, &str, &str, &str)] = &[
+    (
+        Cut::Guard,
+        "gemm.cuh",
+        "if (slice + 1 < slices) {",
+        "loading a slice past the last one reads nothing: each of its loads has a guard of its own",
+    ),
+    (
+        Cut::Guard,
+        "matmul.cu",
+        "if (k0 + BK < p.k) {",
+        "loading a slice past the last one reads nothing: each of its loads has a guard of its own",
+    ),
+    (
+        Cut::Guard,
+        "columns.cuh",
+        "for (u32 half = COLUMN_THREADS / 2; half >= lanes; half /= 2) {",
+        "the first test of a loop that always runs at least once: 128 >= lanes, which is at most 32",
+    ),
+    (
+        Cut::Barrier,
+        "columns.cuh",
+        "__syncthreads();",
+        "the last barrier of the last column_sum of a kernel: nobody writes the scratch memory after it",
+    ),
+    (
+        Cut::Guard,
+        "mask.cu",
+        "for (u32 i = tid; i < 2048; i += THREADS) s.bins[i] = 0;",
+        "the first test of a loop that always runs: a block has 1024 threads",
+    ),
+    (
+        Cut::Guard,
+        "mask.cu",
+        "for (u32 i = tid; i < p.ratios * 1024; i += THREADS) s.bins[i] = 0;",
+        "the first test of a loop that always runs, and of its unrolled part, which then clears bins of ratios that are not asked for",
+    ),
+    (
+        Cut::Guard,
+        "batchnorm.cu",
+        "= inside ? coef[",
+        "lanes past the last column read other words of the scratch memory and write nothing",
+    ),
+    (
+        Cut::Guard,
+        "linear.cu",
+        "for (u32 first = place.row; first < rows; first += 64 * place.step) {",
+        "a thread without rows then adds an empty part: the loop inside has the same test",
+    ),
+    (
+        Cut::Guard,
+        "linear.cu",
+        "for (u32 row = first; row < end; row += place.step) part",
+        "the first test of a loop that the loop around it has made true",
+    ),
+    (
+        Cut::Guard,
+        "matmul.cu",
+        "if (wide && col + 4 <= cols) return *(const float4*)at;",
+        "where the jump is into the wide read: without it the elements are read one by one, with the same result",
+    ),
+    (
+        Cut::Guard,
+        "conv2d.cu",
+        "inside = inside && (dh | dw) >= 0",
+        "a negative distance is a huge unsigned one, which the test against height and width refuses, too",
+    ),
+];
 
-/// Why a mutant makes no difference; `None` where nobody has said so.
-pub fn reason(module: &str, cut: Cut, line: &str) -> Option<&'static str> {
-    let fits = |r: &&(&str, Cut, &str, &'static str)| r.0 == module && r.1 == cut && line.contains(r.2);
-    REASONS.iter().find(fits).map(|r| r.3)
+/// Why a mutant makes no difference; `None` where nobody has said so. `place` is the file and line, innermost first.
+pub fn reason(cut: Cut, place: &str, line: &str) -> Option<&'static str> {
+    let innermost = place.split(" < ").next().unwrap_or_default();
+    REASONS.iter().find(|r| r.0 == cut && innermost.contains(r.1) && line.contains(r.2)).map(|r| r.3)
 }
