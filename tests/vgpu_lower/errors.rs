@@ -123,3 +123,10 @@ fn the_instruction_is_in_the_message() {
     assert!(message.contains("@%p1 ld.global.f32 %u, [%rd1+4]") || message.contains("ld.global.f32 %u"), "{message}");
     assert!(message.starts_with("line 6, column 1: "), "{message}");
 }
+
+#[test]
+fn short_addresses() {
+    let text = ".version 8.4\n.target sm_80\n.address_size 32\n.visible .entry k() { ret; }";
+    let e = crate::lower_file(text, "k").err().unwrap();
+    assert!(e.unsupported && e.to_string().contains(".address_size 32"), "{e}");
+}

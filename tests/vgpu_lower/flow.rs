@@ -127,10 +127,10 @@ fn constants_are_shared() {
 fn headers() {
     let k = lower(".visible .entry k()\n.maxntid 128, 2\n.reqntid 64\n.minnctapersm 2\n{ ret; }", "k").unwrap();
     assert_eq!((k.maxntid, k.reqntid), (Some([128, 2, 1]), Some([64, 1, 1])));
-    let k = lower(".visible .entry k(.param .u8 a, .param .u64 b, .param .align 16 .b8 c[20], .param .u16 d, .param .u64 .ptr .global .align 8 e)\n{ ret; }", "k").unwrap();
+    let k = lower(".visible .entry k(.param .u8 a, .param .u64 b, .param .align 16 .b8 c[20], .param .u16 d, .param .u64 .ptr .global .align 8 e, .param .u64 .ptr .shared .align 4 f)\n{ ret; }", "k").unwrap();
     let at: Vec<(u32, u32, bool)> = k.params.iter().map(|p| (p.offset, p.bytes, p.pointer)).collect();
-    assert_eq!(at, [(0, 1, false), (8, 8, false), (16, 20, false), (36, 2, false), (40, 8, true)]);
-    assert_eq!((k.param_bytes, k.params[4].ptr_align), (48, 8));
+    assert_eq!(at, [(0, 1, false), (8, 8, false), (16, 20, false), (36, 2, false), (40, 8, true), (48, 8, false)]);
+    assert_eq!((k.param_bytes, k.params[4].ptr_align), (56, 8));
 }
 
 #[test]

@@ -60,8 +60,16 @@ const FORMS: &[FormTable] = &[forms::lower, tensor::lower];
 /// # Errors
 /// PTX that is wrong, or that needs something the machine does not have ([`LowerError::unsupported`]).
 pub fn lower(module: &Module, entry: &str, globals: &dyn Fn(&str) -> Option<u64>, options: &Options) -> Result<Kernel> {
-    let facts = facts(module)?;
     let func = find_entry(module, entry)?;
+    if module.address_size == 32 {
+        return Err(image::wrong(
+            func.pos,
+            true,
+            "a module with .address_size 32".into(),
+            "compile for 64-bit addresses",
+        ));
+    }
+    let facts = facts(module)?;
     let mut plan = Plan::default();
     loop {
         let mut context = pass(&facts, options, globals, &plan, func)?;

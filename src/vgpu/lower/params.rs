@@ -35,7 +35,8 @@ pub(super) fn layout(func: &Func) -> Result<(Vec<ParamInfo>, u32)> {
             offset: offset as u32,
             bytes: bytes as u32,
             align,
-            pointer: var.ptr.is_some(),
+            // A pointer to shared memory is no device address, and nothing to check.
+            pointer: var.ptr.is_some_and(|p| matches!(p.space, Space::Global | Space::Generic)),
             ptr_align,
         });
     }
