@@ -144,7 +144,8 @@ impl Recorder {
     /// Plots of what the history and the mask draws hold.
     fn write_plots(&self, layers: Option<&[LayerPlan]>) -> Result<Vec<String>> {
         let mut written = Vec::new();
-        let model = format!("{} x{} on {}", self.settings.model, self.settings.width, self.settings.data);
+        let data = Path::new(&self.settings.data).file_name().map_or("data".into(), |name| name.to_string_lossy());
+        let model = format!("{} x{} on {data}", self.settings.model, self.settings.width);
         let series = |label: &str, value: &dyn Fn(&EpochReport) -> f64| Curve {
             label: label.into(),
             points: self.history.iter().map(|report| (report.epoch, value(report))).collect(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::detector::{Detector, DetectorOptions};
-use super::file::{Ticket, TicketInfo};
+use super::file::{Ticket, TicketInfo, ratio_label};
 use super::mask::{Cut, Mask, check_ratio, draw};
 use super::snapshot::{Phase, Progress, Snapshot, Watched};
 use super::surgery::{LayerPlan, SurgeryOptions};
@@ -91,7 +91,9 @@ impl RunOptions {
         self.schedule.check()?;
         self.batch.check()?;
         self.ratios.iter().try_for_each(|ratio| check_ratio(*ratio))?;
-        let distinct = self.ratios.iter().enumerate().all(|(i, ratio)| !self.ratios[..i].contains(ratio));
+        // Files and columns are named by labels, of four decimals of a percent.
+        let labels: std::collections::BTreeSet<String> = self.ratios.iter().map(|ratio| ratio_label(*ratio)).collect();
+        let distinct = labels.len() == self.ratios.len();
         if self.task != Task::Dense && (self.ratios.is_empty() || self.ratios.len() > 64 || !distinct) {
             let what = format!("{:?} are not 1 to 64 different ratios", self.ratios);
             return Err(Error::bad_setting("--prune", what, "give shares to prune such as 0.3,0.5,0.7"));

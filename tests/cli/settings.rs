@@ -39,7 +39,7 @@ fn mistakes_in_the_file_are_named_with_their_line() {
 #[test]
 fn values_that_make_no_sense_are_refused_before_anything_is_made() {
     let place = Place::new();
-    for ratio in ["0", "1", "1.5", "-0.5", "nan", "0.5,1.0", "0.5,0.5", "half", ""] {
+    for ratio in ["0", "1", "1.5", "-0.5", "nan", "0.5,1.0", "0.5,0.5", "0.5,0.50000001", "half", ""] {
         let prune = format!("--prune={ratio}");
         place.refuses(&["train", "--out", "run", &prune], &["prune"]);
     }
