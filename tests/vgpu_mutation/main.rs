@@ -6,6 +6,8 @@
 //! difference are not unrolled). All of them, with the table:
 //! `EARLYBIRD_MUTANTS=all cargo test --release --test vgpu_mutation -- --nocapture`
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // clippy.toml allows them in test functions only, not in their helpers
+
 mod cases;
 #[path = "../common/mod.rs"]
 mod common;

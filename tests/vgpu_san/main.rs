@@ -1,6 +1,8 @@
 //! The sanitizer against kernels written for it: those of `bad*.cu`/`.ptx` with one mistake each must give exactly the findings that are marked in them, line by
 //! line; those of `good.cu` none, under every schedule. The PTX is committed (`make_ptx.py`), so this runs without NVRTC and without a GPU.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // clippy.toml allows them in test functions only, not in their helpers
+
 mod cases;
 #[path = "../common/mod.rs"]
 mod common;
