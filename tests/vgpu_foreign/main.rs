@@ -1,5 +1,6 @@
 //! Kernels of other compilers (`../vgpu_ptx/corpus`), run on the virtual GPU with every check on, under three schedules, against references written here
 //! from the sources' meaning. Nothing of the virtual GPU's own arithmetic is used.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // clippy.toml allows them in test functions only, not in their helpers
 
 mod coverage;
 mod numba;

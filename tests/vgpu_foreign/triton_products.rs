@@ -55,13 +55,13 @@ fn bf16_with_two_warps() {
 #[test]
 fn tf32_of_unrounded_inputs() {
     let tile = Tile { m: 32, n: 32, threads: 128, shared: 8192 };
-    check("matmul_tf32", &tile, |v| f32::from_bits(v.to_bits() & 0xffff_e000), |v| bytes(v));
+    check("matmul_tf32", &tile, |v| f32::from_bits(v.to_bits() & 0xffff_e000), bytes);
 }
 
 #[test]
 fn f32_without_tensor_cores() {
     let tile = Tile { m: 16, n: 16, threads: 128, shared: 4096 };
-    check("matmul_ieee", &tile, |v| v, |v| bytes(v));
+    check("matmul_ieee", &tile, |v| v, bytes);
 }
 
 #[test]

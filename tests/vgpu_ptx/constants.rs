@@ -52,7 +52,7 @@ fn precedence_is_that_of_c() {
     assert_eq!(int("(1+2)*3"), 9);
     assert_eq!(int("10-4-3"), 3);
     assert_eq!(int("1<<3>>1"), 4);
-    assert_eq!(int("1|2^3&4"), 1 | (2 ^ (3 & 4)));
+    assert_eq!(int("1|2^3&6"), 1, "1 | (2 ^ (3 & 6))");
     assert_eq!(int("1+1==2&&3<4"), 1);
     assert_eq!(int("0||0"), 0);
     assert_eq!(int("1 ? 2 : 0 ? 3 : 4"), 2);

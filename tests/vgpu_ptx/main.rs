@@ -1,4 +1,5 @@
 //! The PTX parser: every statement form that compilers write, the traps they set, and text that no compiler wrote.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // clippy.toml allows them in test functions only, not in their helpers
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -266,7 +266,10 @@ fn branches_and_labels() {
     assert!(matches!(&body[4], Stmt::BranchTargets { name, targets, .. } if name == "ts" && targets.len() == 2));
 }
 
-fn parameters(func: &Func) -> Vec<(Ty, Option<(Space, u32)>, Option<u32>, Vec<Option<u64>>)> {
+/// Type, what `.ptr` says, alignment, dimensions.
+type Parameter = (Ty, Option<(Space, u32)>, Option<u32>, Vec<Option<u64>>);
+
+fn parameters(func: &Func) -> Vec<Parameter> {
     func.params.iter().map(|p| (p.ty, p.ptr.map(|p| (p.space, p.align)), p.align, p.dims.clone())).collect()
 }
 
