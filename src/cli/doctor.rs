@@ -1,9 +1,12 @@
-//! `earlybird doctor`: what this machine and this build can do, and whether the CPU computes what it should.
+//! `earlybird doctor`: what this machine and this build can do, and whether a device computes what it should: the CPU by learning, others by
+//! comparison with the CPU.
 
 use clap::Args;
 
 use super::{DONE, FINDINGS, device, say};
 use crate::autograd::{Hyper, Session};
+use crate::backend::Backend;
+use crate::backend::cpu::Cpu;
 use crate::{Result, data, driver, nn};
 use std::sync::Arc;
 
@@ -40,14 +43,21 @@ impl DoctorArgs {
             }
         }
         let backend = device::open(&self.device, None)?;
-        let problems = overfit(backend.clone())?;
-        say(format_args!(
-            "{:9}  {}",
-            backend.name(),
-            problems.as_deref().unwrap_or("ok: a small network learns sixteen images by heart")
-        ));
-        Ok(if problems.is_none() { DONE } else { FINDINGS })
+        let verdicts = match backend.name() {
+            "cpu" => vec![overfit(backend.clone())?],
+            _ => compare(backend.clone())?,
+        };
+        for verdict in &verdicts {
+            say(format_args!("{:9}  {}", backend.name(), verdict.text));
+        }
+        Ok(if verdicts.iter().all(|v| v.good) { DONE } else { FINDINGS })
     }
+}
+
+/// The outcome of one check.
+struct Verdict {
+    good: bool,
+    text: String,
 }
 
 fn names() -> String {
@@ -71,19 +81,71 @@ fn features() -> String {
     std::env::consts::ARCH.to_string()
 }
 
-/// Trains a narrow VGG on sixteen images: the loss must fall to a tenth. Returns what is wrong, if anything.
-fn overfit(backend: Arc<dyn crate::backend::Backend>) -> Result<Option<String>> {
+/// Most steps in which a small network must have learned its images.
+const PATIENCE: usize = 200;
+/// Largest relative deviation of a device's outputs and weights from the CPU's. Both round every sum in an order of their own, so they differ by some units of
+/// 2^-24 times the square root of a sum's length.
+const DEVIATION: f64 = 1e-5;
+/// The same for gradients: where a ReLU or a maximum is a tie but for rounding, the two may take different sides, and a few elements differ wholly.
+const GRADIENT_DEVIATION: f64 = 2e-3;
+
+/// A narrow VGG with its initial weights, and sixteen images of noise with labels.
+fn subject(backend: Arc<dyn Backend>) -> Result<(Session, Vec<f32>, Vec<u32>)> {
     let graph = nn::build("vgg11", &nn::ModelOptions { width: 0.125, ..Default::default() })?;
     let images = data::noise(16 * graph.input_shape().elements(), 7);
     let labels: Vec<u32> = (0..16).map(|i| i % 10).collect();
     let mut session = Session::new(Arc::new(graph.clone()), backend, Hyper::default())?;
     session.load_state(&nn::init(&graph, 1))?;
-    let mut losses = Vec::new();
-    for _ in 0..30 {
+    Ok((session, images, labels))
+}
+
+/// Trains a small network on sixteen images until it knows them: the loss must fall to a tenth.
+fn overfit(backend: Arc<dyn Backend>) -> Result<Verdict> {
+    let (mut session, images, labels) = subject(backend)?;
+    let mut first = None;
+    let mut last = f64::INFINITY;
+    for step in 1..=PATIENCE {
         session.step(&images, &labels, 0.05)?;
-        losses.push(session.take_metrics()?.loss());
+        last = session.take_metrics()?.loss();
+        if last < *first.get_or_insert(last) / 10.0 {
+            let text = format!("ok: a small network learns sixteen images by heart in {step} steps");
+            return Ok(Verdict { good: true, text });
+        }
     }
-    let (first, last) = (losses[0], losses[losses.len() - 1]);
-    let learned = last < first / 10.0;
-    Ok((!learned).then(|| format!("FAILED: the loss went from {first:.3} to {last:.3} in 30 steps, not below a tenth")))
+    let first = first.unwrap_or(f64::NAN);
+    let text = format!("FAILED: the loss went from {first:.3} to {last:.3} in {PATIENCE} steps, not below a tenth");
+    Ok(Verdict { good: false, text })
+}
+
+/// Compares a device with the CPU: outputs, gradients by kind of operator, and weights after a step.
+fn compare(device: Arc<dyn Backend>) -> Result<Vec<Verdict>> {
+    let mut seen: Vec<Vec<(&str, Vec<f32>)>> = Vec::new();
+    for backend in [Cpu::new() as Arc<dyn Backend>, device] {
+        let (mut session, images, labels) = subject(backend)?;
+        session.differentiate(&images, &labels)?;
+        let gradients = session.gradients()?;
+        // Convolutions have four dimensions, the classifier two, batchnorm one.
+        let of =
+            |dims: usize| gradients.values().filter(|t| t.dims.len() == dims).flat_map(|t| t.data.clone()).collect();
+        let mut parts =
+            vec![("conv2d, gradients", of(4)), ("batchnorm, gradients", of(1)), ("linear, gradients", of(2))];
+        session.step(&images, &labels, 0.05)?;
+        parts.push(("sgd, weights and statistics", session.state_dict()?.into_values().flat_map(|t| t.data).collect()));
+        parts.push(("evaluation, outputs", session.logits(&images)?));
+        seen.push(parts);
+    }
+    let (here, there) = (&seen[0], &seen[1]);
+    let verdicts = here.iter().zip(there).map(|((name, expected), (_, got))| {
+        let (mut error, mut size) = (0f64, 0f64);
+        for (e, g) in expected.iter().zip(got) {
+            error += f64::from(g - e).powi(2);
+            size += f64::from(*e).powi(2);
+        }
+        let deviation = (error / size).sqrt();
+        let allowed = if name.ends_with("gradients") { GRADIENT_DEVIATION } else { DEVIATION };
+        let good = expected.len() == got.len() && deviation <= allowed;
+        let word = if good { "ok" } else { "FAILED" };
+        Verdict { good, text: format!("{word}: {name}: {deviation:.1e} from the CPU (allowed {allowed:.0e})") }
+    });
+    Ok(verdicts.collect())
 }
