@@ -81,7 +81,7 @@ fn asynchronous_copies_arrive_at_their_wait() {
         st.global.u32 [%rd5], %r9;\n cp.async.ca.shared.global [%r8], [%rd5], 4;\n cp.async.commit_group;\n cp.async.ca.shared.global [%r8+256], [%rd5], 4, 2;\n \
         cp.async.commit_group;\n cp.async.wait_group 1;\n ld.shared.u32 %r10, [%r8];\n cp.async.wait_all;\n ld.shared.u32 %r11, [%r8+256];\n \
         mad.lo.u32 %r0, %r11, 1000, %r10;\n $STORE ret;";
-    expect(body, 1, 64, 0, |t| (5 * t & 0xffff) * 1000 + 5 * t);
+    expect(body, 1, 64, 0, |t| ((5 * t) & 0xffff) * 1000 + 5 * t);
     assert!(errors(&body.replace("cp.async.wait_group 1;\n", ""), 1, 64, 0).contains(&Kind::InFlightAccess));
     // A source size of 0 reads nothing, wherever the source points.
     let nothing = "mov.u32 %r6, smem;\n mov.u64 %rd5, 0;\n mov.u32 %r7, 0;\n cp.async.cg.shared.global [%r6], [%rd5], 16, %r7;\n cp.async.wait_all;\n \

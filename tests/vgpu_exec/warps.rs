@@ -61,9 +61,9 @@ fn lanes_that_exited_are_not_waited_for() {
 
 #[test]
 fn elections_and_active_masks() {
-    let elect =
+    let body =
         "elect.sync %r6|%p1, 0xffffffff;\n selp.u32 %r7, 1, 0, %p1;\n mad.lo.u32 %r0, %r6, 10, %r7;\n $STORE ret;";
-    expect(&elect.replace("elect", "elect"), 1, 32, 0, |t| u32::from(t == 0));
+    expect(body, 1, 32, 0, |t| u32::from(t == 0));
 }
 
 #[test]

@@ -14,14 +14,14 @@ use earlybird::vgpu::device::{Device, Options};
 use earlybird::vgpu::exec::Schedule;
 
 /// Text of a corpus file.
-pub fn corpus(name: &str) -> String {
+pub(crate) fn corpus(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vgpu_ptx/corpus").join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 /// A kernel argument.
 #[derive(Clone)]
-pub enum Arg {
+pub(crate) enum Arg {
     /// A buffer that is only read.
     In(Vec<u8>),
     /// A buffer with a content, given back.
@@ -37,22 +37,22 @@ pub enum Arg {
     Null,
 }
 
-pub fn bytes<T: bytemuck::NoUninit>(values: &[T]) -> Vec<u8> {
+pub(crate) fn bytes<T: bytemuck::NoUninit>(values: &[T]) -> Vec<u8> {
     bytemuck::cast_slice(values).to_vec()
 }
 
-pub fn values<T: bytemuck::Pod>(bytes: &[u8]) -> Vec<T> {
+pub(crate) fn values<T: bytemuck::Pod>(bytes: &[u8]) -> Vec<T> {
     bytemuck::pod_collect_to_vec(bytes)
 }
 
 /// Where and how a kernel is launched.
-pub struct Launch<'a> {
-    pub file: &'a str,
-    pub text: &'a str,
-    pub kernel: &'a str,
-    pub grid: [u32; 3],
-    pub block: u32,
-    pub shared: u32,
+pub(crate) struct Launch<'a> {
+    pub(crate) file: &'a str,
+    pub(crate) text: &'a str,
+    pub(crate) kernel: &'a str,
+    pub(crate) grid: [u32; 3],
+    pub(crate) block: u32,
+    pub(crate) shared: u32,
 }
 
 impl Launch<'_> {
@@ -119,7 +119,7 @@ impl Launch<'_> {
 }
 
 /// Numbers that look random, the same every time.
-pub struct Numbers(pub u64);
+pub(crate) struct Numbers(pub u64);
 
 impl Numbers {
     pub fn bits(&mut self) -> u64 {
@@ -150,7 +150,7 @@ impl Numbers {
 }
 
 /// Every value within `tolerance * (1 + |want|)`.
-pub fn close(name: &str, got: &[f32], want: &[f64], tolerance: f64) {
+pub(crate) fn close(name: &str, got: &[f32], want: &[f64], tolerance: f64) {
     assert_eq!(got.len(), want.len(), "{name}");
     for (i, (g, w)) in got.iter().zip(want).enumerate() {
         let error = (f64::from(*g) - w).abs();
