@@ -270,20 +270,8 @@ pub struct Finding {
     last_block: Option<[u32; 3]>,
 }
 
-/// The name of a space in messages and JSON.
-pub fn space_text(space: Space) -> &'static str {
-    match space {
-        Space::Generic => "generic",
-        Space::Global => "global",
-        Space::Shared => "shared",
-        Space::Local => "local",
-        Space::Const => "const",
-        Space::Param => "param",
-    }
-}
-
 fn space_name<S: Serializer>(space: &Option<Space>, to: S) -> Result<S::Ok, S::Error> {
-    space.map(space_text).serialize(to)
+    space.map(Space::name).serialize(to)
 }
 
 impl Finding {

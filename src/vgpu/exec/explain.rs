@@ -8,7 +8,7 @@ use super::lanes::{each, get, get64};
 use crate::vgpu::ir::{NO_ROW, Op, RowId, window};
 use crate::vgpu::mem::{self, GLOBAL};
 use crate::vgpu::ptx::ast::Space;
-use crate::vgpu::report::{Finding, Kind, space_text};
+use crate::vgpu::report::{Finding, Kind};
 
 /// How far back the origin of an address is followed.
 const DEPTH: usize = 2;
@@ -69,7 +69,7 @@ impl<const CHECK: bool, const COUNT: bool> Block<'_, CHECK, COUNT> {
     ) -> Result<(*mut u8, u64, u32), Box<Finding>> {
         let name = &self.kernel.name;
         let error = |kind: Kind, what: &str| {
-            let message = format!("{what} {} {}, {bytes} bytes", space_text(space), verb.text());
+            let message = format!("{what} {} {}, {bytes} bytes", space.name(), verb.text());
             Box::new(Finding::launch(kind, message, name))
         };
         if verb != Verb::Load && matches!(space, Space::Const | Space::Param) {
@@ -87,7 +87,7 @@ impl<const CHECK: bool, const COUNT: bool> Block<'_, CHECK, COUNT> {
                     finding.hint = "no device address fits 32 bits: was a pointer cut off?".into();
                 } else if matches!(classify(addr).0, Space::Shared | Space::Local | Space::Const) {
                     finding.kind = Kind::WrongSpace;
-                    finding.hint = format!("this is an address in {} memory", space_text(classify(addr).0));
+                    finding.hint = format!("this is an address in {} memory", classify(addr).0.name());
                 }
                 return Err(finding);
             };
@@ -109,24 +109,24 @@ impl<const CHECK: bool, const COUNT: bool> Block<'_, CHECK, COUNT> {
         let off = addr.wrapping_sub(start);
         let name = &self.kernel.name;
         let error = |kind: Kind, what: &str| {
-            let message = format!("{what} {} {}, {bytes} bytes", space_text(space), verb.text());
+            let message = format!("{what} {} {}, {bytes} bytes", space.name(), verb.text());
             Box::new(Finding::launch(kind, message, name))
         };
         if off > size.wrapping_sub(u64::from(bytes)) || size < u64::from(bytes) {
             let mut finding = error(Kind::OutOfBounds, "out-of-bounds");
             if addr >= GLOBAL {
                 finding.kind = Kind::WrongSpace;
-                finding.message = format!("global address in a {} {}", space_text(space), verb.text());
+                finding.message = format!("global address in a {} {}", space.name(), verb.text());
             } else if space == Space::Shared && classify(addr).0 == Space::Shared && addr >= window::SHARED {
                 finding.kind = Kind::WrongSpace;
                 finding.message = format!("generic address in a shared {}", verb.text());
                 finding.hint = "convert it with cvta.to.shared first".into();
             }
-            return Err(Box::new(finding.with_buffer(&format!("{} memory", space_text(space)), off as i64, size)));
+            return Err(Box::new(finding.with_buffer(&format!("{} memory", space.name()), off as i64, size)));
         }
         if !aligned {
             let finding = error(Kind::Misaligned, "misaligned");
-            return Err(Box::new(finding.with_buffer(&format!("{} memory", space_text(space)), off as i64, size)));
+            return Err(Box::new(finding.with_buffer(&format!("{} memory", space.name()), off as i64, size)));
         }
         Ok((base.wrapping_add(off as usize + lane * stride), off, 0))
     }

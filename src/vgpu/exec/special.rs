@@ -7,7 +7,7 @@ use super::lanes::{bits, each, get, get64, put, put_pred, put64};
 use crate::vgpu::ir::{File, Ins, NO_ROW, Special, Syscall, window};
 use crate::vgpu::mem::GLOBAL;
 use crate::vgpu::ptx::ast::Space;
-use crate::vgpu::report::{Finding, Kind, space_text};
+use crate::vgpu::report::{Finding, Kind};
 
 /// Longest string that `printf` and `assert` read.
 const LONGEST: usize = 1 << 16;
@@ -87,8 +87,8 @@ impl<const CHECK: bool, const COUNT: bool> Block<'_, CHECK, COUNT> {
             let wrong = m & bits(|lane| classify(a[lane]).0 != space && a[lane] != 0);
             if wrong != 0 {
                 let lane = wrong.trailing_zeros();
-                let there = space_text(classify(a[lane as usize]).0);
-                let what = format!("cvta.to.{} of an address in {there} memory", space_text(space));
+                let there = classify(a[lane as usize]).0.name();
+                let what = format!("cvta.to.{} of an address in {there} memory", space.name());
                 let at = Finding::at(Kind::WrongSpace, what, self.kernel, pc, Some(self.who(w as u32, lane)));
                 self.found(at.with_address(Space::Generic, a[lane as usize], 0))?;
             }

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use super::context::Context;
 use super::names::RegId;
 use super::order::Blocks;
-use super::resolve::space_name;
 use crate::vgpu::ir::{NO_ROW, Op, RowId, Special};
 use crate::vgpu::ptx::ast::{Instr, Operand, Space, Ty};
 
@@ -127,7 +126,7 @@ impl<'a> Context<'a> {
         {
             self.hints.generic += 1;
             if self.hints.generic <= MOST {
-                self.note(format!("a generic access to an address in .{}: name the space", space_name(known)));
+                self.note(format!("a generic access to an address in .{}: name the space", known.name()));
             }
         }
     }

@@ -4,7 +4,7 @@ use super::context::{Context, Resolved};
 use super::modifiers::{Mods, operand_count};
 use super::names::Entry;
 use super::operands::{Operands, Result};
-use super::resolve::{Address, describe, space_name};
+use super::resolve::{Address, describe};
 use super::types;
 use crate::vgpu::ir::{Access, Ins, NO_ROW, Op, Order, RowId, Scope, Special};
 use crate::vgpu::prof::Class;
@@ -417,7 +417,7 @@ impl<'a> Context<'a> {
                 return Err(self.wrong_here(&format!("`{name}` is no generic address")));
             }
             if let Some(has) = has.filter(|h| *h != space) {
-                let (has, space) = (space_name(has), space_name(space));
+                let (has, space) = (has.name(), space.name());
                 return Err(self.wrong_here(&format!("`{name}` is in .{has}, not in .{space}")));
             }
         }

@@ -236,7 +236,7 @@ impl<'a> Context<'a> {
             }
             Entry::Var(var, has) => {
                 if space != has && space != Space::Generic {
-                    let (has, asked) = (space_name(has), space_name(space));
+                    let (has, asked) = (has.name(), space.name());
                     return Err(self.wrong_here(&format!("`{name}` is in .{has}, the access is to .{asked}")));
                 }
                 let place = self.place(var, has)?;
@@ -246,7 +246,7 @@ impl<'a> Context<'a> {
             Entry::Param(n) => {
                 if space != Space::Param && space != Space::Generic {
                     return Err(
-                        self.wrong_here(&format!("`{name}` is a parameter, the access is to .{}", space_name(space)))
+                        self.wrong_here(&format!("`{name}` is a parameter, the access is to .{}", space.name()))
                     );
                 }
                 let start = i64::from(self.params[n].offset);
@@ -259,9 +259,7 @@ impl<'a> Context<'a> {
             }
             Entry::Store(store) => {
                 if !matches!(space, Space::Param | Space::Local | Space::Generic) {
-                    return Err(
-                        self.wrong_here(&format!("`{name}` is in .param, the access is to .{}", space_name(space)))
-                    );
+                    return Err(self.wrong_here(&format!("`{name}` is in .param, the access is to .{}", space.name())));
                 }
                 self.next.insert(store);
                 let start = self.store_place(store)?;
@@ -381,18 +379,6 @@ impl Operands for Context<'_> {
 
     fn unsupported(&self, what: String) -> LowerError {
         self.error(true, &what)
-    }
-}
-
-/// Name of a space as PTX writes it.
-pub(super) fn space_name(space: Space) -> &'static str {
-    match space {
-        Space::Generic => "generic",
-        Space::Global => "global",
-        Space::Shared => "shared",
-        Space::Local => "local",
-        Space::Const => "const",
-        Space::Param => "param",
     }
 }
 

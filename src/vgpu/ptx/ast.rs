@@ -37,6 +37,20 @@ pub enum Space {
     Param,
 }
 
+impl Space {
+    /// As PTX writes it, without the dot.
+    pub fn name(self) -> &'static str {
+        match self {
+            Space::Generic => "generic",
+            Space::Global => "global",
+            Space::Shared => "shared",
+            Space::Local => "local",
+            Space::Const => "const",
+            Space::Param => "param",
+        }
+    }
+}
+
 /// Fundamental types (`.b32`, `.f16x2`, `.pred` ..).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]

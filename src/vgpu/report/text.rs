@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Buffer, Finding, Report, Severity, Site, Who, space_text};
+use super::{Buffer, Finding, Report, Severity, Site, Who};
 
 impl Finding {
     /// The finding for people, several lines.
@@ -31,7 +31,7 @@ impl Finding {
         if let Some(address) = self.address {
             let _ = write!(out, "  addr {}", hex(address));
             if let Some(space) = self.space {
-                let _ = write!(out, " ({})", space_text(space));
+                let _ = write!(out, " ({})", space.name());
             }
             if let Some(buffer) = &self.buffer {
                 let _ = write!(out, " = {}", buffer_text(buffer, self.bytes.unwrap_or(1)));

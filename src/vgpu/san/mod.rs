@@ -389,7 +389,7 @@ impl<'a> San<'a> {
         if race.other.has(STRONG) && !race.sizes && self.clocks.sync.acquired_through(at.warp, key) {
             return;
         }
-        let space = super::report::space_text(place.space);
+        let space = place.space.name();
         let other_name = match (race.wrote, race.other.has(ATOMIC)) {
             (_, true) => "an atomic",
             (true, _) if race.other.has(NC) => "a cp.async",
@@ -456,7 +456,7 @@ impl<'a> San<'a> {
         let (again, clash) = overlapping(at.mask, &places, width, values);
         if let Some((a, b)) = clash {
             let (slot, off) = places(b);
-            let space_name = super::report::space_text(space);
+            let space_name = space.name();
             let message =
                 format!("lanes {a} and {b} of one {space_name} store write different values to the same bytes");
             let hint = "which value stays is undefined: let one lane store, or use an atomic";
