@@ -15,7 +15,9 @@ use crate::{Error, Result, fsio};
 /// Writes [`Settings`] (resolved) and [`Overrides`] (given) from one table: name, type, default, help, and further clap attributes.
 macro_rules! settings {
     ($($(#[$clap:meta])* $name:ident: $type:ty [$given:ty] = $default:expr, $help:literal;)*) => {
+        // The help texts are for the command line: their `[..]` and `<..>` are no links and no tags.
         /// Resolved settings of a run.
+        #[allow(rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]
         pub struct Settings {
@@ -29,6 +31,7 @@ macro_rules! settings {
         }
 
         /// Settings as given by flags or a file; what was not given is `None`.
+        #[allow(rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
         #[derive(Clone, Debug, Default, PartialEq, clap::Args, Deserialize)]
         #[serde(default, deny_unknown_fields)]
         pub struct Overrides {

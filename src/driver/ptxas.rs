@@ -29,7 +29,8 @@ pub struct Usage {
 pub struct Tool(PathBuf);
 
 impl Tool {
-    /// The assembler: `EARLYBIRD_PTXAS`, then as [`Tool::find`].
+    /// The assembler: `EARLYBIRD_PTXAS`, then `CUDA_HOME`, `CUDA_PATH`, `.nvrtc` here and in the source tree,
+    /// the active virtual environment, `/usr/local/cuda*` and `PATH`.
     ///
     /// # Errors
     /// [`Error::DeviceUnavailable`] with every place that was searched.
@@ -37,7 +38,8 @@ impl Tool {
         Tool::find("ptxas", "EARLYBIRD_PTXAS", "cuda_nvcc/bin")
     }
 
-    /// The disassembler: `EARLYBIRD_NVDISASM`, then as [`Tool::find`].
+    /// The disassembler: `EARLYBIRD_NVDISASM`, then `CUDA_HOME`, `CUDA_PATH`, `.nvrtc` here and in the source tree,
+    /// the active virtual environment, `/usr/local/cuda*` and `PATH`.
     ///
     /// # Errors
     /// [`Error::DeviceUnavailable`] with every place that was searched.

@@ -97,7 +97,7 @@ macro_rules! slow_row {
 
 pub(crate) use {row, row_fns, slow_row};
 
-/// A register width that [`row`] knows.
+/// A register width that the macro `row` knows.
 pub trait Lane: Copy {
     /// All lanes of the register whose first row is `r`.
     ///
