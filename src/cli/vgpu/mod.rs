@@ -106,13 +106,7 @@ impl RunArgs {
                 device.set_label(*address, &format!("{name} ({text})"));
             }
         }
-        if self.shared > 0 {
-            device.set_shared(kernel, self.shared); // where that is too much, the launch says so
-        }
-        let outcome = match args::pack(device.code(kernel), &values) {
-            Ok(params) => device.launch(kernel, self.grid, self.block, self.shared, &params),
-            Err(report) => Outcome { report: *report, summary: None, output: Vec::new(), instructions: 0 },
-        };
+        let outcome = self.launch(&mut device, kernel, &values);
         self.tell(&device, kernel, &outcome)?;
         // A launch that was refused has computed nothing; one that failed half way has.
         if outcome.instructions > 0 {
@@ -121,6 +115,17 @@ impl RunArgs {
             }
         }
         Ok(if outcome.report.is_clean() { DONE } else { FINDINGS })
+    }
+
+    /// Launches a kernel with arguments that are on the device; arguments that do not fit are in the outcome's report.
+    fn launch(&self, device: &mut Device, kernel: KernelId, values: &[Value]) -> Outcome {
+        if self.shared > 0 {
+            device.set_shared(kernel, self.shared); // where that is too much, the launch says so
+        }
+        match args::pack(device.code(kernel), values) {
+            Ok(params) => device.launch(kernel, self.grid, self.block, self.shared, &params),
+            Err(report) => Outcome { report: *report, summary: None, output: Vec::new(), instructions: 0 },
+        }
     }
 
     /// The PTX file and its text.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::args::{self, Argument, Value};
+use super::args::{Argument, Value};
 use super::{DONE, FINDINGS, RunArgs, load_error, say};
 use crate::vgpu::device::{Device, LoadError, Options};
 use crate::vgpu::mutate::{Mutant, mutants};
@@ -59,13 +59,7 @@ fn launch(
         Err(error) => return Ok(Err(error)),
     };
     let values = arguments.iter().map(|a| a.place(&mut device)).collect::<Result<Vec<_>>>()?;
-    if args.shared > 0 {
-        device.set_shared(kernel, args.shared); // where that is too much, the launch says so
-    }
-    let outcome = match args::pack(device.code(kernel), &values) {
-        Ok(params) => device.launch(kernel, args.grid, args.block, args.shared, &params),
-        Err(report) => return Ok(Ok((*report, Vec::new(), 0))),
-    };
+    let outcome = args.launch(&mut device, kernel, &values);
     let mut buffers = Vec::new();
     for value in &values {
         if let Value::Buffer { address, bytes, .. } = value {
