@@ -149,16 +149,11 @@ struct Harvest {
     instructions: u64,
 }
 
-/// Offset of dynamic shared memory behind the static one.
-pub fn dynamic_offset(kernel: &Kernel) -> u32 {
-    kernel.shared_bytes
-}
-
 /// Runs a launch to its end or its first fatal finding.
 pub fn run(launch: &Launch<'_>, memory: &Memory, init: &mut GlobalInit) -> Outcome {
     let kernel = launch.kernel;
     let threads: u32 = launch.block.iter().product();
-    let shared_bytes = dynamic_offset(kernel) + launch.dynamic_shared;
+    let shared_bytes = kernel.shared_bytes + launch.dynamic_shared;
     let blocks = launch.grid.iter().map(|&g| u64::from(g)).product();
     let task = Task {
         launch,

@@ -63,8 +63,8 @@ enum End {
     Again,
     /// The split waits.
     Parked(State),
-    /// All its lanes are gone.
-    Exited,
+    /// None of its lanes are in it any more: they have exited or are in splits of their own.
+    Gone,
 }
 
 impl Warp {
@@ -127,7 +127,7 @@ impl<const CHECK: bool, const COUNT: bool> Block<'_, CHECK, COUNT> {
                     self.warps[w].put(split);
                     self.settle(w)?;
                 }
-                End::Exited => self.settle(w)?,
+                End::Gone => self.settle(w)?,
             }
         }
         Ok(())
@@ -241,37 +241,24 @@ impl<const CHECK: bool, const COUNT: bool> Block<'_, CHECK, COUNT> {
                             ..*split
                         });
                     }
-                    self.issued += u64::from(*fuel - left);
-                    *fuel = left;
-                    // Every lane is in a split of its own by now.
-                    let Some(next) = self.warps[w].take(self.kernel) else { return Ok(End::Exited) };
-                    *split = next;
-                    return Ok(End::Again);
+                    leave!(End::Gone);
                 }
                 Op::Exit => {
-                    self.effects += 1;
-                    if m != 0
-                        && let Some(san) = &mut self.san
-                    {
-                        san.exit(&At { pc, warp: w as u32, mask: m });
-                    }
-                    self.warps[w].live &= !m;
-                    mask &= !m;
-                    if mask == 0 {
-                        leave!(End::Exited);
-                    }
                     pc += 1;
-                    if m != 0 && !self.warps[w].splits.is_empty() {
-                        split.pc = pc;
-                        split.mask = mask;
-                        self.issued += u64::from(*fuel - left);
-                        *fuel = left;
-                        let here = *split;
-                        self.warps[w].put(here);
-                        self.settle(w)?;
-                        let Some(next) = self.warps[w].take(self.kernel) else { return Ok(End::Exited) };
-                        *split = next;
-                        return Ok(End::Again);
+                    if m != 0 {
+                        self.effects += 1;
+                        if let Some(san) = &mut self.san {
+                            san.exit(&At { pc: pc - 1, warp: w as u32, mask: m });
+                        }
+                        self.warps[w].live &= !m;
+                        mask &= !m;
+                        // Lanes that wait for those that went may go on now; the rest of this split takes its turn among them.
+                        if mask == 0 || !self.warps[w].splits.is_empty() {
+                            if mask != 0 {
+                                self.warps[w].put(Split { pc, mask, ..*split });
+                            }
+                            leave!(End::Gone);
+                        }
                     }
                 }
                 Op::Trap => {
@@ -334,7 +321,7 @@ impl<const CHECK: bool, const COUNT: bool> Block<'_, CHECK, COUNT> {
                         }
                         mask = same;
                         if mask == 0 {
-                            leave!(End::Exited);
+                            leave!(End::Gone);
                         }
                         leave!(End::Parked(State::Sync(first)));
                     }
