@@ -10,8 +10,10 @@ pub mod cuda;
 
 pub mod cpu;
 
+mod int8;
 mod memory;
 
+pub use int8::{BatchNormGradients, BatchNormState, Bfp, Int8, Normalised};
 pub use memory::{Block, Memory, Span};
 
 use crate::Result;
@@ -47,6 +49,18 @@ pub trait Backend: Send + Sync {
     /// every call). What is computed does not depend on it.
     fn together(&self, work: &mut (dyn FnMut() -> Result<()> + Send)) -> Result<()> {
         work()
+    }
+
+    /// The operators of 8-bit training.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unsupported`] where the device does not have them.
+    fn int8(&self) -> Result<&dyn Int8> {
+        Err(crate::Error::Unsupported {
+            what: "8-bit training".into(),
+            place: Some(self.name().into()),
+            hint: "use another device or --search-precision f32".into(),
+        })
     }
 
     // ---- elementwise and copies -----------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
 
 use super::operator::{one, u};
+use super::pool::Pool;
+use super::quantize::Noise;
 use super::{Emit, Kernel, Node, Operator, ParameterKind, ParameterSpec, Shape, Value};
 
 /// Attributes in the network.
@@ -38,6 +40,66 @@ pub struct BatchNorm {
     pub momentum: f32,
     /// 1: a ReLU follows and is part of this operator.
     pub relu: u32,
+}
+
+/// The 8-bit passes: a stored tensor in, an operand out, a max-pool on the way where one follows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+pub struct BatchNormI8 {
+    /// Window of the max-pool behind it, and always the images: `n`, `h`, `w`, `c` in, `p`, `q` out. Without a pool `kernel_h` is 0 and `p`, `q` are `h`, `w`.
+    pub pool: Pool,
+    /// Added to the variance.
+    pub eps: f32,
+    /// Share of the batch's statistics in the running ones.
+    pub momentum: f32,
+    /// 1: a ReLU follows (before the pool) and is part of this operator.
+    pub relu: u32,
+    /// Form of the gradient that comes from behind ([`GradientForm`]).
+    pub gradient: u32,
+    /// 1: the convolution before it wants a data gradient, too.
+    pub dgrad: u32,
+    /// Rounding of the operand (forward), of dZ (`grad`), of dY for the weight gradient (`bwd`).
+    pub noise: Noise,
+    /// Tensor number of dY for the data gradient.
+    pub dyd_tensor: u32,
+}
+
+/// What a batchnorm is given as the gradient of its output.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GradientForm {
+    /// f32 `[N][P][Q][C]`, unpadded.
+    F32 = 0,
+    /// A stored tensor of `N*P*Q` rows.
+    Stored = 1,
+}
+
+/// Sums over the 64 rows of a block, of one channel of a conv output: exact. All of them with the exponent of the channel's block.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct OutputSums {
+    /// Sum of squared mantissas, at most `64 * 127^2`.
+    pub squares: u32,
+    /// Sum of mantissas.
+    pub sum: i16,
+    /// Smallest mantissa.
+    pub min: i8,
+    /// Largest mantissa.
+    pub max: i8,
+}
+
+/// The same of a gradient dZ: sums with the exponents of both blocks.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct GradientSums {
+    /// Sum of products of the mantissas of dZ and of the conv output.
+    pub products: i32,
+    /// Sum of mantissas of dZ.
+    pub sum: i16,
+    /// Largest absolute mantissa of dZ.
+    pub max: u8,
+    /// Always 0.
+    pub zero: u8,
 }
 
 impl Operator for BatchNormAttr {

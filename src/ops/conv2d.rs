@@ -6,6 +6,7 @@ use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
 
 use super::operator::{one, u};
+use super::quantize::Noise;
 use super::{Emit, Kernel, Node, Operator, ParameterKind, ParameterSpec, Shape, Value};
 
 /// Attributes in the network.
@@ -101,6 +102,17 @@ impl Conv2d {
     pub fn macs(&self) -> u64 {
         self.rows() as u64 * self.w_len() as u64
     }
+}
+
+/// The integer passes. Forward and data gradient are one sum of `i32` per output, the weight gradient one per slice of
+/// [`crate::quant::layout::WGRAD_SLICE`] rows and `i64` across slices: exact, so that no order of work shows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct Conv2dI8 {
+    /// Shape, channels unpadded.
+    pub conv: Conv2d,
+    /// Rounding of the pass's stored output; the weight gradient has none.
+    pub noise: Noise,
 }
 
 fn extent(size: usize, kernel: usize, stride: usize, pad: usize) -> Option<usize> {

@@ -11,6 +11,7 @@ pub mod linear;
 pub mod mask;
 pub mod matmul;
 pub mod pool;
+pub mod quantize;
 pub mod relu;
 pub mod select;
 pub mod sgd;

@@ -21,3 +21,59 @@ pub struct Sgd {
     /// L1 factor on BN scales.
     pub l1: f32,
 }
+
+/// How the 8-bit step treats a parameter.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Stays in f32: BN scales and shifts, biases.
+    F32 = 0,
+    /// Weights, momenta and gradients of a row share an exponent each: linear weights.
+    Rows = 1,
+    /// The same, and the mantissas are written for the integer GEMMs, too: convolution weights.
+    Conv = 2,
+}
+
+/// A parameter in the table that the 8-bit step walks. Element `i` of row `k` is element `offset + k * columns + i` of the arena.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Segment {
+    /// First element in the arena.
+    pub offset: u32,
+    /// Rows (K).
+    pub rows: u32,
+    /// Elements of a row: R*S*C.
+    pub columns: u32,
+    /// A [`Format`].
+    pub format: u32,
+    /// Taps R*S, for [`Format::Conv`].
+    pub taps: u32,
+    /// Channels C, for [`Format::Conv`].
+    pub c: u32,
+    /// First byte of the mantissas `[K][taps][pad C]`.
+    pub weights: u32,
+    /// First byte of the transposed mantissas `[C][flipped taps][pad K]`.
+    pub transposed: u32,
+    /// First byte of the exponents `[K]`.
+    pub exponents: u32,
+}
+
+/// The 8-bit step, for all parameters at once (early-bird.md 5.2, with exponents as in `quant`). Per element, each operation rounded by itself:
+/// `g' = g + l1*sign(w)` (BN scales only), then `g'' = Q(g')` where the format says so, `d = g'' + wd*w`, `v' = mu*v + d`, `w' = w - lr*v'`,
+/// and `w = Q(w')`, `v = Q(v')`. A row has one exponent for each of g', w' and v'. Weights and momenta are numbers of the 8-bit grid, held as f32.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+pub struct SgdI8 {
+    /// The plain step's constants; `count` elements in the arena.
+    pub sgd: Sgd,
+    /// Segments in the table.
+    pub segments: u32,
+    /// 1: the arena keeps weights in f32 and only their 8-bit copies are rounded.
+    pub master_f32: u32,
+    /// 1: gradients and momenta are rounded, too.
+    pub round_gradients: u32,
+    /// The run's seed.
+    pub seed: [u32; 2],
+    /// Tensor numbers of weights, momenta and gradients; the noise of an element is that of its place in the arena.
+    pub tensors: [u32; 3],
+}

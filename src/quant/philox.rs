@@ -1,14 +1,23 @@
-//! Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): random bits as a pure function of a counter and a key.
+//! Philox4x32 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): random bits as a pure function of a counter and a key.
 //!
 //! Nothing here has state that matters: whoever knows (seed, what it is for, index) knows the bits, on every device and in any order.
 
-/// Rounds of the generator.
-const ROUNDS: usize = 10;
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 
-/// The four words for `counter` under `key`.
+/// The four words for `counter` under `key`, 10 rounds: initial weights, order of the data, augmentation.
 pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
+    rounds::<10>(counter, key)
+}
+
+/// The same with 7 rounds, the fewest that pass BigCrush (Salmon et al., table 2): rounding noise, where millions are drawn in a step.
+#[inline]
+pub fn philox4x32_7(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
+    rounds::<7>(counter, key)
+}
+
+#[inline]
+fn rounds<const ROUNDS: usize>(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     let (mut c, mut k) = (counter, key);
     for _ in 0..ROUNDS {
         let a = u64::from(MULTIPLIERS[0]) * u64::from(c[0]);

@@ -1,0 +1,174 @@
+//! `trait Int8`: the operators of 8-bit training. Every device gives the same bits.
+//!
+//! A training step of one layer, in this order: `conv2d_fwd` (integer GEMM, output stored in blocks, exact sums for the batchnorm), `batchnorm_fwd` (statistics, then
+//! normalise + ReLU + quantise + max-pool in one pass); backwards `batchnorm_grad` (ReLU mask, un-pooling, sums) or `conv2d_dgrad` with the same fused into it,
+//! `batchnorm_bwd` (both quantisations of dY), `conv2d_dgrad`, `conv2d_wgrad`; and one `sgd_step` for all. Why each tensor has the exponents it has: kernels.md 1.2; forms and random
+//! bits: [`crate::quant::layout`].
+//!
+//! All floating-point formulas below are single operations in the order written, `fma` where it says so, in f32 unless marked f64.
+
+use super::Span;
+use crate::Result;
+use crate::ops::batchnorm::BatchNormI8;
+use crate::ops::conv2d::Conv2dI8;
+use crate::ops::quantize::{Dequantize, Quantize};
+use crate::ops::sgd::SgdI8;
+
+/// Mantissas and exponents of one tensor.
+#[derive(Clone, Copy, Debug)]
+pub struct Bfp<'m> {
+    /// One signed byte per (padded) element.
+    pub mantissas: Span<'m>,
+    /// One signed byte per block.
+    pub exponents: Span<'m>,
+}
+
+/// A batchnorm's input as it was stored, with what is needed to know its output again.
+#[derive(Clone, Copy, Debug)]
+pub struct Normalised<'m> {
+    /// The conv output Y, stored.
+    pub y: Bfp<'m>,
+    /// `[2][pad C]` f32: `a`, then `b`, of `z = fma(a, y, b)`.
+    pub affine: Span<'m>,
+}
+
+/// Parameters, statistics and outputs of a batchnorm forward pass.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)] // as in `Backend::batchnorm_fwd_f32`
+pub struct BatchNormState<'m> {
+    pub gamma: Span<'m>,
+    pub beta: Span<'m>,
+    pub running_mean: Span<'m>,
+    pub running_var: Span<'m>,
+    /// `[C]` f32, rounded once from f64.
+    pub mean: Span<'m>,
+    /// `[C]` f32, rounded once from f64.
+    pub invstd: Span<'m>,
+    /// See [`Normalised::affine`].
+    pub affine: Span<'m>,
+}
+
+/// What a batchnorm's backward pass reads and writes besides dZ and Y.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNormGradients<'m> {
+    /// `[C]` f32.
+    pub gamma: Span<'m>,
+    /// `[C]` f32.
+    pub mean: Span<'m>,
+    /// `[C]` f32.
+    pub invstd: Span<'m>,
+    /// Exponents `[C]` of the convolution's weights.
+    pub weight_exponents: Span<'m>,
+    /// Exponents `[N]` of the convolution's input.
+    pub input_exponents: Span<'m>,
+    /// `[C]` f32, written.
+    pub dgamma: Span<'m>,
+    /// `[C]` f32, written.
+    pub dbeta: Span<'m>,
+}
+
+/// The 8-bit operators; see the module comment. `step` is one u32 in device memory: optimiser steps so far. `ws` is scratch memory of [`super::Backend::workspace`] bytes.
+#[allow(clippy::too_many_arguments)] // an operator's tensors are its arguments
+pub trait Int8 {
+    /// f32 images to an operand: exponent of each sample from its exact largest absolute value, noise [`crate::quant::layout::NoiseKey::element`].
+    fn quantize_fwd_i8(&self, p: &Quantize, x: Span, step: Span, q: Bfp) -> Result<()>;
+
+    /// Block floating point (operand or stored) to unpadded f32.
+    fn dequantize_fwd_i8(&self, p: &Dequantize, q: Bfp, x: Span) -> Result<()>;
+
+    /// `y[m,k] = f32(acc) * (2^(ew[k]-6) * 2^(ex[n]-6))` with `acc = sum x*w` in i32, `f32()` to nearest; stored with each block's exponent from its exact
+    /// maximum; rounded stochastically (noise `stored`) or to nearest even. `sums`: one [`crate::ops::batchnorm::OutputSums`] per (64-row block, padded channel), of the mantissas written.
+    fn conv2d_fwd_i8(&self, p: &Conv2dI8, x: Bfp, w: Bfp, step: Span, y: Bfp, sums: Span) -> Result<()>;
+
+    /// Statistics in f64: `S1 = sum tiles sum*2^(e-6)`, `S2 = sum tiles squares*2^(2e-12)`, over the tiles of a channel by 32 lanes (lane l takes tiles l, l+32, ... in
+    /// order) and then pairwise with lane distances 16, 8, 4, 2, 1; `mean = S1/M`, `var = max(S2/M - mean*mean, 0)`, `invstd = 1/sqrt(var + eps)`, `a = gamma*invstd`, `b = beta - mean*a`, each
+    /// rounded once to f32 where stored (products and differences above are plain f64 operations, no fma). Running statistics `(1-momentum)*old + momentum*new` in f64, the variance unbiased
+    /// (`var*M/(M-1)`, `var` for M = 1), rounded once.
+    ///
+    /// Then `z = fma(a, y, b)`, with `relu` `max(z, 0)`; the exponent of sample n is that of `max |z|` over all of it (before the pool; reached at a channel's largest or smallest y, so the extremes in `sums`
+    /// suffice where whole 64-row blocks lie in one sample). The pool takes the first of equal maxima of z, `index` as in `maxpool_fwd_f32` (empty without a pool). The output is rounded with noise
+    /// `element` of the *output's* padded index. Padded channels: a = b = 0.
+    fn batchnorm_fwd_i8(
+        &self,
+        p: &BatchNormI8,
+        y: Bfp,
+        sums: Span,
+        state: BatchNormState,
+        step: Span,
+        out: Bfp,
+        index: Span,
+        ws: Span,
+    ) -> Result<()>;
+
+    /// The gradient behind a batchnorm, from whatever comes back: `dz = up` where `z > 0` (everywhere without `relu`), 0 elsewhere; through a pool, `up` of each window goes to its winner, summed
+    /// in f32 in ascending (p, q) order where windows overlap. Stored with exact block maxima, noise `stored`, with its [`crate::ops::batchnorm::GradientSums`]. `up_f32` or `up`
+    /// counts, as `p.gradient` says.
+    fn batchnorm_grad_i8(
+        &self,
+        p: &BatchNormI8,
+        up_f32: Span,
+        up: Bfp,
+        index: Span,
+        forward: Normalised,
+        step: Span,
+        dz: Bfp,
+        sums: Span,
+    ) -> Result<()>;
+
+    /// From dZ to both quantised output gradients of the convolution before the batchnorm.
+    ///
+    /// In f64: `S = sum dz`, `T = sum dz*y` from the sums (order as in the forward pass), `U = (T - mean*S)*invstd`; `dbeta = S`, `dgamma = U`; `m1 = S/M`, `m2 = U/M`, `A = gamma*invstd`,
+    /// `B = -(A*m2*invstd)` (left to right), `D = -(A*m1) - B*mean`; A, B, D rounded once to f32, and those f32 go on: `dY = fma(A, dz, fma(B, y, D))`.
+    ///
+    /// Exponents from bounds that need no pass over the data, in f64: `Y[n,c] = max |y - mean|` over the sample's smallest and largest y, `G[n,c] = max |dz|`;
+    /// `bound[n,c] = (|A|*G + (|B|*Y + |A*m1|)) * (1 + 2^-10)`. `Ed[n]` is the exponent of `f32(max_c 2^ew[c] * bound[n,c])`; `Ew[c]` that of
+    /// `f32((|A|*R + (|B|*max_n Y[n,c] + |A*m1|) * 2^(max_n ex[n])) * (1 + 2^-10))` with `R = max_n G[n,c]*2^ex[n]`. (`|A*m1|` with the f32 A and the f64 m1; max over unpadded channels.)
+    ///
+    /// `dyd = round(dY * (2^ew[c] * 2^(21-Ed[n])))` with noise `element` of `dyd_tensor`, `dyw = round(dY * (2^(21-Ew[c]) * 2^ex[n]))` with that of `noise.tensor`; both
+    /// `[M][pad C]`, `round` is [`crate::quant::bfp::round_scaled`]. Without `p.dgrad` no `dyd`.
+    fn batchnorm_bwd_i8(
+        &self,
+        p: &BatchNormI8,
+        dz: Bfp,
+        sums: Span,
+        y: Bfp,
+        y_sums: Span,
+        gradients: BatchNormGradients,
+        step: Span,
+        dyd: Bfp,
+        dyw: Bfp,
+        ws: Span,
+    ) -> Result<()>;
+
+    /// Data gradient `f32(acc) * 2^(Ed[n]-12)`, `acc = sum dyd * w` in i32 over the transposed weights, stored as in the forward pass (always stochastic if `noise` says so). With `fused` it is masked like in
+    /// [`Int8::batchnorm_grad_i8`] by the batchnorm before (`z > 0`) and `sums` gets its [`crate::ops::batchnorm::GradientSums`]; without, `sums` is empty.
+    fn conv2d_dgrad_i8(
+        &self,
+        p: &Conv2dI8,
+        dyd: Bfp,
+        transposed: Span,
+        step: Span,
+        fused: Option<Normalised>,
+        dx: Bfp,
+        sums: Span,
+    ) -> Result<()>;
+
+    /// Weight gradient `dw[k,r,s,c] = f32(acc) * 2^(Ew[k]-12)`, unpadded f32; `acc = sum dyw * x`, exact.
+    fn conv2d_wgrad_i8(&self, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span, ws: Span) -> Result<()>;
+
+    /// One step for all parameters, see [`SgdI8`]. `table` holds its [`crate::ops::sgd::Segment`]s, `packed` the mantissas and exponents that they point to.
+    fn sgd_step_i8(
+        &self,
+        p: &SgdI8,
+        table: Span,
+        lr: Span,
+        step: Span,
+        g: Span,
+        v: Span,
+        w: Span,
+        packed: Span,
+    ) -> Result<()>;
+
+    /// Only the rounding and packing of the weights, as the step does it at its end: after initial weights or a checkpoint were loaded. Weights of the 8-bit grid stay as they are.
+    fn sgd_pack_i8(&self, p: &SgdI8, table: Span, step: Span, w: Span, packed: Span) -> Result<()>;
+}

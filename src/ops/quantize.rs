@@ -1,0 +1,46 @@
+//! Conversions between f32 tensors and block floating point, and the rounding noise that all 8-bit operators share.
+//!
+//! Formats and formulas: [`crate::quant::bfp`], [`crate::quant::layout`]. A conversion has no gradient of its own: gradients pass as if it were not there
+//! (straight-through).
+
+use bytemuck::{Pod, Zeroable};
+
+/// What keys the rounding of one tensor; the step is in device memory, because it changes under a captured graph.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct Noise {
+    /// The run's seed, low and high half.
+    pub seed: [u32; 2],
+    /// Number of the tensor, [`crate::quant::layout::tensor`].
+    pub tensor: u32,
+    /// 1: stochastic; 0: to nearest (half-up where operands are rounded, half-even where tensors are only stored).
+    pub stochastic: u32,
+}
+
+/// f32 images `[N][pixels][C]` to an operand.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct Quantize {
+    /// Images.
+    pub n: u32,
+    /// H*W.
+    pub pixels: u32,
+    /// Channels C, unpadded.
+    pub c: u32,
+    /// Rounding.
+    pub noise: Noise,
+}
+
+/// Block floating point to f32 `[N][pixels][C]`: exact.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct Dequantize {
+    /// Images.
+    pub n: u32,
+    /// H*W.
+    pub pixels: u32,
+    /// Channels C, unpadded.
+    pub c: u32,
+    /// 0: an operand; 1: a stored tensor.
+    pub stored: u32,
+}
