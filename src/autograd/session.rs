@@ -360,3 +360,44 @@ fn find<'s>(state: &'s StateDict, name: &str, dims: &[usize]) -> Result<&'s Tens
         Some(tensor) => Ok(tensor),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cpu::Cpu;
+    use crate::ops::Shape;
+    use crate::ops::conv2d::Conv2dAttr;
+
+    /// The optimiser runs over the gaps between parameters too: they stay zero, with momentum, weight decay and L1.
+    #[test]
+    fn gaps_between_parameters_stay_zero() {
+        let mut g = Graph::new("odd widths");
+        let mut x = g.input(Shape::new(4, 4, 3));
+        for (i, width) in [5, 7].into_iter().enumerate() {
+            x = g.conv2d(x, &format!("conv{i}"), Conv2dAttr::square(width, 3, 1, 1)).unwrap();
+            x = g.batchnorm(x, &format!("bn{i}")).unwrap();
+        }
+        g.linear(x, "head", 3).unwrap();
+        let state = crate::nn::init(&g, 1);
+        let mut session = Session::new(Arc::new(g), Cpu::new(), Hyper { l1: 0.1, ..Hyper::default() }).unwrap();
+        session.load_state(&state).unwrap();
+        for _ in 0..3 {
+            session.step(&crate::data::noise(2 * 48, 1), &[0, 2], 0.1).unwrap();
+        }
+        let length = session.layout.length(Arena::Parameters);
+        let mut gap = vec![true; length];
+        for placed in session.layout.entries().iter().filter(|placed| placed.arena == Arena::Parameters) {
+            gap[placed.offset..placed.offset + placed.parameter.elements()].fill(false);
+        }
+        assert!(gap.contains(&true));
+        for memory in [&session.parameters, &session.gradients, &session.momenta] {
+            let mut data = vec![f32::NAN; length];
+            session.backend.download(memory.all(), bytemuck::cast_slice_mut(&mut data)).unwrap();
+            for (value, gap) in data.iter().zip(&gap) {
+                assert!(if *gap { value.to_bits() == 0 } else { value.is_finite() });
+            }
+        }
+        let stored: usize = session.state_dict().unwrap().values().map(|t| t.data.len()).sum();
+        assert_eq!(stored, session.graph.parameters().iter().map(|p| p.elements()).sum::<usize>());
+    }
+}
