@@ -11,7 +11,7 @@ use super::Span;
 use crate::Result;
 use crate::ops::batchnorm::BatchNormI8;
 use crate::ops::conv2d::Conv2dI8;
-use crate::ops::quantize::{Dequantize, Quantize};
+use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Store};
 use crate::ops::sgd::SgdI8;
 
 /// Mantissas and exponents of one tensor.
@@ -75,6 +75,23 @@ pub trait Int8 {
 
     /// Block floating point (operand or stored) to unpadded f32.
     fn dequantize_fwd_i8(&self, p: &Dequantize, q: Bfp, x: Span) -> Result<()>;
+
+    /// f32 rows to a stored tensor, with exact block maxima, noise `stored` (or nearest even), and its [`crate::ops::batchnorm::OutputSums`]: what `conv2d_fwd_i8` does behind its sum.
+    fn quantize_store_i8(&self, p: &Store, x: Span, step: Span, q: Bfp, sums: Span) -> Result<()>;
+
+    /// Both quantised gradients of a convolution that has no batchnorm behind it, from an f32 gradient: exponents are exact, `Ed[n]` of `max_{pixels,k} |dy * 2^ew[k]|`,
+    /// `Ew[k]` of `max_{n,pixels} |dy * 2^ex[n]|`; rounding as in [`Int8::batchnorm_bwd_i8`].
+    fn quantize_bwd_i8(
+        &self,
+        p: &QuantizeGradient,
+        dy: Span,
+        weight_exponents: Span,
+        input_exponents: Span,
+        step: Span,
+        dyd: Bfp,
+        dyw: Bfp,
+        ws: Span,
+    ) -> Result<()>;
 
     /// `y[m,k] = f32(acc) * (2^(ew[k]-6) * 2^(ex[n]-6))` with `acc = sum x*w` in i32, `f32()` to nearest; stored with each block's exponent from its exact
     /// maximum; rounded stochastically (noise `stored`) or to nearest even. `sums`: one [`crate::ops::batchnorm::OutputSums`] per (64-row block, padded channel), of the mantissas written.

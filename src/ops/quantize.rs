@@ -44,3 +44,33 @@ pub struct Dequantize {
     /// 0: an operand; 1: a stored tensor.
     pub stored: u32,
 }
+
+/// f32 rows `[rows][C]` to a stored tensor.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct Store {
+    /// N*H*W.
+    pub rows: u32,
+    /// Channels C, unpadded.
+    pub c: u32,
+    /// Rounding.
+    pub noise: Noise,
+}
+
+/// An f32 output gradient `[N][pixels][K]` of a convolution to both of its quantised forms.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct QuantizeGradient {
+    /// Images.
+    pub n: u32,
+    /// P*Q.
+    pub pixels: u32,
+    /// Channels K, unpadded.
+    pub k: u32,
+    /// 1: the convolution wants a data gradient, too.
+    pub dgrad: u32,
+    /// Rounding, and the tensor number, of dY for the weight gradient.
+    pub noise: Noise,
+    /// Tensor number of dY for the data gradient.
+    pub dyd_tensor: u32,
+}
