@@ -1,6 +1,7 @@
 //! Runs one lowered call on a backend: unpacks values into the arguments of the right function.
 
-use crate::backend::{Backend, Span};
+use crate::backend::{Backend, BatchNormGradients, BatchNormState, Bfp, Int8, Normalised, Span};
+use crate::ops::batchnorm::GradientForm;
 use crate::ops::{Call, Kernel, Value};
 use crate::{Error, Result};
 
@@ -63,6 +64,67 @@ pub fn execute<'m>(backend: &dyn Backend, call: &Call, span: &dyn Fn(Value) -> R
         Kernel::SoftmaxXentFwd(p) => backend.softmax_xent_fwd_f32(p, a.next()?, a.next()?, a.next()?, a.next()?),
         Kernel::SoftmaxXentBwd(p) => backend.softmax_xent_bwd_f32(p, a.next()?, a.next()?, a.next()?),
         Kernel::SgdStep(p) => backend.sgd_step_f32(p, a.next()?, a.next()?, a.next()?, a.next()?),
+        _ => execute_i8(backend.int8()?, call, &mut a, ws),
+    }
+}
+
+/// The 8-bit kernels.
+fn execute_i8<'m, 'a>(
+    int8: &dyn Int8,
+    call: &'a Call,
+    a: &mut Arguments<'a, 'm, impl Iterator<Item = &'a Value>>,
+    ws: Span<'m>,
+) -> Result<()> {
+    let none = ws.part(0, 0)?;
+    let nothing = Bfp { mantissas: none, exponents: none };
+    match &call.kernel {
+        Kernel::QuantizeFwdI8(p) => int8.quantize_fwd_i8(p, a.next()?, a.next()?, a.bfp()?),
+        Kernel::QuantizeStoreI8(p) => int8.quantize_store_i8(p, a.next()?, a.next()?, a.bfp()?, a.next()?),
+        Kernel::QuantizeBwdI8(p) => {
+            let (dy, weight_exponents, input_exponents, step) = (a.next()?, a.next()?, a.next()?, a.next()?);
+            let dyd = if p.dgrad != 0 { a.bfp()? } else { nothing };
+            int8.quantize_bwd_i8(p, dy, weight_exponents, input_exponents, step, dyd, a.bfp()?, ws)
+        }
+        Kernel::DequantizeFwdI8(p) => int8.dequantize_fwd_i8(p, a.bfp()?, a.next()?),
+        Kernel::Conv2dFwdI8(p) => int8.conv2d_fwd_i8(p, a.bfp()?, a.bfp()?, a.next()?, a.bfp()?, a.next()?),
+        Kernel::Conv2dDgradI8(p) => {
+            let (dyd, transposed, step) = (a.bfp()?, a.next()?, a.next()?);
+            let fused = match call.inputs.len() {
+                4 => None,
+                _ => Some(Normalised { y: a.bfp()?, affine: a.next()? }),
+            };
+            let dx = a.bfp()?;
+            let sums = if fused.is_some() { a.next()? } else { none };
+            int8.conv2d_dgrad_i8(p, dyd, transposed, step, fused, dx, sums)
+        }
+        Kernel::Conv2dWgradI8(p) => int8.conv2d_wgrad_i8(p, a.bfp()?, a.bfp()?, a.next()?, ws),
+        Kernel::BatchNormFwdI8(p) => {
+            let (y, sums, gamma, beta, step) = (a.bfp()?, a.next()?, a.next()?, a.next()?, a.next()?);
+            let (running_mean, running_var) = (a.next()?, a.next()?);
+            let (mean, invstd, affine) = (a.next()?, a.next()?, a.next()?);
+            let state = BatchNormState { gamma, beta, running_mean, running_var, mean, invstd, affine };
+            let out = a.bfp()?;
+            let index = if p.pool.kernel_h != 0 { a.next()? } else { none };
+            int8.batchnorm_fwd_i8(p, y, sums, state, step, out, index, ws)
+        }
+        Kernel::BatchNormGradI8(p) => {
+            let f32_form = p.gradient == GradientForm::F32 as u32;
+            let (up_f32, up) = if f32_form { (a.next()?, nothing) } else { (none, a.bfp()?) };
+            let index = if p.pool.kernel_h != 0 { a.next()? } else { none };
+            let forward = Normalised { y: a.bfp()?, affine: a.next()? };
+            int8.batchnorm_grad_i8(p, up_f32, up, index, forward, a.next()?, a.bfp()?, a.next()?)
+        }
+        Kernel::BatchNormBwdI8(p) => {
+            let (dz, sums, y, y_sums) = (a.bfp()?, a.next()?, a.bfp()?, a.next()?);
+            let (gamma, mean, invstd) = (a.next()?, a.next()?, a.next()?);
+            let (weight_exponents, input_exponents, step) = (a.next()?, a.next()?, a.next()?);
+            let (dgamma, dbeta) = (a.next()?, a.next()?);
+            let dyd = if p.dgrad != 0 { a.bfp()? } else { nothing };
+            let gradients =
+                BatchNormGradients { gamma, mean, invstd, weight_exponents, input_exponents, dgamma, dbeta };
+            int8.batchnorm_bwd_i8(p, dz, sums, y, y_sums, gradients, step, dyd, a.bfp()?, ws)
+        }
+        _ => Err(defect()),
     }
 }
 
@@ -84,5 +146,10 @@ struct Arguments<'a, 'm, I: Iterator<Item = &'a Value>> {
 impl<'m, 'a, I: Iterator<Item = &'a Value>> Arguments<'a, 'm, I> {
     fn next(&mut self) -> Result<Span<'m>> {
         self.values.next().map_or_else(|| Err(defect()), |value| (self.span)(*value))
+    }
+
+    /// The next two values: mantissas, then exponents.
+    fn bfp(&mut self) -> Result<Bfp<'m>> {
+        Ok(Bfp { mantissas: self.next()?, exponents: self.next()? })
     }
 }

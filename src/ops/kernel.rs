@@ -3,10 +3,11 @@
 //! Not here: where a value lies in memory ([`crate::autograd::plan`] decides) and who runs the calls ([`crate::autograd::Session`]).
 
 use crate::ops::add::Add;
-use crate::ops::batchnorm::BatchNorm;
-use crate::ops::conv2d::Conv2d;
+use crate::ops::batchnorm::{BatchNorm, BatchNormI8};
+use crate::ops::conv2d::{Conv2d, Conv2dI8};
 use crate::ops::linear::Linear;
 use crate::ops::pool::Pool;
+use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Store};
 use crate::ops::relu::Relu;
 use crate::ops::select::Select;
 use crate::ops::sgd::Sgd;
@@ -67,6 +68,28 @@ pub enum Kernel {
     SoftmaxXentBwd(SoftmaxXent),
     /// lr, g → v, w
     SgdStep(Sgd),
+
+    // ---- 8 bits: mantissas and exponents are two values, `step` is the device's step counter; see [`crate::backend::Int8`]
+    /// x, step → q, qe
+    QuantizeFwdI8(Quantize),
+    /// x, step → q, qe, sums
+    QuantizeStoreI8(Store),
+    /// dy, we, xe, step → [dyd, dyde,] dyw, dywe
+    QuantizeBwdI8(QuantizeGradient),
+    /// q, qe → x
+    DequantizeFwdI8(Dequantize),
+    /// x, xe, w, we, step → y, ye, sums
+    Conv2dFwdI8(Conv2dI8),
+    /// dyd, dyde, transposed w, step[, y, ye, affine of the batchnorm before] → dx, dxe[, sums]
+    Conv2dDgradI8(Conv2dI8),
+    /// x, xe, dyw, dywe → dw
+    Conv2dWgradI8(Conv2dI8),
+    /// y, ye, sums, gamma, beta, step → running_mean, running_var (read, too), mean, invstd, affine, out, oute[, index]
+    BatchNormFwdI8(BatchNormI8),
+    /// up or (up, upe)[, index], y, ye, affine, step → dz, dze, sums
+    BatchNormGradI8(BatchNormI8),
+    /// dz, dze, sums, y, ye, y sums, gamma, mean, invstd, we, xe, step → dgamma, dbeta[, dyd, dyde], dyw, dywe
+    BatchNormBwdI8(BatchNormI8),
 }
 
 /// A kernel on values, in execution order inside a program.
