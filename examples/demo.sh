@@ -19,6 +19,7 @@ seconds=$(($(date +%s) - start))
 number() { sed -n "s/.*\"$2\": \([0-9.]*\).*/\1/p" "$1/summary.json" | sed -n "$3p"; }
 
 printf '\n== Result\n'
+failed=0
 for key in bn_channels parameters flops; do
     echo "$key $(number "$out/ticket" $key 1) $(number "$out/ticket" $key 2)"
 done | awk -v dense="$(number "$out/dense" last 1)" -v ticket="$(number "$out/ticket" last 1)" \
@@ -36,8 +37,9 @@ done | awk -v dense="$(number "$out/dense" last 1)" -v ticket="$(number "$out/ti
     END {
         printf "the ticket emerged after %g epochs; %d s in all\n", epoch, seconds
         exit failed
-    }'
+    }' || failed=1
 
-printf '\nPlots (SVG, open them in a browser):\n'
-for plot in "$out"/ticket/*.svg; do echo "  $plot"; done
-echo "TensorBoard: tensorboard --logdir $out"
+"$bin" report "$out/ticket" "$out/dense" --out "$out/report.html" >/dev/null
+printf '\nOpen this in a browser: %s\n' "$out/report.html"
+echo "Plots (SVG) and data are in $out/ticket and $out/dense; TensorBoard: tensorboard --logdir $out"
+exit "$failed"

@@ -13,7 +13,9 @@ mod kernels;
 mod masks;
 mod prune;
 mod recorder;
+mod report;
 mod settings;
+mod summary;
 mod train;
 mod vgpu;
 
@@ -59,6 +61,8 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Mask-distance matrix of a run, as SVG and CSV
     Masks(masks::MasksArgs),
+    /// One HTML page about one run or several
+    Report(report::ReportArgs),
     /// Write a model for PyTorch
     Export(export::ExportArgs),
     /// Measure speed
@@ -104,6 +108,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Retrain(args) => args.run(),
         Command::Eval(args) => args.run(),
         Command::Masks(args) => args.run(),
+        Command::Report(args) => args.run(),
         Command::Export(args) => args.run(),
         Command::Bench(args) => args.run(),
         Command::Info(args) => args.run(),

@@ -10,20 +10,19 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::summary::{RUNNING, Stand, word};
 use super::train::{DATA_KEY, STATE};
-use super::{DONE, NO_TICKET, Settings, masks, prune, say};
-use crate::Result;
+use super::{DONE, NO_TICKET, Settings, masks, prune, report, say};
 use crate::graph::Graph;
 use crate::ops::Metrics;
 use crate::report::plot::{self, Bar, Bars, Curve, Curves};
-use crate::report::{
-    Accuracy, DrawRecord, EventFile, MaskLog, MetricsCsv, PhaseSeconds, Row, RunFolder, Size, Summary, TicketSummary,
-};
+use crate::report::{Accuracy, DrawRecord, EventFile, Images, MaskLog, MetricsCsv, Row, RunFolder, Summary, html};
 use crate::ticket::{
     DrawReport, EpochReport, LayerPlan, Observer, Outcome, Phase, Progress, Run, Task, Ticket, ratio_label, ticket_path,
 };
 use crate::train::BatchEvent;
 use crate::train::checkpoint::Checkpoint;
+use crate::{Result, fsio};
 
 /// The final weights.
 pub const MODEL: &str = "model.safetensors";
@@ -209,77 +208,32 @@ impl Recorder {
         Ok(written)
     }
 
-    fn summary(&self, run: &Run, outcome: &Outcome) -> Summary {
-        let progress = run.progress();
-        let word = match outcome {
-            Outcome::Trained => "trained",
-            Outcome::Found => "found",
-            Outcome::Stopped => "stopped",
-            Outcome::NoTicket(_) => "no-ticket",
-        };
-        let tickets = progress.watched.iter().filter(|_| self.task != Task::Dense).map(|watched| TicketSummary {
-            ratio: watched.ratio,
-            epoch: watched.ticket.as_ref().map(|t| t.epoch),
-            step: watched.ticket.as_ref().map(|t| t.step),
-            distances: watched.ticket.as_ref().map_or_else(|| watched.last.clone(), |t| t.distances.clone()),
-            file: watched.ticket.as_ref().and_then(|_| {
-                Some(ticket_path(Path::new(""), watched.ratio).file_name()?.to_string_lossy().into_owned())
-            }),
-        });
-        let tickets: Vec<TicketSummary> = tickets.collect();
-        let accuracies = |phase: Option<Phase>| {
-            let rows = self.history.iter().filter(move |r| phase.is_none_or(|phase| r.phase == phase));
-            rows.map(|r| r.test.accuracy()).collect::<Vec<f64>>()
-        };
-        let mut all = accuracies(None);
-        if progress.phase == Phase::Train && accuracies(Some(Phase::Train)).is_empty() {
-            all.extend(progress.after_surgery.map(|m| m.accuracy())); // cut, but not trained on for a whole epoch yet
-        }
-        let seconds = progress.seconds;
-        Summary {
-            outcome: word.into(),
-            task: task_name(self.task).into(),
-            model: self.settings.model.clone(),
-            width: self.settings.width,
-            data: self.settings.data.clone(),
-            device: run.trainer().session().backend().name().into(),
-            search_precision: self.settings.search_precision.clone(),
-            train_precision: self.settings.train_precision.clone(),
-            seed: self.settings.seed,
+    /// What the run came to, or stands at; `plan` is what surgery did, or would do.
+    fn summary(&self, run: &Run, outcome: &str, plan: Option<&[LayerPlan]>) -> Summary {
+        let session = run.trainer().session();
+        let info = run.data().info();
+        Stand {
+            settings: &self.settings,
+            task: self.task,
+            outcome,
+            device: session.backend().name(),
+            progress: run.progress(),
             epochs: run.epochs_trained(),
-            steps: run.trainer().session().steps(),
-            ticket_epoch: tickets.first().and_then(|t| t.epoch),
-            tickets,
-            accuracy: Accuracy {
-                dense_at_ticket: accuracies(Some(Phase::Search)).last().copied(),
-                after_surgery: progress.after_surgery.map(|m| m.accuracy()),
-                last: all.last().copied(),
-                best: all.iter().copied().reduce(f64::max),
-            },
-            test_loss: self.history.last().map(|r| r.test.loss()),
-            before: size(&self.dense),
-            after: progress.layers.as_ref().map(|_| size(run.trainer().session().graph())),
-            seconds: PhaseSeconds {
-                search: seconds.search,
-                draw: seconds.draw,
-                surgery: seconds.surgery,
-                train: seconds.train,
-                evaluate: seconds.evaluate,
-            },
-            version: env!("CARGO_PKG_VERSION").into(),
+            steps: session.steps(),
+            dense: &self.dense,
+            now: session.graph(),
+            images: Images { train: info.train, test: info.test },
+            plan,
         }
+        .summary()
     }
-}
 
-fn size(graph: &Graph) -> Size {
-    Size { parameters: graph.parameter_count(), bn_channels: graph.bn_channels(), flops: graph.flops() }
-}
-
-fn task_name(task: Task) -> &'static str {
-    match task {
-        Task::Train => "train",
-        Task::Search => "search",
-        Task::Dense => "dense",
+    /// Writes `report.html` from the files of the folder.
+    fn write_report(&self, summary: Summary) -> Result<()> {
+        let folder = self.folder.path();
+        let twin = report::find_twin(folder, &self.settings, &summary);
+        let record = html::RunRecord::read(folder, summary)?;
+        fsio::write_atomic(&self.folder.file(html::REPORT), html::run_page(&record, twin.as_ref()).as_bytes())
     }
 }
 
@@ -380,7 +334,9 @@ impl Observer for Recorder {
     fn checkpoint(&mut self, run: &Run) -> Result<()> {
         let snapshot = run.snapshot()?;
         self.write_tables()?;
-        snapshot.save(&self.folder.file(STATE))
+        snapshot.save(&self.folder.file(STATE))?;
+        // Behind the state: a report that cannot be written loses nothing that was computed.
+        self.write_report(self.summary(run, RUNNING, run.progress().layers.as_deref()))
     }
 }
 
@@ -394,15 +350,16 @@ pub fn finish(recorder: Recorder, run: &Run, outcome: &Outcome) -> Result<u8> {
     model.put(DATA_KEY, &run.data().info())?;
     model.save(&recorder.folder.file(MODEL))?;
     recorder.write_tables()?;
-    let summary = recorder.summary(run, outcome);
-    summary.save(&recorder.folder.file("summary.json"))?;
     // A search shows what its first ticket would keep.
     let plan = match (&run.progress().layers, run.tickets().values().next()) {
         (Some(layers), _) => Some(layers.clone()),
         (None, Some(ticket)) => Some(ticket.surgery(run.options().surgery)?.layers),
         (None, None) => None,
     };
+    let summary = recorder.summary(run, word(outcome), plan.as_deref());
+    summary.save(&recorder.folder.file("summary.json"))?;
     let plots = recorder.write_plots(plan.as_deref())?;
+    recorder.write_report(summary.clone())?;
     let at = recorder.folder.path().display();
     if let Outcome::NoTicket(missing) = outcome {
         let epochs = summary.epochs;
@@ -430,6 +387,7 @@ pub fn finish(recorder: Recorder, run: &Run, outcome: &Outcome) -> Result<u8> {
             session.graph().parameter_count()
         ));
         say(format_args!("run folder {at}: {MODEL}, summary.json, metrics.csv, plots {}", plots.join(" ")));
+        say(format_args!("report: {}", recorder.folder.file(html::REPORT).display()));
     }
     Ok(if matches!(outcome, Outcome::NoTicket(_)) { NO_TICKET } else { DONE })
 }

@@ -141,6 +141,11 @@ impl Origin {
     }
 }
 
+/// What the run does whose initial weights are in `file`.
+pub(super) fn task_of(file: &Checkpoint, path: &Path) -> Result<Task> {
+    file.get::<Origin>(TASK_KEY, path).map(Origin::task)
+}
+
 fn start_or_resume(
     task: Task,
     config: Option<&Path>,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{Result, fsio};
+use crate::{Error, Result, fsio};
 
 /// One row.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,5 +77,85 @@ impl MetricsCsv {
             text.push('\n');
         }
         fsio::write_atomic(&self.path, text.as_bytes())
+    }
+
+    /// Reads a file: the labels of the watched ratios, and the rows.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] naming the line and column that is not as written.
+    pub fn read(path: &Path) -> Result<(Vec<String>, Vec<Row>)> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read the metrics", path, e))?;
+        let hint = "the run's other files do not need it; `earlybird train --resume` writes it anew";
+        let mut lines = text.lines().enumerate();
+        let head: Vec<&str> = lines.next().map_or_else(Vec::new, |(_, line)| line.split(',').collect());
+        let labels: Vec<String> =
+            head.iter().filter_map(|name| name.strip_prefix("mask_distance_")).map(Into::into).collect();
+        let row = |(number, line): (usize, &str)| {
+            let cells: Vec<&str> = line.split(',').collect();
+            let bad = |what: String| Error::bad_file(path, None, format!("line {}: {what}", number + 1), hint);
+            let cell = |name: &str| {
+                let at = head.iter().position(|head| *head == name);
+                at.and_then(|at| cells.get(at)).copied().ok_or_else(|| bad(format!("has no {name}")))
+            };
+            let value = |name: &str| {
+                let text = cell(name)?;
+                text.parse::<f64>().map_err(|_| bad(format!("{name} is no number: {text}")))
+            };
+            let unknown = |name: String| match cell(&name)? {
+                "" => Ok(None),
+                _ => value(&name).map(Some),
+            };
+            let distances = labels.iter().map(|label| unknown(format!("mask_distance_{label}")));
+            let thresholds = labels.iter().map(|label| Ok(unknown(format!("threshold_{label}"))?.map(|t| t as f32)));
+            Ok(Row {
+                phase: if cell("phase")? == "search" { "search" } else { "train" },
+                epoch: value("epoch")?,
+                lr: value("lr")? as f32,
+                train_loss: value("train_loss")?,
+                train_accuracy: value("train_accuracy")?,
+                test_loss: value("test_loss")?,
+                test_accuracy: value("test_accuracy")?,
+                train_seconds: value("train_seconds")?,
+                test_seconds: value("test_seconds")?,
+                images_per_second: value("images_per_second")?,
+                distances: distances.collect::<Result<_>>()?,
+                thresholds: thresholds.collect::<Result<_>>()?,
+            })
+        };
+        let rows = lines.map(row).collect::<Result<Vec<Row>>>()?;
+        Ok((labels, rows))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_read_back_and_damage_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.csv");
+        let row = Row {
+            phase: "search",
+            epoch: 1.25,
+            lr: 0.1,
+            train_loss: 2.5,
+            train_accuracy: 0.25,
+            test_loss: 2.25,
+            test_accuracy: 0.5,
+            train_seconds: 1.5,
+            test_seconds: 0.25,
+            images_per_second: 100.5,
+            distances: vec![Some(0.125), None],
+            thresholds: vec![None, Some(0.5)],
+        };
+        MetricsCsv::new(&path, vec!["p50".into(), "p30".into()]).write(std::slice::from_ref(&row)).unwrap();
+        assert_eq!(MetricsCsv::read(&path).unwrap(), (vec!["p50".into(), "p30".into()], vec![row]));
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("2.5", "many")).unwrap();
+        let error = MetricsCsv::read(&path).unwrap_err().to_string();
+        assert!(error.contains("line 2") && error.contains("train_loss"), "{error}");
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(MetricsCsv::read(&path).unwrap(), (vec![], vec![]));
     }
 }

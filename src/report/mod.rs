@@ -3,6 +3,7 @@
 //! Not here: checkpoints ([`crate::train::checkpoint`]) and what is written when ([`crate::cli`]'s recorder). All inputs are plain data.
 
 mod folder;
+pub mod html;
 mod masklog;
 mod metrics;
 pub mod plot;
@@ -12,5 +13,5 @@ mod tensorboard;
 pub use folder::RunFolder;
 pub use masklog::{DrawRecord, MaskLog};
 pub use metrics::{MetricsCsv, Row};
-pub use summary::{Accuracy, PhaseSeconds, Size, Summary, TicketSummary};
+pub use summary::{Accuracy, Images, LayerSize, PhaseSeconds, Size, Summary, TicketSummary};
 pub use tensorboard::EventFile;

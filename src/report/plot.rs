@@ -201,7 +201,7 @@ impl Curves {
 }
 
 /// Viridis at `t` in 0..=1, between its nodes linearly (van der Walt and Smith; nine of matplotlib's 256 colours).
-fn viridis(t: f64) -> RGBColor {
+pub(super) fn viridis(t: f64) -> RGBColor {
     const NODES: [(u8, u8, u8); 9] = [
         (68, 1, 84),
         (71, 44, 122),

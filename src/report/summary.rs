@@ -45,6 +45,28 @@ pub struct Accuracy {
     pub best: Option<f64>,
 }
 
+/// Channels of one BN layer, before and after surgery.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerSize {
+    /// Name of the layer.
+    pub layer: String,
+    /// Channels of the dense network.
+    pub before: usize,
+    /// Channels that stay.
+    pub kept: usize,
+    /// Whether the mask alone would have kept too few.
+    pub saved: bool,
+}
+
+/// Images of the data set.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Images {
+    /// For training.
+    pub train: usize,
+    /// For testing.
+    pub test: usize,
+}
+
 /// Seconds per phase, measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)] // the phases of a run
@@ -93,6 +115,12 @@ pub struct Summary {
     pub before: Size,
     /// The network that was trained on; null before surgery.
     pub after: Option<Size>,
+    /// What surgery keeps of each BN layer; of a search, what the first ticket would keep. Empty without a ticket.
+    #[serde(default)]
+    pub layers: Vec<LayerSize>,
+    /// Size of the data set; unknown in old files.
+    #[serde(default)]
+    pub images: Option<Images>,
     /// Seconds per phase.
     pub seconds: PhaseSeconds,
     /// Version of this program.
@@ -105,5 +133,15 @@ impl Summary {
         let json = serde_json::to_string_pretty(self)
             .map_err(|e| Error::bad_file(path, None, e.to_string(), "this is a defect, please report it"))?;
         fsio::write_atomic(path, json.as_bytes())
+    }
+
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be read, [`Error::BadFile`] where it is none.
+    pub fn load(path: &Path) -> Result<Summary> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read the summary", path, e))?;
+        let hint = "give a run folder that earlybird wrote";
+        serde_json::from_str(&text).map_err(|e| Error::bad_file(path, None, e.to_string(), hint))
     }
 }
