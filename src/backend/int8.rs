@@ -103,7 +103,7 @@ pub trait Int8 {
     /// (`var*M/(M-1)`, `var` for M = 1), rounded once.
     ///
     /// Then `z = fma(a, y, b)`, with `relu` `max(z, 0)`; the exponent of sample n is that of `max |z|` over all of it (before the pool; reached at a channel's largest or smallest y, so the extremes in `sums`
-    /// suffice where whole 64-row blocks lie in one sample). The pool takes the first of equal maxima of z, `index` as in `maxpool_fwd_f32` (empty without a pool). The output is rounded with noise
+    /// suffice where whole 64-row blocks lie in one sample). The pool takes the first of equal maxima of z; `index` (u8, `[N][P][Q][pad C]`, padded channels 0; empty without a pool) is the winner's place in its window, row by row. The output is rounded with noise
     /// `element` of the *output's* padded index. Padded channels: a = b = 0.
     fn batchnorm_fwd_i8(
         &self,
@@ -132,7 +132,7 @@ pub trait Int8 {
         sums: Span,
     ) -> Result<()>;
 
-    /// From dZ to both quantised output gradients of the convolution before the batchnorm.
+    /// From dZ to both quantised output gradients of the convolution before the batchnorm. `mean` and `invstd` are the f32 of the forward pass.
     ///
     /// In f64: `S = sum dz`, `T = sum dz*y` from the sums (order as in the forward pass), `U = (T - mean*S)*invstd`; `dbeta = S`, `dgamma = U`; `m1 = S/M`, `m2 = U/M`, `A = gamma*invstd`,
     /// `B = -(A*m2*invstd)` (left to right), `D = -(A*m1) - B*mean`; A, B, D rounded once to f32, and those f32 go on: `dY = fma(A, dz, fma(B, y, D))`.
@@ -158,7 +158,7 @@ pub trait Int8 {
     ) -> Result<()>;
 
     /// Data gradient `f32(acc) * 2^(Ed[n]-12)`, `acc = sum dyd * w` in i32 over the transposed weights, stored as in the forward pass (always stochastic if `noise` says so). With `fused` it is masked like in
-    /// [`Int8::batchnorm_grad_i8`] by the batchnorm before (`z > 0`) and `sums` gets its [`crate::ops::batchnorm::GradientSums`]; without, `sums` is empty.
+    /// [`Int8::batchnorm_grad_i8`] by the batchnorm before (always `z > 0`: only a batchnorm with a ReLU and without a pool is fused) and `sums` gets its [`crate::ops::batchnorm::GradientSums`]; without, `sums` is empty.
     fn conv2d_dgrad_i8(
         &self,
         p: &Conv2dI8,
