@@ -8,6 +8,7 @@ pub mod backend;
 pub mod cli;
 pub mod data;
 pub mod driver;
+pub mod energy;
 pub mod error;
 pub mod fsio;
 pub mod graph;
