@@ -66,12 +66,12 @@ fn the_int8_step_moves_as_many_bytes_as_its_design_says() {
 /// A network whose layers fill the kernels' tiles, with a layer of every kind.
 fn network() -> Graph {
     let mut g = Graph::new("counted");
-    let x = g.input(Shape::new(16, 16, 16));
-    let mut x = g.conv2d(x, "c1", Conv2dAttr::square(32, 3, 1, 1)).unwrap();
+    let x = g.input(Shape::new(8, 8, 64));
+    let mut x = g.conv2d(x, "c1", Conv2dAttr::square(64, 3, 1, 1)).unwrap();
     x = g.batchnorm(x, "b1").unwrap();
     x = g.relu(x, "r1").unwrap();
     let stream = x;
-    x = g.conv2d(x, "c2", Conv2dAttr::square(32, 1, 1, 0)).unwrap();
+    x = g.conv2d(x, "c2", Conv2dAttr::square(64, 1, 1, 0)).unwrap();
     x = g.batchnorm(x, "b2").unwrap();
     x = g.add(x, stream, "sum").unwrap();
     x = g.relu(x, "r2").unwrap();
@@ -130,7 +130,7 @@ fn counts_agree_with_the_virtual_gpus_profiler() {
     let mut session = Session::new(graph.clone(), backend, Hyper::default()).unwrap();
     session.load_state(&nn::init(&graph, 1)).unwrap();
     let batch = 32;
-    let images: Vec<f32> = (0..batch * 16 * 16 * 16).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect();
+    let images: Vec<f32> = (0..batch * 8 * 8 * 64).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect();
     let labels: Vec<u32> = (0..batch as u32).map(|i| i % 10).collect();
     session.step(&images, &labels, 0.1).unwrap();
     let step = cost::step(&graph, batch, Numerics::F32);

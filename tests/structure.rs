@@ -57,8 +57,8 @@ fn layers_know_only_those_below() {
         ("ticket", &["energy", "train", "data", "nn", "autograd", "graph", "ops", "backend", "quant"]),
     ]);
     let layers = [
-        "autograd", "backend", "cli", "data", "driver", "energy", "graph", "nn", "ops", "quant", "report", "ticket", "train",
-        "vgpu",
+        "autograd", "backend", "cli", "data", "driver", "energy", "graph", "nn", "ops", "quant", "report", "ticket",
+        "train", "vgpu",
     ];
     for path in rust_files("src") {
         let Some(allowed) = allowed.get(layer(&path).as_str()) else { continue };

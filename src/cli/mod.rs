@@ -6,6 +6,7 @@
 mod bench;
 mod device;
 mod doctor;
+mod energy;
 mod eval;
 mod export;
 mod info;
@@ -15,6 +16,7 @@ mod prune;
 mod recorder;
 mod report;
 mod settings;
+mod study;
 mod summary;
 mod train;
 mod vgpu;
@@ -63,6 +65,9 @@ enum Command {
     Masks(masks::MasksArgs),
     /// One HTML page about one run or several
     Report(report::ReportArgs),
+    /// The paper's experiments, over several seeds, with baselines and energy; goes on where it was stopped
+    #[command(subcommand)]
+    Study(study::StudyCommand),
     /// Write a model for PyTorch
     Export(export::ExportArgs),
     /// Measure speed
@@ -109,6 +114,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Eval(args) => args.run(),
         Command::Masks(args) => args.run(),
         Command::Report(args) => args.run(),
+        Command::Study(command) => command.run(),
         Command::Export(args) => args.run(),
         Command::Bench(args) => args.run(),
         Command::Info(args) => args.run(),

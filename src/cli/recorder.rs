@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::energy::RunMeter;
 use super::summary::{RUNNING, Stand, word};
 use super::train::{DATA_KEY, STATE};
 use super::{DONE, NO_TICKET, Settings, masks, prune, report, say};
+use crate::energy::Activity;
 use crate::graph::Graph;
 use crate::ops::Metrics;
 use crate::report::plot::{self, Bar, Bars, Curve, Curves};
@@ -38,6 +40,7 @@ pub struct Recorder {
     tickets: Vec<(f64, f64)>,
     quiet: bool,
     bar: Option<ProgressBar>,
+    meter: RunMeter,
 }
 
 impl Recorder {
@@ -53,7 +56,7 @@ impl Recorder {
             Task::Dense => None,
             _ => Some(MaskLog::create(&folder.file(masks::MASKS), dense.bn_channels(), &settings.prune.0)?),
         };
-        Ok(Recorder::new(folder, settings, task, dense, masks, quiet))
+        Recorder::new(folder, settings, task, dense, masks, quiet, false)
     }
 
     fn new(
@@ -63,9 +66,11 @@ impl Recorder {
         dense: Arc<Graph>,
         masks: Option<MaskLog>,
         quiet: bool,
-    ) -> Recorder {
+        resumed: bool,
+    ) -> Result<Recorder> {
         let (history, tickets) = (Vec::new(), Vec::new());
-        Recorder { folder, settings, task, dense, masks, history, tickets, quiet, bar: None }
+        let meter = RunMeter::new(folder.path(), &settings.device, settings.seed, resumed)?;
+        Ok(Recorder { folder, settings, task, dense, masks, history, tickets, quiet, bar: None, meter })
     }
 
     /// For a run that goes on from `progress`, or from its start.
@@ -87,7 +92,7 @@ impl Recorder {
                 progress.draws,
             )?),
         };
-        let mut recorder = Recorder::new(folder, settings, task, dense, masks, quiet);
+        let mut recorder = Recorder::new(folder, settings, task, dense, masks, quiet, true)?;
         recorder.history = progress.history.clone();
         let drawn = progress.watched.iter().filter_map(|w| Some((w.ratio, w.ticket.as_ref()?.epoch)));
         recorder.tickets = drawn.collect();
@@ -255,6 +260,10 @@ fn row(report: &EpochReport) -> Row {
 }
 
 impl Observer for Recorder {
+    fn enter(&mut self, activity: Option<Activity>) {
+        self.meter.enter(activity);
+    }
+
     fn batch(&mut self, phase: Phase, event: &BatchEvent) -> Result<()> {
         if self.quiet || !std::io::stderr().is_terminal() {
             return Ok(());
@@ -334,6 +343,7 @@ impl Observer for Recorder {
     fn checkpoint(&mut self, run: &Run) -> Result<()> {
         let snapshot = run.snapshot()?;
         self.write_tables()?;
+        self.meter.save()?;
         snapshot.save(&self.folder.file(STATE))?;
         // Behind the state: a report that cannot be written loses nothing that was computed.
         self.write_report(self.summary(run, RUNNING, run.progress().layers.as_deref()))

@@ -88,27 +88,32 @@ impl RetrainArgs {
         let mut settings = Settings::resolve(self.config.as_deref(), self.settings)?;
         settings.prune.0 = vec![ticket.info.ratio];
         settings.model = ticket.graph.name().into();
-        let (options, data, backend) = prepare(&settings, Task::Train)?;
-        if options.start == crate::ticket::Start::Rewind {
-            let what = "a ticket alone does not carry the initial weights";
-            return Err(Error::bad_setting(
-                "--start rewind",
-                what,
-                "use `earlybird train --start rewind`, or --start inherit",
-            ));
-        }
-        let folder = RunFolder::create(&out(&settings))?;
-        ticket.save(&ticket_path(folder.path(), ticket.info.ratio))?;
-        let mut init = Checkpoint::new(&ticket.graph, ticket.state.clone())?;
-        init.put(TASK_KEY, &Origin::Ticket)?;
-        init.put(DATA_KEY, &data.info())?;
-        init.save(&folder.path().join(INIT))?;
-        settings.save(&folder.path().join(CONFIG))?;
-        let dense = Arc::new(ticket.graph.clone());
-        let mut recorder = Recorder::create(folder, settings, Task::Train, dense, self.quiet)?;
-        let run = Run::from_ticket(options, ticket, backend, data, &mut recorder);
-        carry_on(run, recorder)
+        start_ticket(ticket, settings, self.quiet)
     }
+}
+
+/// Begins a run with a drawn ticket and runs it to the end.
+pub(super) fn start_ticket(ticket: Ticket, settings: Settings, quiet: bool) -> Result<u8> {
+    let (options, data, backend) = prepare(&settings, Task::Train)?;
+    if options.start == crate::ticket::Start::Rewind {
+        let what = "a ticket alone does not carry the initial weights";
+        return Err(Error::bad_setting(
+            "--start rewind",
+            what,
+            "use `earlybird train --start rewind`, or --start inherit",
+        ));
+    }
+    let folder = RunFolder::create(&out(&settings))?;
+    ticket.save(&ticket_path(folder.path(), ticket.info.ratio))?;
+    let mut init = Checkpoint::new(&ticket.graph, ticket.state.clone())?;
+    init.put(TASK_KEY, &Origin::Ticket)?;
+    init.put(DATA_KEY, &data.info())?;
+    init.save(&folder.path().join(INIT))?;
+    settings.save(&folder.path().join(CONFIG))?;
+    let dense = Arc::new(ticket.graph.clone());
+    let mut recorder = Recorder::create(folder, settings, Task::Train, dense, quiet)?;
+    let run = Run::from_ticket(options, ticket, backend, data, &mut recorder);
+    carry_on(run, recorder)
 }
 
 /// The resolved settings in the run folder.
@@ -167,7 +172,10 @@ fn out(settings: &Settings) -> PathBuf {
     settings.out.clone().unwrap_or_else(|| RunFolder::default_path(&settings.model, settings.seed))
 }
 
-fn prepare(settings: &Settings, task: Task) -> Result<(RunOptions, Arc<Dataset>, Arc<dyn crate::backend::Backend>)> {
+pub(super) fn prepare(
+    settings: &Settings,
+    task: Task,
+) -> Result<(RunOptions, Arc<Dataset>, Arc<dyn crate::backend::Backend>)> {
     // Everything that can be wrong without reading a file comes first.
     settings.run_options(task, true)?;
     let backend = device::open(&settings.device, settings.threads)?;
@@ -177,12 +185,12 @@ fn prepare(settings: &Settings, task: Task) -> Result<(RunOptions, Arc<Dataset>,
 }
 
 /// The model of the settings for the images and classes of `data`.
-fn model(settings: &Settings, data: &Dataset) -> Result<Graph> {
+pub(super) fn model(settings: &Settings, data: &Dataset) -> Result<Graph> {
     let input = Shape::new(data.train.height, data.train.width, data.train.channels);
     nn::build(&settings.model, &nn::ModelOptions { classes: data.classes, input, width: settings.width })
 }
 
-fn initial_state(settings: &Settings, graph: &Graph) -> Result<StateDict> {
+pub(super) fn initial_state(settings: &Settings, graph: &Graph) -> Result<StateDict> {
     let state = nn::init(graph, settings.seed);
     let Some(path) = &settings.init else { return Ok(state) };
     let file = Checkpoint::load(path)?;
@@ -197,7 +205,7 @@ fn initial_state(settings: &Settings, graph: &Graph) -> Result<StateDict> {
     Ok(merged)
 }
 
-fn start(task: Task, settings: Settings, quiet: bool) -> Result<u8> {
+pub(super) fn start(task: Task, settings: Settings, quiet: bool) -> Result<u8> {
     let (options, data, backend) = prepare(&settings, task)?;
     let graph = model(&settings, &data)?;
     let state = initial_state(&settings, &graph)?;
@@ -227,7 +235,7 @@ fn carry_on(run: Result<Run>, mut recorder: Recorder) -> Result<u8> {
     finish(recorder, &run, &outcome)
 }
 
-fn go_on(path: &Path, overrides: Overrides, quiet: bool) -> Result<u8> {
+pub(super) fn go_on(path: &Path, overrides: Overrides, quiet: bool) -> Result<u8> {
     let Overrides { steps, threads, device, .. } = overrides.clone();
     if (Overrides { steps, threads, device: device.clone(), ..Default::default() }) != overrides {
         let what = "an interrupted run goes on with its own settings";

@@ -136,7 +136,8 @@ impl Tally {
         match (&self.last, &now, self.counter.range()) {
             (Ok(_), Ok(_), Some(range)) if elapsed.as_secs_f64() * MOST_WATTS * 1e6 > range as f64 => {
                 let seconds = elapsed.as_secs();
-                self.broken = Some(format!("{name}: not read for {seconds} s, in which it may have wrapped around twice"));
+                self.broken =
+                    Some(format!("{name}: not read for {seconds} s, in which it may have wrapped around twice"));
             }
             (Ok(before), Ok(now), _) if now >= before => self.total += u128::from(now - before),
             (Ok(before), Ok(now), Some(range)) => self.total += u128::from(now + range.saturating_sub(*before)),

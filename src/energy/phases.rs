@@ -105,9 +105,8 @@ impl PhaseMeter {
             let earlier = self.before.iter().find(|phase| phase.activity == activity);
             let now = self.accounts.get(&activity).map(|account| {
                 let zero = vec![0; account.totals.len()];
-                let reading = |component| {
-                    self.meter.between(component, &zero, &account.totals, account.seconds, account.pieces)
-                };
+                let reading =
+                    |component| self.meter.between(component, &zero, &account.totals, account.seconds, account.pieces);
                 let [cpu, gpu, ram] = Component::ALL.map(reading);
                 PhaseEnergy { activity, seconds: account.seconds, cpu, gpu, ram, idle_watts }
             });
@@ -144,9 +143,7 @@ mod tests {
         for activity in [Some(Activity::Search), Some(Activity::Evaluation), Some(Activity::Search), None, None] {
             phases.enter(activity);
         }
-        let joules = |phases: &[PhaseEnergy]| {
-            phases.iter().map(|p| (p.activity, p.cpu.joules())).collect::<Vec<_>>()
-        };
+        let joules = |phases: &[PhaseEnergy]| phases.iter().map(|p| (p.activity, p.cpu.joules())).collect::<Vec<_>>();
         let expected = [(Activity::Search, Some(2.0 + 8.0)), (Activity::Evaluation, Some(4.0))];
         assert_eq!(joules(&phases.phases()), expected);
         let stored = serde_json::to_string(&phases.phases()).unwrap();

@@ -5,8 +5,10 @@
 
 use super::cost::Cost;
 
-const HOROWITZ: &str = "M. Horowitz, Computing's Energy Problem (and what we can do about it), ISSCC 2014, figure 1.1.9 (45 nm, 0.9 V)";
-const JOUPPI: &str = "N. Jouppi et al., Ten Lessons From Three Generations Shaped Google's TPUv4i, ISCA 2021, table 2 (7 nm)";
+const HOROWITZ: &str =
+    "M. Horowitz, Computing's Energy Problem (and what we can do about it), ISSCC 2014, figure 1.1.9 (45 nm, 0.9 V)";
+const JOUPPI: &str =
+    "N. Jouppi et al., Ten Lessons From Three Generations Shaped Google's TPUv4i, ISCA 2021, table 2 (7 nm)";
 const HBM2: &str = "N. Jouppi et al., ISCA 2021, table 2: HBM2, 250 to 450 pJ for 64 bits (compare 3.9 pJ/bit in M. O'Connor et al., Fine-Grained DRAM, MICRO 2017)";
 
 /// A number with its source.

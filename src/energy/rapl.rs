@@ -55,7 +55,8 @@ pub fn open(powercap: &Path) -> (Vec<Box<dyn Counter>>, BTreeMap<Component, Stri
     let mut zones: Vec<PathBuf> = match std::fs::read_dir(powercap) {
         // `intel-rapl-mmio:0` is the same package again.
         Ok(entries) => {
-            let named = |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("intel-rapl:"));
+            let named =
+                |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("intel-rapl:"));
             entries.flatten().map(|entry| entry.path()).filter(named).collect()
         }
         Err(e) => {
@@ -125,7 +126,9 @@ mod tests {
     fn what_is_missing_or_unreadable_has_a_reason() {
         let root = tempfile::tempdir().unwrap();
         let (counters, absent) = open(&root.path().join("nothing"));
-        assert!(counters.is_empty() && absent[&Component::Cpu].contains("nothing") && absent.contains_key(&Component::Ram));
+        assert!(
+            counters.is_empty() && absent[&Component::Cpu].contains("nothing") && absent.contains_key(&Component::Ram)
+        );
         zone(root.path(), "intel-rapl:0", "package-0\n", "not a number");
         let (counters, absent) = open(root.path());
         assert!(counters.is_empty() && absent[&Component::Cpu].contains("no number"), "{absent:?}");

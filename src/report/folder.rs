@@ -100,9 +100,21 @@ fn sweep(path: &Path) {
     }
 }
 
-/// `20261123-083012` for seconds since 1970, UTC (Hinnant's `civil_from_days`).
+/// `20261123-083012` for seconds since 1970, UTC.
 fn timestamp(seconds: u64) -> String {
-    let (days, time) = ((seconds / 86_400) as i64, seconds % 86_400);
+    let [year, month, day, hour, minute, second] = calendar(seconds);
+    format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}")
+}
+
+/// `2026-11-23T08:30:12` for seconds since 1970, UTC.
+pub fn iso_time(seconds: u64) -> String {
+    let [year, month, day, hour, minute, second] = calendar(seconds);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
+}
+
+/// Year, month, day, hour, minute, second of seconds since 1970, UTC (Hinnant's `civil_from_days`).
+fn calendar(seconds: u64) -> [i64; 6] {
+    let (days, time) = ((seconds / 86_400) as i64, (seconds % 86_400) as i64);
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
@@ -112,7 +124,7 @@ fn timestamp(seconds: u64) -> String {
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}{month:02}{day:02}-{:02}{:02}{:02}", time / 3600, time / 60 % 60, time % 60)
+    [year, month, day, time / 3600, time / 60 % 60, time % 60]
 }
 
 #[cfg(test)]

@@ -7,10 +7,11 @@ pub mod html;
 mod masklog;
 mod metrics;
 pub mod plot;
+pub mod study;
 mod summary;
 mod tensorboard;
 
-pub use folder::RunFolder;
+pub use folder::{RunFolder, iso_time};
 pub use masklog::{DrawRecord, MaskLog};
 pub use metrics::{MetricsCsv, Row};
 pub use summary::{Accuracy, Images, LayerSize, PhaseSeconds, Size, Summary, TicketSummary};

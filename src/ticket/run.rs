@@ -15,6 +15,7 @@ use super::surgery::{LayerPlan, SurgeryOptions};
 use crate::autograd::{Hyper, Session, StateDict};
 use crate::backend::Backend;
 use crate::data::Dataset;
+use crate::energy::Activity;
 use crate::graph::Graph;
 use crate::ops::Metrics;
 use crate::train::{BatchEvent, BatchOptions, Position, Schedule, Trainer};
@@ -159,8 +160,10 @@ pub struct DrawReport<'a> {
     pub cuts: &'a [Cut],
 }
 
-/// Is told what happens; every method may stop the run by an error.
+/// Is told what happens; every method but the first may stop the run by an error.
 pub trait Observer {
+    /// From here on the run does `activity`, or nothing that belongs to a phase.
+    fn enter(&mut self, _activity: Option<Activity>) {}
     /// A batch was trained on.
     fn batch(&mut self, _phase: Phase, _event: &BatchEvent) -> Result<()> {
         Ok(())
@@ -362,6 +365,7 @@ impl Run {
         while !self.trainer.epoch_done() {
             let drawn = (self.progress.draws - 1) % per_epoch;
             let until = (self.trainer.batches() * (drawn + 1)).div_ceil(per_epoch);
+            observer.enter(Some(Activity::Search));
             let time = self.trainer.advance(until, &mut |event| observer.batch(Phase::Search, event))?;
             self.progress.seconds.search += time.as_secs_f64();
             self.progress.epoch_seconds += time.as_secs_f64();
@@ -387,6 +391,7 @@ impl Run {
     }
 
     fn draw(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        observer.enter(Some(Activity::Draw));
         let start = Instant::now();
         let scales = self.trainer.session().bn_scales()?;
         if !scales.iter().all(|scale| scale.is_finite()) {
@@ -415,6 +420,7 @@ impl Run {
             }
         }
         self.progress.seconds.draw += start.elapsed().as_secs_f64();
+        observer.enter(None);
         observer.draw(&DrawReport { number: self.progress.draws, epoch, step, cuts: &cuts })?;
         self.progress.draws += 1;
         for (i, info, mask) in emerged {
@@ -455,6 +461,7 @@ impl Run {
 
     fn cut(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let Some(ticket) = self.tickets.get(&0) else { return Ok(()) };
+        observer.enter(Some(Activity::Surgery));
         let start = Instant::now();
         let surgery = ticket.surgery(self.options.surgery)?;
         let momenta = surgery.cut(&ticket.momenta)?;
@@ -488,9 +495,11 @@ impl Run {
         self.progress.thresholds.fill(None);
         self.progress.epoch_seconds = 0.0;
         self.progress.seconds.surgery += start.elapsed().as_secs_f64();
+        observer.enter(Some(Activity::Evaluation));
         let start = Instant::now();
         let test = self.trainer.evaluate()?;
         self.progress.seconds.evaluate += start.elapsed().as_secs_f64();
+        observer.enter(None);
         self.progress.after_surgery = Some(test);
         observer.surgery(&surgery.layers, &dense, &surgery.graph, &test)
     }
@@ -501,6 +510,7 @@ impl Run {
         if self.trainer.position().epoch >= self.options.epochs {
             return Ok(Some(Outcome::Trained));
         }
+        observer.enter(Some(Activity::Train));
         let time = self.trainer.advance(usize::MAX, &mut |event| observer.batch(Phase::Train, event))?;
         self.progress.seconds.train += time.as_secs_f64();
         self.progress.epoch_seconds += time.as_secs_f64();
@@ -521,9 +531,11 @@ impl Run {
     /// Evaluates and writes the history's next row; moves on to the next epoch where this one is done.
     fn report_epoch(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let (epoch, lr) = (self.epochs_trained(), self.trainer.lr());
+        observer.enter(Some(Activity::Evaluation));
         let start = Instant::now();
         let test = self.trainer.evaluate()?;
         let test_seconds = start.elapsed().as_secs_f64();
+        observer.enter(None);
         self.progress.seconds.evaluate += test_seconds;
         if !test.loss_sum.is_finite() {
             return Err(self.trainer.not_finite("the test loss"));

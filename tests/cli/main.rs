@@ -94,7 +94,8 @@ fn computed(folder: &Path) -> Vec<(String, Vec<u8>)> {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_string();
-        let timed = ["metrics.csv", "clock.json", "summary.json", "report.html", ".lock"].contains(&name.as_str());
+        let timed = ["metrics.csv", "clock.json", "energy.json", "energy.csv", "summary.json", "report.html", ".lock"]
+            .contains(&name.as_str());
         if !timed && !name.starts_with("events.") {
             files.push((name, std::fs::read(path).unwrap()));
         }

@@ -1,0 +1,138 @@
+//! What a run cost: seconds per phase as measured, operations and bytes per phase as counted, training FLOPs; for all of it or for its search up to an epoch.
+//!
+//! A search that watches several ratios serves several methods: each is charged its epochs up to its own ticket.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::super::recorder::MODEL;
+use super::super::train::{CONFIG, DATA_KEY, INIT, STATE};
+use super::super::{Settings, energy};
+use crate::data::DatasetInfo;
+use crate::energy::cost::{self, Cost, Numerics};
+use crate::energy::{Activity, PhaseEnergy, flops};
+use crate::graph::Graph;
+use crate::ticket::{EpochReport, LayerPlan, Phase, Snapshot};
+use crate::train::checkpoint::Checkpoint;
+use crate::{Error, Result};
+
+/// Account of one run, or of the first part of its search.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// Measured.
+    pub seconds: BTreeMap<Activity, f64>,
+    /// Counted, per way of executing it.
+    pub costs: Vec<(Activity, Numerics, Cost)>,
+    /// By the paper's rule.
+    pub flops: f64,
+    /// Measured energy.
+    pub energy: Vec<PhaseEnergy>,
+    /// Epochs trained in it.
+    pub epochs: f64,
+    /// Its epochs.
+    pub history: Vec<EpochReport>,
+    /// What surgery left, if there was one.
+    pub layers: Option<Vec<LayerPlan>>,
+    /// Parameters and forward operations of the network at its end.
+    pub size: (usize, u64),
+    /// Precision of the search and of training.
+    pub precisions: [String; 2],
+}
+
+fn graph(path: &Path) -> Result<(Graph, Checkpoint)> {
+    let file = Checkpoint::load(path)?;
+    let missing = || Error::bad_file(path, None, "carries no network", "run the study again in another folder");
+    Ok((file.graph(path)?.ok_or_else(missing)?, file))
+}
+
+/// The account of the finished run in `folder`; with `until`, of its search up to that epoch alone.
+pub fn account(folder: &Path, until: Option<f64>) -> Result<Account> {
+    let settings = Settings::load(&folder.join(CONFIG))?;
+    let Snapshot { progress, .. } = Snapshot::load(&folder.join(STATE))?;
+    let init_path = folder.join(INIT);
+    let (dense, init) = graph(&init_path)?;
+    let (now, _) = graph(&folder.join(MODEL))?;
+    let images: DatasetInfo = init.get(DATA_KEY, &init_path)?;
+    let inside = |row: &&EpochReport| until.is_none_or(|until| row.phase == Phase::Search && row.epoch <= until + 1e-9);
+    let history: Vec<EpochReport> = progress.history.iter().filter(inside).cloned().collect();
+    // A run that began with a drawn ticket has trained from there on.
+    let searched = history.iter().filter(|row| row.phase == Phase::Search).map(|row| row.epoch).fold(0.0, f64::max);
+    let last = history.last().map_or(0.0, |row| row.epoch);
+    let drawn = progress.watched.iter().find_map(|watched| watched.ticket.as_ref()).map_or(0.0, |ticket| ticket.epoch);
+    let cut = until.is_none() && progress.layers.is_some();
+    let from = if searched > 0.0 || !cut { searched } else { drawn };
+    let trained = (last - from).max(0.0);
+
+    let of = |phase: Phase| history.iter().filter(move |row| row.phase == phase);
+    let mut seconds = BTreeMap::new();
+    let share = if progress.draws > 1 {
+        (searched * settings.draws_per_epoch as f64 + 1.0) / progress.draws as f64
+    } else {
+        1.0
+    };
+    let mut put = |activity, value: f64| {
+        if value > 0.0 {
+            seconds.insert(activity, value);
+        }
+    };
+    put(Activity::Search, of(Phase::Search).map(|row| row.train_seconds).sum());
+    put(Activity::Draw, progress.seconds.draw * share.min(1.0));
+    put(Activity::Train, of(Phase::Train).map(|row| row.train_seconds).sum());
+    put(Activity::Evaluation, history.iter().map(|row| row.test_seconds).sum());
+    if cut {
+        put(Activity::Surgery, progress.seconds.surgery);
+    }
+
+    let batch = settings.batch_size.min(images.train.max(1));
+    let steps = images.train as f64 / batch as f64;
+    let tests = images.test as f64 / batch as f64;
+    let mut costs = Vec::new();
+    let mut count = |activity, precision: &str, cost: &dyn Fn(Numerics) -> Cost| {
+        costs.extend(Numerics::of_precision(precision).iter().map(|numerics| (activity, *numerics, cost(*numerics))));
+    };
+    let (search, train) = (settings.search_precision.as_str(), settings.train_precision.as_str());
+    if searched > 0.0 {
+        count(Activity::Search, search, &|n| cost::step(&dense, batch, n).times(steps * searched));
+        let draws = searched * settings.draws_per_epoch as f64 + 1.0;
+        count(Activity::Draw, "f32", &|_| cost::draw(&dense).times(draws));
+    }
+    if cut {
+        count(Activity::Surgery, "f32", &|_| cost::surgery(&dense, &now));
+    }
+    if trained > 0.0 {
+        count(Activity::Train, train, &|n| cost::step(&now, batch, n).times(steps * trained));
+    }
+    for (phase, graph, precision) in [(Phase::Search, &dense, search), (Phase::Train, &now, train)] {
+        let passes = of(phase).count() as f64;
+        if passes > 0.0 {
+            count(Activity::Evaluation, precision, &|n| cost::evaluation(graph, batch, n).times(tests * passes));
+        }
+    }
+    let flops = flops::training(dense.flops(), images.train as u64, searched)
+        + flops::training(now.flops(), images.train as u64, trained);
+    let energy = energy::of_run(folder)?;
+    let size = (now.parameter_count(), now.flops());
+    Ok(Account {
+        energy: energy.into_iter().filter_map(|phase| scaled(phase, &seconds)).collect(),
+        layers: progress.layers.filter(|_| cut),
+        precisions: [settings.search_precision, settings.train_precision],
+        epochs: searched + trained,
+        seconds,
+        costs,
+        flops,
+        history,
+        size,
+    })
+}
+
+/// A phase's measured energy, in proportion to the seconds that are charged.
+fn scaled(mut phase: PhaseEnergy, seconds: &BTreeMap<Activity, f64>) -> Option<PhaseEnergy> {
+    let share = (*seconds.get(&phase.activity)? / phase.seconds.max(1e-9)).min(1.0);
+    phase.seconds *= share;
+    for reading in [&mut phase.cpu, &mut phase.gpu, &mut phase.ram] {
+        if let crate::energy::Reading::Joules(joules) = reading {
+            *joules *= share;
+        }
+    }
+    Some(phase)
+}
