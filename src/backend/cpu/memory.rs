@@ -133,6 +133,50 @@ impl Drop for HostBlock {
     }
 }
 
+/// Bytes as mantissas or exponents.
+pub(super) fn i8s(bytes: &[u8]) -> &[i8] {
+    bytemuck::cast_slice(bytes)
+}
+
+/// Bytes as mantissas or exponents, to write.
+pub(super) fn i8s_mut(bytes: &mut [u8]) -> &mut [i8] {
+    bytemuck::cast_slice_mut(bytes)
+}
+
+/// The u32 in a span of at least 4 bytes: step counters.
+pub(super) fn u32_of(bytes: &[u8]) -> u32 {
+    bytes.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes))
+}
+
+/// A slice cut into parts of equal size (the last may be shorter) that tasks of one operator write, each its own.
+pub(super) struct Parts<'a, T> {
+    start: *mut T,
+    length: usize,
+    size: usize,
+    owner: std::marker::PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: parts are slices of `T` that go to one task each, says the caller of `part`.
+unsafe impl<T: Send> Sync for Parts<'_, T> {}
+
+impl<'a, T> Parts<'a, T> {
+    pub(super) fn new(slice: &'a mut [T], size: usize) -> Parts<'a, T> {
+        Parts { start: slice.as_mut_ptr(), length: slice.len(), size, owner: std::marker::PhantomData }
+    }
+
+    /// Part `i`; empty behind the end.
+    ///
+    /// # Safety
+    /// While it lives, nobody else has part `i`.
+    #[allow(clippy::mut_from_ref)] // that is what the caller answers for
+    pub(super) unsafe fn part(&self, i: usize) -> &'a mut [T] {
+        let first = (i * self.size).min(self.length);
+        let length = self.size.min(self.length - first);
+        // SAFETY: inside the slice that was borrowed; disjoint by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(first), length) }
+    }
+}
+
 /// A pointer that tasks of one operator share; each writes its own part.
 #[derive(Clone, Copy)]
 pub(super) struct Shared(*mut f32);

@@ -7,20 +7,26 @@ mod add;
 mod batchnorm;
 mod conv2d;
 mod elementwise;
+mod int8;
 mod linear;
 mod memory;
+mod noise;
 mod pool;
+mod quantize;
 mod relu;
 mod select;
 mod sgd;
+mod sgd_i8;
 mod simd;
+mod simd_int8;
 mod softmax_xent;
+mod tile;
 
 pub use simd::Path;
 
 use std::sync::Arc;
 
-use crate::backend::{Backend, Memory, Span};
+use crate::backend::{Backend, Int8, Memory, Span};
 use crate::ops::Kernel;
 use crate::ops::add::Add;
 use crate::ops::batchnorm::BatchNorm;
@@ -38,14 +44,19 @@ use conv2d::Pass;
 /// an operator may be handed another task, whose operator would then wait for the first. Give each such task a `Cpu` of its own.
 pub struct Cpu {
     path: Path,
+    level: simd_int8::Level,
     memory: memory::Owner,
 }
 
 impl Cpu {
+    fn of(path: Path) -> Cpu {
+        Cpu { path, level: simd_int8::Level::of(path), memory: memory::Owner::new() }
+    }
+
     /// With the best instruction set of this machine.
     #[allow(clippy::new_ret_no_self)] // a backend is only ever used behind its trait
     pub fn new() -> Arc<dyn Backend> {
-        Arc::new(Cpu { path: Path::best(), memory: memory::Owner::new() })
+        Arc::new(Cpu::of(Path::best()))
     }
 
     /// With a given instruction set, for tests and comparisons.
@@ -60,7 +71,7 @@ impl Cpu {
                 hint: "use Path::best()".into(),
             });
         }
-        Ok(Arc::new(Cpu { path, memory: memory::Owner::new() }))
+        Ok(Arc::new(Cpu::of(path)))
     }
 }
 
@@ -97,8 +108,14 @@ impl Backend for Cpu {
             Kernel::Conv2dDgrad(p) => self.conv2d_workspace(p, Pass::Dgrad),
             Kernel::Conv2dWgrad(p) => self.conv2d_workspace(p, Pass::Wgrad),
             Kernel::BatchNormFwd(p) | Kernel::BatchNormBwd(p) => Self::batchnorm_workspace(p),
+            Kernel::Conv2dWgradI8(p) => self.conv2d_wgrad_i8_workspace(p),
+            Kernel::QuantizeBwdI8(p) => Self::quantize_bwd_i8_workspace(p),
             _ => 0,
         }
+    }
+
+    fn int8(&self) -> Result<&dyn Int8> {
+        Ok(self)
     }
 
     fn together(&self, work: &mut (dyn FnMut() -> Result<()> + Send)) -> Result<()> {

@@ -6,6 +6,9 @@
 //!
 //! Bytes per element: forward reads x twice (once from the cache), writes y; backward reads x, y, dy twice and writes dx. The loops over rows are in [`rows`].
 
+pub(super) mod i8;
+mod i8_bwd;
+mod i8_grad;
 mod rows;
 
 use rayon::prelude::*;

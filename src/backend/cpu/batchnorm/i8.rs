@@ -1,0 +1,329 @@
+//! The 8-bit batchnorm, forward: statistics from the sums that the convolution left, then normalise, ReLU, max-pool and quantise image by image.
+//!
+//! Formulas: [`crate::backend::Int8::batchnorm_fwd_i8`]. Not here: the backward passes ([`super::i8_grad`], [`super::i8_bwd`]).
+
+use rayon::prelude::*;
+
+use super::super::Cpu;
+use super::super::memory::{Parts, f32s, f32s_mut, i8s, i8s_mut, u32_of};
+use super::super::noise::Source;
+use super::super::quantize::{RUN, Run};
+use super::super::simd_int8::{Level, vectorised_i8};
+use super::super::tile::{COLUMNS, ROWS};
+use crate::Result;
+use crate::backend::{BatchNormState, Bfp, Span};
+use crate::ops::batchnorm::{BatchNormI8, OutputSums};
+use crate::ops::pool::Pool;
+use crate::quant::bfp;
+use crate::quant::layout::{blocks, blocks_across, pad};
+
+/// Lanes of the statistics' order of summation.
+const LANES: usize = 32;
+
+/// Sizes that the 8-bit passes share.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    /// Images.
+    pub n: usize,
+    /// Channels, unpadded.
+    pub c: usize,
+    /// Channels, padded.
+    pub stride: usize,
+    /// Blocks across the channels.
+    pub across: usize,
+    /// Pixels of an image before the pool.
+    pub pixels: usize,
+    /// Pixels of an image behind the pool.
+    pub pooled: usize,
+    /// N*H*W.
+    pub rows: usize,
+    /// Blocks of 64 rows.
+    pub tiles: usize,
+}
+
+impl Sizes {
+    pub(super) fn of(p: &BatchNormI8) -> Sizes {
+        let pool = &p.pool;
+        let (n, c, pixels) = (pool.n as usize, pool.c as usize, (pool.h * pool.w) as usize);
+        Sizes {
+            n,
+            c,
+            stride: pad(c),
+            across: blocks_across(c),
+            pixels,
+            pooled: (pool.p * pool.q) as usize,
+            rows: n * pixels,
+            tiles: (n * pixels).div_ceil(ROWS),
+        }
+    }
+
+    /// Bytes of a stored tensor's exponents.
+    pub(super) fn exponents(&self) -> usize {
+        blocks(self.rows, self.c)
+    }
+
+    /// Whether every block of rows lies in one image.
+    pub(super) fn whole_blocks(&self) -> bool {
+        self.pixels.is_multiple_of(ROWS)
+    }
+}
+
+/// A stored tensor.
+#[derive(Clone, Copy)]
+pub(super) struct Stored<'a> {
+    pub mantissas: &'a [i8],
+    pub exponents: &'a [i8],
+}
+
+impl Stored<'_> {
+    /// `2^(e-6)` of the block of row `row` and block of channels `column`.
+    #[inline(always)]
+    pub(super) fn scale(&self, s: &Sizes, row: usize, column: usize) -> f32 {
+        bfp::power(i32::from(self.exponents[row / ROWS * s.across + column]) - 6)
+    }
+}
+
+/// Sum over the tiles of one channel in the specified order: lane l takes tiles l, l + 32, ..., then lanes 16, 8, 4, 2, 1 apart are added.
+pub(super) fn in_lanes<const M: usize>(tiles: usize, term: impl Fn(usize) -> [f64; M]) -> [f64; M] {
+    let mut lanes = [[0.0f64; M]; LANES];
+    for tile in 0..tiles {
+        let term = term(tile);
+        let lane = &mut lanes[tile % LANES];
+        lane.iter_mut().zip(term).for_each(|(lane, term)| *lane += term);
+    }
+    let mut distance = LANES / 2;
+    while distance > 0 {
+        let (low, high) = lanes.split_at_mut(distance);
+        for (low, high) in low.iter_mut().zip(high) {
+            low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
+        }
+        distance /= 2;
+    }
+    lanes[0]
+}
+
+/// `2^e` in f64.
+pub(super) fn power(e: i32) -> f64 {
+    f64::from(bfp::power(e))
+}
+
+/// What one channel's statistics become.
+#[derive(Clone, Copy, Default)]
+struct Channel {
+    mean: f32,
+    invstd: f32,
+    a: f32,
+    b: f32,
+    running_mean: f32,
+    running_var: f32,
+}
+
+vectorised_i8! {
+    /// `z = fma(a, m * scale, b)` and its ReLU for one block of channels of a pixel.
+    fn normalise(m: &[i8], scale: f32, a: &[f32], b: &[f32], relu: bool, z: &mut [f32]) {
+        let n = z.len();
+        let (m, a, b) = (&m[..n], &a[..n], &b[..n]);
+        for j in 0..n {
+            let value = a[j].mul_add(f32::from(m[j]) * scale, b[j]);
+            z[j] = if relu { value.max(0.0) } else { value };
+        }
+    }
+}
+
+vectorised_i8! {
+    /// Takes `z` where it is larger than the best so far, or the first.
+    fn better(z: &[f32], tap: u8, first: bool, best: &mut [f32], index: &mut [u8]) {
+        let n = z.len();
+        let (best, index) = (&mut best[..n], &mut index[..n]);
+        for j in 0..n {
+            let wins = first | (z[j] > best[j]);
+            best[j] = if wins { z[j] } else { best[j] };
+            index[j] = if wins { tap } else { index[j] };
+        }
+    }
+}
+
+vectorised_i8! {
+    fn multiply(z: &[f32], scale: f32, out: &mut [f32]) {
+        out.iter_mut().zip(z).for_each(|(out, z)| *out = z * scale);
+    }
+}
+
+/// The pass over the images.
+struct Apply<'a> {
+    level: Level,
+    s: Sizes,
+    y: Stored<'a>,
+    sums: &'a [OutputSums],
+    a: &'a [f32],
+    b: &'a [f32],
+    relu: bool,
+}
+
+impl Apply<'_> {
+    /// z of row `row`, all padded channels.
+    fn pixel(&self, row: usize, z: &mut [f32]) {
+        let m = &self.y.mantissas[row * self.s.stride..][..self.s.stride];
+        for (column, z) in z.chunks_mut(COLUMNS).enumerate() {
+            let (first, scale) = (column * COLUMNS, self.y.scale(&self.s, row, column));
+            normalise(self.level, &m[first..], scale, &self.a[first..], &self.b[first..], self.relu, z);
+        }
+    }
+
+    /// Exponent of image `n`.
+    fn exponent(&self, n: usize, z: &mut [f32]) -> i32 {
+        let mut max = 0.0f32;
+        if self.s.whole_blocks() {
+            // z rises or falls with y: its largest size is at an end.
+            let per_image = self.s.pixels / ROWS;
+            for tile in n * per_image..(n + 1) * per_image {
+                for c in 0..self.s.c {
+                    let (sums, scale) =
+                        (&self.sums[tile * self.s.stride + c], self.y.scale(&self.s, tile * ROWS, c / COLUMNS));
+                    for m in [sums.min, sums.max] {
+                        let z = self.a[c].mul_add(f32::from(m) * scale, self.b[c]);
+                        max = max.max(if self.relu { z.max(0.0) } else { z.abs() });
+                    }
+                }
+            }
+        } else {
+            for row in n * self.s.pixels..(n + 1) * self.s.pixels {
+                self.pixel(row, z);
+                max = z.iter().fold(max, |max, z| max.max(z.abs()));
+            }
+        }
+        bfp::exponent(max)
+    }
+
+    /// Normalises, pools and rounds image `n`.
+    fn image(&self, n: usize, pool: &Pool, noise: Source, out: &mut [i8], index: &mut [u8]) -> i8 {
+        let Sizes { stride, pixels, .. } = self.s;
+        let (mut z, mut best) = (vec![0.0f32; stride], vec![0.0f32; stride]);
+        let e = self.exponent(n, &mut z);
+        let (scale, mut run, mut filled, mut done) = (bfp::power(21 - e), Run::new(), 0, 0);
+        let base = n * out.len();
+        for pixel in 0..self.s.pooled {
+            if pool.kernel_h == 0 {
+                self.pixel(n * pixels + pixel, &mut best);
+            } else {
+                let index = &mut index[pixel * stride..][..stride];
+                let mut first = true;
+                each_tap(pool, pixel as u32, |tap, input| {
+                    self.pixel(n * pixels + input, &mut z);
+                    better(self.level, &z, tap, first, &mut best, index);
+                    first = false;
+                });
+                index[self.s.c..].fill(0);
+            }
+            for part in best.chunks(RUN) {
+                if filled + part.len() > RUN {
+                    run.round(self.level, noise, base + done, &mut out[done..done + filled]);
+                    (done, filled) = (done + filled, 0);
+                }
+                multiply(self.level, part, scale, &mut run.scaled[filled..filled + part.len()]);
+                filled += part.len();
+            }
+        }
+        run.round(self.level, noise, base + done, &mut out[done..done + filled]);
+        e as i8
+    }
+}
+
+/// Calls `f(tap, input pixel)` for every tap of a window that is not padding, in order.
+fn each_tap(p: &Pool, output: u32, mut f: impl FnMut(u8, usize)) {
+    let (row, column) = (output / p.q * p.stride, output % p.q * p.stride);
+    for r in 0..p.kernel_h {
+        for s in 0..p.kernel_w {
+            // Wrapping: a negative coordinate becomes a huge one.
+            let (h, w) = ((row + r).wrapping_sub(p.padding), (column + s).wrapping_sub(p.padding));
+            if h < p.h && w < p.w {
+                f((r * p.kernel_w + s) as u8, (h * p.w + w) as usize);
+            }
+        }
+    }
+}
+
+impl Cpu {
+    #[allow(clippy::too_many_arguments)]
+    pub(in super::super) fn batchnorm_fwd_i8(
+        &self,
+        p: &BatchNormI8,
+        y: Bfp,
+        sums: Span,
+        state: BatchNormState,
+        step: Span,
+        out: Bfp,
+        index: Span,
+        _ws: Span,
+    ) -> Result<()> {
+        let s = Sizes::of(p);
+        let (one, image) = (s.c * 4, s.pooled * s.stride);
+        let places = if p.pool.kernel_h == 0 { 0 } else { s.n * image };
+        let io = self.memory.open(
+            "batchnorm_fwd_i8",
+            [
+                (y.mantissas, s.rows * s.stride),
+                (y.exponents, s.exponents()),
+                (sums, s.tiles * s.stride * size_of::<OutputSums>()),
+                (state.gamma, one),
+                (state.beta, one),
+                (step, 4),
+            ],
+            [
+                (state.running_mean, one),
+                (state.running_var, one),
+                (state.mean, one),
+                (state.invstd, one),
+                (state.affine, 2 * s.stride * 4),
+                (out.mantissas, s.n * image),
+                (out.exponents, s.n),
+                (index, places),
+            ],
+        )?;
+        let [y, ye, sums, gamma, beta, step] = io.read;
+        let [running_mean, running_var, mean, invstd, affine, out, out_exponents, index] = io.write;
+        let (sums, gamma, beta): (&[OutputSums], _, _) = (bytemuck::cast_slice(sums), f32s(gamma), f32s(beta));
+        let y = Stored { mantissas: i8s(y), exponents: i8s(ye) };
+        let [running_mean, running_var, mean, invstd] = [running_mean, running_var, mean, invstd].map(f32s_mut);
+        let statistics = |c: usize| {
+            let [s1, s2] = in_lanes(s.tiles, |tile| {
+                let (sums, e) = (sums[tile * s.stride + c], i32::from(y.exponents[tile * s.across + c / COLUMNS]));
+                [f64::from(sums.sum) * power(e - 6), f64::from(sums.squares) * power(2 * e - 12)]
+            });
+            let m = s.rows as f64;
+            let mean = s1 / m;
+            let var = (s2 / m - mean * mean).max(0.0);
+            let invstd = 1.0 / (var + f64::from(p.eps)).sqrt();
+            let a = f64::from(gamma[c]) * invstd;
+            let unbiased = if s.rows > 1 { var * m / (m - 1.0) } else { var };
+            let momentum = f64::from(p.momentum);
+            let moved = |old: f32, new: f64| ((1.0 - momentum) * f64::from(old) + momentum * new) as f32;
+            Channel {
+                mean: mean as f32,
+                invstd: invstd as f32,
+                a: a as f32,
+                b: (f64::from(beta[c]) - mean * a) as f32,
+                running_mean: moved(running_mean[c], mean),
+                running_var: moved(running_var[c], unbiased),
+            }
+        };
+        let (a, b) = f32s_mut(affine).split_at_mut(s.stride);
+        a.fill(0.0);
+        b.fill(0.0);
+        let channels: Vec<Channel> = (0..s.c).into_par_iter().with_min_len(8).map(statistics).collect();
+        for (c, channel) in channels.iter().enumerate() {
+            (mean[c], invstd[c], a[c], b[c]) = (channel.mean, channel.invstd, channel.a, channel.b);
+            (running_mean[c], running_var[c]) = (channel.running_mean, channel.running_var);
+        }
+        let apply = Apply { level: self.level, s, y, sums, a, b, relu: p.relu != 0 };
+        let noise = Source::new(&p.noise, u32_of(step));
+        let index = Parts::new(index, image);
+        let images = i8s_mut(out).par_chunks_mut(image).zip(i8s_mut(out_exponents));
+        images.enumerate().for_each(|(n, (out, e))| {
+            // SAFETY: each task has its own image.
+            let index = unsafe { index.part(n) };
+            *e = apply.image(n, &p.pool, noise, out, index);
+        });
+        Ok(())
+    }
+}

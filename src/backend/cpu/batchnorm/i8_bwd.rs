@@ -1,0 +1,270 @@
+//! The 8-bit batchnorm, backward: from dZ to both quantised output gradients of the convolution before it.
+//!
+//! Formulas: [`crate::backend::Int8::batchnorm_bwd_i8`]. Exponents come from bounds, so that one pass over the data does it all.
+
+use rayon::prelude::*;
+
+use super::super::Cpu;
+use super::super::memory::{Parts, f32s, f32s_mut, i8s, i8s_mut, u32_of};
+use super::super::noise::Source;
+use super::super::quantize::{RUN, Run};
+use super::super::simd_int8::vectorised_i8;
+use super::super::tile::{COLUMNS, ROWS};
+use super::i8::{Sizes, Stored, in_lanes, power};
+use crate::Result;
+use crate::backend::{BatchNormGradients, Bfp, Span};
+use crate::ops::batchnorm::{BatchNormI8, GradientSums, OutputSums};
+use crate::quant::bfp;
+
+/// Room above a bound for the roundings of dY.
+const MARGIN: f64 = 1.0 + 1.0 / 1024.0;
+
+/// One channel's coefficients.
+#[derive(Clone, Copy, Default)]
+struct Channel {
+    dgamma: f32,
+    dbeta: f32,
+    a: f32,
+    b: f32,
+    d: f32,
+    /// `|A*m1|`.
+    shift: f64,
+}
+
+/// `max |y - mean|` and `max |dz|` of one image and channel.
+#[derive(Clone, Copy, Default)]
+struct Extremes {
+    y: f64,
+    g: f64,
+}
+
+vectorised_i8! {
+    /// `dY = fma(A, dz, fma(B, y, D))` of one block of channels of a pixel, times each scale.
+    fn gradient(
+        dz: &[i8], dz_scale: f32, y: &[i8], y_scale: f32, a: &[f32], b: &[f32], d: &[f32],
+        first: (&[f32], &mut [f32]), second: (&[f32], &mut [f32]),
+    ) {
+        let n = second.1.len();
+        let (dz, y, a, b, d) = (&dz[..n], &y[..n], &a[..n], &b[..n], &d[..n]);
+        let ((s1, o1), (s2, o2)) = (first, second);
+        let (s2, wanted) = (&s2[..n], !o1.is_empty());
+        if wanted {
+            let (s1, o1) = (&s1[..n], &mut o1[..n]);
+            for j in 0..n {
+                let dy = a[j].mul_add(f32::from(dz[j]) * dz_scale, b[j].mul_add(f32::from(y[j]) * y_scale, d[j]));
+                o1[j] = dy * s1[j];
+                o2[j] = dy * s2[j];
+            }
+        } else {
+            for j in 0..n {
+                let dy = a[j].mul_add(f32::from(dz[j]) * dz_scale, b[j].mul_add(f32::from(y[j]) * y_scale, d[j]));
+                o2[j] = dy * s2[j];
+            }
+        }
+    }
+}
+
+/// What the bounds are made of.
+struct Bounds<'a> {
+    s: Sizes,
+    dz: Stored<'a>,
+    y: Stored<'a>,
+    sums: &'a [GradientSums],
+    y_sums: &'a [OutputSums],
+    mean: &'a [f32],
+}
+
+impl Bounds<'_> {
+    /// Extremes of image `n`, channel by channel.
+    fn image(&self, n: usize, out: &mut [Extremes]) {
+        let s = &self.s;
+        out.fill(Extremes::default());
+        let mut take = |c: usize, row: usize, y: [i8; 2], dz: u8| {
+            let y_scale = f64::from(self.y.scale(s, row, c / COLUMNS));
+            for y in y {
+                out[c].y = out[c].y.max((f64::from(y) * y_scale - f64::from(self.mean[c])).abs());
+            }
+            out[c].g = out[c].g.max(f64::from(dz) * f64::from(self.dz.scale(s, row, c / COLUMNS)));
+        };
+        if s.whole_blocks() {
+            let per_image = s.pixels / ROWS;
+            for tile in n * per_image..(n + 1) * per_image {
+                for c in 0..s.c {
+                    let (y, dz) = (&self.y_sums[tile * s.stride + c], &self.sums[tile * s.stride + c]);
+                    take(c, tile * ROWS, [y.min, y.max], dz.max);
+                }
+            }
+        } else {
+            for row in n * s.pixels..(n + 1) * s.pixels {
+                for c in 0..s.c {
+                    let (y, dz) = (self.y.mantissas[row * s.stride + c], self.dz.mantissas[row * s.stride + c]);
+                    take(c, row, [y, y], dz.unsigned_abs());
+                }
+            }
+        }
+    }
+}
+
+impl Cpu {
+    #[allow(clippy::too_many_arguments)]
+    pub(in super::super) fn batchnorm_bwd_i8(
+        &self,
+        p: &BatchNormI8,
+        dz: Bfp,
+        sums: Span,
+        y: Bfp,
+        y_sums: Span,
+        gradients: BatchNormGradients,
+        step: Span,
+        dyd: Bfp,
+        dyw: Bfp,
+        _ws: Span,
+    ) -> Result<()> {
+        let s = Sizes::of(p);
+        let (one, all, image) = (s.c * 4, s.rows * s.stride, s.pixels * s.stride);
+        let wanted = usize::from(p.dgrad != 0);
+        let io = self.memory.open(
+            "batchnorm_bwd_i8",
+            [
+                (dz.mantissas, all),
+                (dz.exponents, s.exponents()),
+                (sums, s.tiles * s.stride * size_of::<GradientSums>()),
+                (y.mantissas, all),
+                (y.exponents, s.exponents()),
+                (y_sums, s.tiles * s.stride * size_of::<OutputSums>()),
+                (gradients.gamma, one),
+                (gradients.mean, one),
+                (gradients.invstd, one),
+                (gradients.weight_exponents, s.c),
+                (gradients.input_exponents, s.n),
+                (step, 4),
+            ],
+            [
+                (gradients.dgamma, one),
+                (gradients.dbeta, one),
+                (dyd.mantissas, wanted * all),
+                (dyd.exponents, wanted * s.n),
+                (dyw.mantissas, all),
+                (dyw.exponents, s.c),
+            ],
+        )?;
+        let [dz, dze, sums, y, ye, y_sums, gamma, mean, invstd, we, xe, step] = io.read;
+        let [dgamma, dbeta, dyd, ed, dyw, ew] = io.write;
+        let (dz, y) =
+            (Stored { mantissas: i8s(dz), exponents: i8s(dze) }, Stored { mantissas: i8s(y), exponents: i8s(ye) });
+        let (sums, y_sums): (&[GradientSums], &[OutputSums]) =
+            (bytemuck::cast_slice(sums), bytemuck::cast_slice(y_sums));
+        let ([gamma, mean, invstd], [we, xe]) = ([gamma, mean, invstd].map(f32s), [we, xe].map(i8s));
+        let coefficients = |c: usize| {
+            let [sum, dot] = in_lanes(s.tiles, |tile| {
+                let (sums, block) = (sums[tile * s.stride + c], tile * s.across + c / COLUMNS);
+                let (e, ey) = (i32::from(dz.exponents[block]), i32::from(y.exponents[block]));
+                [f64::from(sums.sum) * power(e - 6), f64::from(sums.products) * power(e - 6 + ey - 6)]
+            });
+            let (m, mean, invstd) = (s.rows as f64, f64::from(mean[c]), f64::from(invstd[c]));
+            let u = (dot - mean * sum) * invstd;
+            let (m1, m2) = (sum / m, u / m);
+            let a = f64::from(gamma[c]) * invstd;
+            let b = -(a * m2 * invstd);
+            let d = -(a * m1) - b * mean;
+            let a32 = a as f32;
+            let shift = (f64::from(a32) * m1).abs();
+            Channel { dgamma: u as f32, dbeta: sum as f32, a: a32, b: b as f32, d: d as f32, shift }
+        };
+        let channels: Vec<Channel> = (0..s.c).into_par_iter().with_min_len(8).map(coefficients).collect();
+        let (mut a, mut b, mut d) = (vec![0.0; s.stride], vec![0.0; s.stride], vec![0.0; s.stride]);
+        let [dgamma, dbeta] = [dgamma, dbeta].map(f32s_mut);
+        for (c, channel) in channels.iter().enumerate() {
+            (dgamma[c], dbeta[c]) = (channel.dgamma, channel.dbeta);
+            (a[c], b[c], d[c]) = (channel.a, channel.b, channel.d);
+        }
+        let bounds = Bounds { s, dz, y, sums, y_sums, mean };
+        let mut extremes = vec![Extremes::default(); s.n * s.c];
+        extremes.par_chunks_mut(s.c).enumerate().for_each(|(n, out)| bounds.image(n, out));
+        let largest_input = power(xe.iter().copied().max().map_or(0, i32::from));
+        let ew = i8s_mut(ew);
+        for (c, channel) in channels.iter().enumerate() {
+            let (mut r, mut y) = (0.0f64, 0.0f64);
+            for n in 0..s.n {
+                let extremes = &extremes[n * s.c + c];
+                r = r.max(extremes.g * power(i32::from(xe[n])));
+                y = y.max(extremes.y);
+            }
+            let (a, b) = (f64::from(channel.a).abs(), f64::from(channel.b).abs());
+            ew[c] = bfp::exponent(((a * r + (b * y + channel.shift) * largest_input) * MARGIN) as f32) as i8;
+        }
+        let (dyd_noise, dyw_noise) = Source::both(&p.noise, p.dyd_tensor, u32_of(step));
+        let (dyd, ed) = (Parts::new(i8s_mut(dyd), image), Parts::new(i8s_mut(ed), 1));
+        let (level, ew, a, b, d) = (self.level, &*ew, &a[..], &b[..], &d[..]);
+        i8s_mut(dyw).par_chunks_mut(image).enumerate().for_each(|(n, dyw)| {
+            // SAFETY: each task has its own image.
+            let (dyd, ed) = unsafe { (dyd.part(n), ed.part(n)) };
+            let (mut d_scales, mut w_scales) = (vec![0.0f32; s.stride], vec![0.0f32; s.stride]);
+            let x = bfp::power(i32::from(xe[n]));
+            for c in 0..s.c {
+                w_scales[c] = bfp::power(21 - i32::from(ew[c])) * x;
+            }
+            if let [ed] = ed {
+                let bound = channels.iter().enumerate().map(|(c, channel)| {
+                    let (extremes, a, b) =
+                        (&extremes[n * s.c + c], f64::from(channel.a).abs(), f64::from(channel.b).abs());
+                    power(i32::from(we[c])) * ((a * extremes.g + (b * extremes.y + channel.shift)) * MARGIN)
+                });
+                let e = bfp::exponent(bound.fold(0.0, f64::max) as f32);
+                *ed = e as i8;
+                for c in 0..s.c {
+                    d_scales[c] = bfp::power(i32::from(we[c])) * bfp::power(21 - e);
+                }
+            }
+            let (mut d_run, mut w_run) = (Run::new(), Run::new());
+            // A run is whole blocks of channels of consecutive pixels.
+            let (mut filled, mut done) = (0, 0);
+            for pixel in 0..s.pixels {
+                let row = n * s.pixels + pixel;
+                for column in 0..s.across {
+                    let first = column * COLUMNS;
+                    let width = (s.stride - first).min(COLUMNS);
+                    if filled + width > RUN {
+                        flush(level, &mut d_run, dyd_noise, n * image, done, filled, dyd);
+                        flush(level, &mut w_run, dyw_noise, n * image, done, filled, dyw);
+                        (done, filled) = (done + filled, 0);
+                    }
+                    let at = row * s.stride + first;
+                    let to = filled..filled + width;
+                    let d_out = if dyd.is_empty() { &mut [][..] } else { &mut d_run.scaled[to.clone()] };
+                    gradient(
+                        level,
+                        &dz.mantissas[at..],
+                        dz.scale(&s, row, column),
+                        &y.mantissas[at..],
+                        y.scale(&s, row, column),
+                        &a[first..],
+                        &b[first..],
+                        &d[first..],
+                        (&d_scales[first..], d_out),
+                        (&w_scales[first..], &mut w_run.scaled[to]),
+                    );
+                    filled += width;
+                }
+            }
+            flush(level, &mut d_run, dyd_noise, n * image, done, filled, dyd);
+            flush(level, &mut w_run, dyw_noise, n * image, done, filled, dyw);
+        });
+        Ok(())
+    }
+}
+
+/// Rounds what a run holds into `out`, if it is wanted.
+fn flush(
+    level: super::super::simd_int8::Level,
+    run: &mut Run,
+    noise: Source,
+    image: usize,
+    done: usize,
+    filled: usize,
+    out: &mut [i8],
+) {
+    if !out.is_empty() {
+        run.round(level, noise, image + done, &mut out[done..done + filled]);
+    }
+}

@@ -1,0 +1,142 @@
+//! The gradient behind an 8-bit batchnorm: un-pooling and the ReLU's mask, stored in blocks with its sums.
+//!
+//! Formulas: [`crate::backend::Int8::batchnorm_grad_i8`].
+
+use rayon::prelude::*;
+
+use super::super::Cpu;
+use super::super::memory::{f32s, i8s, i8s_mut, u32_of};
+use super::super::noise::Source;
+use super::super::tile::{self, COLUMNS, ROWS, Strip, Tile};
+use super::i8::{Sizes, Stored};
+use crate::Result;
+use crate::backend::{Bfp, Normalised, Span};
+use crate::ops::batchnorm::{BatchNormI8, GradientForm, GradientSums};
+use crate::ops::pool::Pool;
+use crate::quant::bfp;
+use crate::quant::layout::{blocks, blocks_across, pad};
+
+/// The gradient that comes from behind, one of two forms.
+enum Up<'a> {
+    F32(&'a [f32]),
+    Stored(Stored<'a>),
+}
+
+impl Up<'_> {
+    /// Adds (or, for the first, writes) the gradient of row `row`, block of channels `column`, to `out`, where `wins` says so.
+    fn add(&self, c: usize, row: usize, column: usize, out: &mut [f32; COLUMNS], wins: impl Fn(usize) -> bool) {
+        let (stride, first) = (pad(c), column * COLUMNS);
+        match self {
+            Up::F32(up) => {
+                let up = &up[row * c..(row + 1) * c][first.min(c)..];
+                for (j, (out, up)) in out.iter_mut().zip(up).enumerate() {
+                    *out += if wins(j) { *up } else { 0.0 };
+                }
+            }
+            Up::Stored(up) => {
+                let e = up.exponents[row / ROWS * blocks_across(c) + column];
+                let (scale, up) =
+                    (bfp::power(i32::from(e) - 6), &up.mantissas[row * stride..(row + 1) * stride][first..]);
+                for (j, (out, up)) in out.iter_mut().zip(up).enumerate() {
+                    *out += if wins(j) { f32::from(*up) * scale } else { 0.0 };
+                }
+            }
+        }
+    }
+}
+
+/// Calls `f(output pixel, tap)` for every window that holds input pixel (h, w), in order.
+fn each_window(p: &Pool, pixel: u32, mut f: impl FnMut(usize, u8)) {
+    let (h, w) = (pixel / p.w + p.padding, pixel % p.w + p.padding);
+    // The first window that reaches a coordinate, and the one behind the last.
+    let range = |at: u32, kernel: u32, count: u32| {
+        let first = (at + 1).saturating_sub(kernel).div_ceil(p.stride);
+        first..(at / p.stride + 1).min(count)
+    };
+    for row in range(h, p.kernel_h, p.p) {
+        for column in range(w, p.kernel_w, p.q) {
+            let tap = (h - row * p.stride) * p.kernel_w + (w - column * p.stride);
+            f((row * p.q + column) as usize, tap as u8);
+        }
+    }
+}
+
+impl Cpu {
+    #[allow(clippy::too_many_arguments)]
+    pub(in super::super) fn batchnorm_grad_i8(
+        &self,
+        p: &BatchNormI8,
+        up_f32: Span,
+        up: Bfp,
+        index: Span,
+        forward: Normalised,
+        step: Span,
+        dz: Bfp,
+        sums: Span,
+    ) -> Result<()> {
+        let s = Sizes::of(p);
+        let (f32_form, pools) = (p.gradient == GradientForm::F32 as u32, p.pool.kernel_h != 0);
+        let pooled = s.n * s.pooled;
+        let (plain, stored) = if f32_form { (pooled * s.c * 4, 0) } else { (0, pooled) };
+        let io = self.memory.open(
+            "batchnorm_grad_i8",
+            [
+                (up_f32, plain),
+                (up.mantissas, stored * s.stride),
+                (up.exponents, if f32_form { 0 } else { blocks(pooled, s.c) }),
+                (index, if pools { pooled * s.stride } else { 0 }),
+                (forward.y.mantissas, s.rows * s.stride),
+                (forward.y.exponents, s.exponents()),
+                (forward.affine, 2 * s.stride * 4),
+                (step, 4),
+            ],
+            [
+                (dz.mantissas, s.rows * s.stride),
+                (dz.exponents, s.exponents()),
+                (sums, s.tiles * s.stride * size_of::<GradientSums>()),
+            ],
+        )?;
+        let [up_f32, up, upe, index, y, ye, affine, step] = io.read;
+        let [dz, dze, sums] = io.write;
+        let up = match f32_form {
+            true => Up::F32(f32s(up_f32)),
+            false => Up::Stored(Stored { mantissas: i8s(up), exponents: i8s(upe) }),
+        };
+        let (y, (a, b)) = (Stored { mantissas: i8s(y), exponents: i8s(ye) }, f32s(affine).split_at(s.stride));
+        let (level, noise) = (self.level, Source::new(&p.noise, u32_of(step)));
+        let sums: &mut [GradientSums] = bytemuck::cast_slice_mut(sums);
+        let strips = i8s_mut(dz).par_chunks_mut(ROWS * s.stride).zip(i8s_mut(dze).par_chunks_mut(s.across));
+        strips.zip(sums.par_chunks_mut(s.stride)).enumerate().for_each(|(number, ((mantissas, exponents), sums))| {
+            let mut strip = Strip { number, channels: s.c, mantissas, exponents };
+            let (mut tile, rows, first) = (Tile::new(), strip.rows(), number * ROWS);
+            for column in 0..s.across {
+                for (i, values) in tile.values.iter_mut().enumerate().take(rows) {
+                    *values = [0.0; COLUMNS];
+                    let (image, pixel) = ((first + i) / s.pixels, (first + i) % s.pixels);
+                    if pools {
+                        each_window(&p.pool, pixel as u32, |output, tap| {
+                            let row = image * s.pooled + output;
+                            let index = &index[row * s.stride + column * COLUMNS..(row + 1) * s.stride];
+                            up.add(s.c, row, column, values, |j| index[j] == tap);
+                        });
+                    } else {
+                        up.add(s.c, first + i, column, values, |_| true);
+                    }
+                }
+                tile.load_other(
+                    &y.mantissas[first * s.stride..(first + rows) * s.stride],
+                    s.stride,
+                    column * COLUMNS,
+                    strip.width(column),
+                );
+                if p.relu != 0 {
+                    let scale = y.scale(&s, first, column);
+                    tile::mask(level, &mut tile, scale, &tile::part(a, column), &tile::part(b, column));
+                }
+                strip.put(level, column, &mut tile, noise);
+                tile::gradient_sums(level, &tile, &mut sums[column * COLUMNS..]);
+            }
+        });
+        Ok(())
+    }
+}

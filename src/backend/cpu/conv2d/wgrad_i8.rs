@@ -1,0 +1,48 @@
+//! The integer weight gradient: `dw[k][tap][c] = sum over output pixels of dyw[row][k] * x[pixel(row, tap)][c]`, i32 within a slice, i64 across slices, exact.
+
+use rayon::prelude::*;
+
+use super::super::simd_int8::Level;
+use super::taps::{Forward, Taps};
+use crate::ops::conv2d::Conv2d;
+use crate::quant::bfp;
+use crate::quant::layout::WGRAD_SLICE;
+
+/// Bytes of scratch memory.
+pub(super) fn workspace(_p: &Conv2d) -> usize {
+    0
+}
+
+/// Computes `dw` from padded operands.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn run(
+    _level: Level,
+    p: &Conv2d,
+    shape: &Conv2d,
+    x: &[i8],
+    dyw: &[i8],
+    exponents: &[i8],
+    dw: &mut [f32],
+    _ws: &mut [u8],
+) {
+    let (taps, c, depth, stride) = (Forward(shape), p.c as usize, shape.c as usize, shape.k as usize);
+    let count = (p.r * p.s) as usize;
+    dw.par_chunks_mut(count * c).enumerate().for_each(|(k, dw)| {
+        let scale = bfp::power(i32::from(exponents[k]) - 12);
+        let mut total = vec![0i64; count * depth];
+        for first in (0..p.rows()).step_by(WGRAD_SLICE) {
+            let mut sums = vec![0i32; count * depth];
+            for row in first..(first + WGRAD_SLICE).min(p.rows()) {
+                let (dy, place) = (i32::from(dyw[row * stride + k]), taps.row(row));
+                for (tap, sums) in sums.chunks_exact_mut(depth).enumerate() {
+                    let Some(at) = taps.pixel(&place, tap / p.s as usize, tap % p.s as usize) else { continue };
+                    sums.iter_mut().zip(&x[at..at + depth]).for_each(|(sum, x)| *sum += dy * i32::from(*x));
+                }
+            }
+            total.iter_mut().zip(&sums).for_each(|(total, sum)| *total += i64::from(*sum));
+        }
+        for (dw, total) in dw.chunks_exact_mut(c).zip(total.chunks_exact(depth)) {
+            dw.iter_mut().zip(total).for_each(|(dw, total)| *dw = *total as f32 * scale);
+        }
+    });
+}

@@ -1,0 +1,120 @@
+//! `impl Int8 for Cpu`: each operator in its own file.
+
+use super::Cpu;
+use crate::Result;
+use crate::backend::{BatchNormGradients, BatchNormState, Bfp, Int8, Normalised, Span};
+use crate::ops::batchnorm::BatchNormI8;
+use crate::ops::conv2d::Conv2dI8;
+use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Store};
+use crate::ops::sgd::SgdI8;
+
+impl Int8 for Cpu {
+    fn quantize_fwd_i8(&self, p: &Quantize, x: Span, step: Span, q: Bfp) -> Result<()> {
+        self.quantize_fwd_i8(p, x, step, q)
+    }
+
+    fn dequantize_fwd_i8(&self, p: &Dequantize, q: Bfp, x: Span) -> Result<()> {
+        self.dequantize_fwd_i8(p, q, x)
+    }
+
+    fn quantize_store_i8(&self, p: &Store, x: Span, step: Span, q: Bfp, sums: Span) -> Result<()> {
+        self.quantize_store_i8(p, x, step, q, sums)
+    }
+
+    fn quantize_bwd_i8(
+        &self,
+        p: &QuantizeGradient,
+        dy: Span,
+        weight_exponents: Span,
+        input_exponents: Span,
+        step: Span,
+        dyd: Bfp,
+        dyw: Bfp,
+        ws: Span,
+    ) -> Result<()> {
+        self.quantize_bwd_i8(p, dy, weight_exponents, input_exponents, step, dyd, dyw, ws)
+    }
+
+    fn conv2d_fwd_i8(&self, p: &Conv2dI8, x: Bfp, w: Bfp, step: Span, y: Bfp, sums: Span) -> Result<()> {
+        self.conv2d_fwd_i8(p, x, w, step, y, sums)
+    }
+
+    fn batchnorm_fwd_i8(
+        &self,
+        p: &BatchNormI8,
+        y: Bfp,
+        sums: Span,
+        state: BatchNormState,
+        step: Span,
+        out: Bfp,
+        index: Span,
+        ws: Span,
+    ) -> Result<()> {
+        self.batchnorm_fwd_i8(p, y, sums, state, step, out, index, ws)
+    }
+
+    fn batchnorm_grad_i8(
+        &self,
+        p: &BatchNormI8,
+        up_f32: Span,
+        up: Bfp,
+        index: Span,
+        forward: Normalised,
+        step: Span,
+        dz: Bfp,
+        sums: Span,
+    ) -> Result<()> {
+        self.batchnorm_grad_i8(p, up_f32, up, index, forward, step, dz, sums)
+    }
+
+    fn batchnorm_bwd_i8(
+        &self,
+        p: &BatchNormI8,
+        dz: Bfp,
+        sums: Span,
+        y: Bfp,
+        y_sums: Span,
+        gradients: BatchNormGradients,
+        step: Span,
+        dyd: Bfp,
+        dyw: Bfp,
+        ws: Span,
+    ) -> Result<()> {
+        self.batchnorm_bwd_i8(p, dz, sums, y, y_sums, gradients, step, dyd, dyw, ws)
+    }
+
+    fn conv2d_dgrad_i8(
+        &self,
+        p: &Conv2dI8,
+        dyd: Bfp,
+        transposed: Span,
+        step: Span,
+        fused: Option<Normalised>,
+        dx: Bfp,
+        sums: Span,
+    ) -> Result<()> {
+        self.conv2d_dgrad_i8(p, dyd, transposed, step, fused, dx, sums)
+    }
+
+    fn conv2d_wgrad_i8(&self, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span, ws: Span) -> Result<()> {
+        self.conv2d_wgrad_i8(p, x, dyw, dw, ws)
+    }
+
+    fn sgd_step_i8(
+        &self,
+        p: &SgdI8,
+        table: Span,
+        lr: Span,
+        step: Span,
+        g: Span,
+        v: Span,
+        w: Span,
+        packed: Span,
+    ) -> Result<()> {
+        self.sgd_step_i8(p, table, lr, step, g, v, w, packed)
+    }
+
+    fn sgd_pack_i8(&self, p: &SgdI8, table: Span, step: Span, w: Span, packed: Span) -> Result<()> {
+        self.sgd_pack_i8(p, table, step, w, packed)
+    }
+}

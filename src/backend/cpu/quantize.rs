@@ -1,0 +1,223 @@
+//! quantize on the CPU: f32 to operands, stored tensors and output gradients, and back.
+//!
+//! Here also: rounding a run of elements of an operand, which the batchnorm uses as well. Formulas: [`crate::backend::Int8`].
+
+use rayon::prelude::*;
+
+use super::Cpu;
+use super::memory::{Parts, f32s, f32s_mut, i8s, i8s_mut, u32_of};
+use super::noise::{GROUP, Source};
+use super::simd_int8::{Level, vectorised_i8};
+use super::tile::{self, COLUMNS, ROWS, Strip, Tile};
+use crate::Result;
+use crate::backend::{Bfp, Span};
+use crate::ops::batchnorm::OutputSums;
+use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Store};
+use crate::quant::bfp;
+use crate::quant::layout::{blocks, blocks_across, pad};
+
+/// Elements of an operand that are rounded at once.
+pub(super) const RUN: usize = 2048;
+
+vectorised_i8! {
+    /// Mantissas of values that were scaled by `2^(21-e)`.
+    fn round(scaled: &[f32], noise: &[u16], out: &mut [i8]) {
+        for ((out, value), noise) in out.iter_mut().zip(scaled).zip(noise) {
+            *out = bfp::round_scaled(*value, u32::from(*noise));
+        }
+    }
+}
+
+vectorised_i8! {
+    /// Largest absolute value.
+    fn largest(values: &[f32], max: &mut f32) {
+        // Bits of non-negative floats are ordered like the floats, and integers have no NaN.
+        let bits = values.iter().fold(0, |max: u32, value| max.max(value.to_bits() & 0x7fff_ffff));
+        *max = f32::from_bits(bits);
+    }
+}
+
+/// A buffer of scaled values and their random numbers, on the way into an operand.
+pub(super) struct Run {
+    noise: [u16; RUN],
+    /// Values times `2^(21-e)`, in padded memory order.
+    pub scaled: [f32; RUN],
+}
+
+impl Run {
+    /// Empty.
+    pub(super) fn new() -> Box<Run> {
+        Box::new(Run { noise: [0; RUN], scaled: [0.0; RUN] })
+    }
+
+    /// Rounds the first `out.len()` values (a multiple of 8) as the elements of `noise` from padded index `first` (a multiple of 8) on.
+    pub(super) fn round(&mut self, level: Level, noise: Source, first: usize, out: &mut [i8]) {
+        let n = out.len();
+        noise.elements(level, first / GROUP, &mut self.noise[..n]);
+        round(level, &self.scaled[..n], &self.noise[..n], out);
+    }
+}
+
+/// Pixels of `stride` channels that fit into a [`Run`]; with more channels than that, a pixel takes several runs.
+fn pieces(pixels: usize, stride: usize) -> impl Iterator<Item = (usize, usize)> {
+    let all = pixels * stride;
+    (0..all).step_by(RUN).map(move |first| (first, RUN.min(all - first)))
+}
+
+impl Cpu {
+    pub(super) fn quantize_fwd_i8(&self, p: &Quantize, x: Span, step: Span, q: Bfp) -> Result<()> {
+        let (n, pixels, c) = (p.n as usize, p.pixels as usize, p.c as usize);
+        let (image, stride) = (pixels * pad(c), pad(c));
+        let io = self.memory.open(
+            "quantize_fwd_i8",
+            [(x, n * pixels * c * 4), (step, 4)],
+            [(q.mantissas, n * image), (q.exponents, n)],
+        )?;
+        let ([x, step], [q, e]) = (io.read, io.write);
+        let (level, noise) = (self.level, Source::new(&p.noise, u32_of(step)));
+        let images = i8s_mut(q).par_chunks_mut(image).zip(i8s_mut(e)).zip(f32s(x).par_chunks(pixels * c));
+        images.enumerate().for_each(|(i, ((q, e), x))| {
+            let mut max = 0.0;
+            largest(level, x, &mut max);
+            let exponent = bfp::exponent(max);
+            *e = exponent as i8;
+            let (scale, mut run) = (bfp::power(21 - exponent), Run::new());
+            for (first, length) in pieces(pixels, stride) {
+                for (at, scaled) in (first..).zip(&mut run.scaled[..length]) {
+                    let (pixel, channel) = (at / stride, at % stride);
+                    *scaled = if channel < c { x[pixel * c + channel] * scale } else { 0.0 };
+                }
+                run.round(level, noise, i * image + first, &mut q[first..first + length]);
+            }
+        });
+        Ok(())
+    }
+
+    pub(super) fn dequantize_fwd_i8(&self, p: &Dequantize, q: Bfp, x: Span) -> Result<()> {
+        let (n, pixels, c) = (p.n as usize, p.pixels as usize, p.c as usize);
+        let (rows, stride, across) = (n * pixels, pad(c), blocks_across(c));
+        let exponents = if p.stored != 0 { blocks(rows, c) } else { n };
+        let io = self.memory.open(
+            "dequantize_fwd_i8",
+            [(q.mantissas, rows * stride), (q.exponents, exponents)],
+            [(x, rows * c * 4)],
+        )?;
+        let ([q, e], [x]) = (io.read.map(i8s), io.write.map(f32s_mut));
+        x.par_chunks_mut(ROWS * c).zip(q.par_chunks(ROWS * stride)).enumerate().for_each(|(block, (x, q))| {
+            for (i, (x, q)) in x.chunks_exact_mut(c).zip(q.chunks_exact(stride)).enumerate() {
+                for (column, (x, q)) in x.chunks_mut(COLUMNS).zip(q.chunks(COLUMNS)).enumerate() {
+                    let e = if p.stored != 0 { e[block * across + column] } else { e[(block * ROWS + i) / pixels] };
+                    x.iter_mut().zip(q).for_each(|(x, m)| *x = bfp::value(*m, i32::from(e)));
+                }
+            }
+        });
+        Ok(())
+    }
+
+    pub(super) fn quantize_store_i8(&self, p: &Store, x: Span, step: Span, q: Bfp, sums: Span) -> Result<()> {
+        let (rows, c) = (p.rows as usize, p.c as usize);
+        let (stride, across) = (pad(c), blocks_across(c));
+        let io = self.memory.open(
+            "quantize_store_i8",
+            [(x, rows * c * 4), (step, 4)],
+            [
+                (q.mantissas, rows * stride),
+                (q.exponents, blocks(rows, c)),
+                (sums, rows.div_ceil(ROWS) * stride * size_of::<OutputSums>()),
+            ],
+        )?;
+        let ([x, step], [q, e, sums]) = (io.read, io.write);
+        let (x, sums): (&[f32], &mut [OutputSums]) = (f32s(x), bytemuck::cast_slice_mut(sums));
+        let (level, noise) = (self.level, Source::new(&p.noise, u32_of(step)));
+        let strips = i8s_mut(q).par_chunks_mut(ROWS * stride).zip(i8s_mut(e).par_chunks_mut(across));
+        let tasks = strips.zip(sums.par_chunks_mut(stride)).zip(x.par_chunks(ROWS * c));
+        tasks.enumerate().for_each(|(number, (((mantissas, exponents), sums), x))| {
+            let mut strip = Strip { number, channels: c, mantissas, exponents };
+            let mut tile = Tile::new();
+            for column in 0..across {
+                let first = column * COLUMNS;
+                for (to, from) in tile.values.iter_mut().zip(x.chunks_exact(c)) {
+                    *to = tile::part(from, column);
+                }
+                strip.put(level, column, &mut tile, noise);
+                tile::output_sums(level, &tile, strip.rows(), &mut sums[first..]);
+            }
+        });
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn quantize_bwd_i8(
+        &self,
+        p: &QuantizeGradient,
+        dy: Span,
+        weight_exponents: Span,
+        input_exponents: Span,
+        step: Span,
+        dyd: Bfp,
+        dyw: Bfp,
+        ws: Span,
+    ) -> Result<()> {
+        let (n, pixels, k) = (p.n as usize, p.pixels as usize, p.k as usize);
+        let (stride, wanted) = (pad(k), usize::from(p.dgrad != 0));
+        let (image, all) = (pixels * stride, n * pixels * stride);
+        let io = self.memory.open(
+            "quantize_bwd_i8",
+            [(dy, n * pixels * k * 4), (weight_exponents, wanted * k), (input_exponents, n), (step, 4)],
+            [
+                (dyd.mantissas, wanted * all),
+                (dyd.exponents, wanted * n),
+                (dyw.mantissas, all),
+                (dyw.exponents, k),
+                (ws, Self::quantize_bwd_i8_workspace(p)),
+            ],
+        )?;
+        let ([dy, we, xe, step], [dyd, ed, dyw, ew, ws]) = (io.read, io.write);
+        let (dy, we, xe, step) = (f32s(dy), i8s(we), i8s(xe), u32_of(step));
+        let largest_of_channels = f32s_mut(ws);
+        // Largest |dy| per sample and channel: powers of two change no order.
+        largest_of_channels.par_chunks_mut(k).zip(dy.par_chunks(pixels * k)).for_each(|(max, dy)| {
+            max.fill(0.0);
+            for row in dy.chunks_exact(k) {
+                max.iter_mut().zip(row).for_each(|(max, dy)| *max = max.max(dy.abs()));
+            }
+        });
+        let ew = i8s_mut(ew);
+        for (channel, ew) in ew.iter_mut().enumerate() {
+            let scaled = (0..n).map(|i| largest_of_channels[i * k + channel] * bfp::power(i32::from(xe[i])));
+            *ew = bfp::exponent(scaled.fold(0.0, f32::max)) as i8;
+        }
+        let (dyd_noise, dyw_noise) = Source::both(&p.noise, p.dyd_tensor, step);
+        let (dyd, ed) = (Parts::new(i8s_mut(dyd), image), Parts::new(i8s_mut(ed), 1));
+        let (level, ew) = (self.level, &*ew);
+        i8s_mut(dyw).par_chunks_mut(image).zip(dy.par_chunks(pixels * k)).enumerate().for_each(|(i, (dyw, dy))| {
+            // SAFETY: each task has its own image.
+            let (dyd, ed) = unsafe { (dyd.part(i), ed.part(i)) };
+            let mut run = Run::new();
+            let mut put = |out: &mut [i8], noise: Source, scale: &dyn Fn(usize) -> f32| {
+                for (first, length) in pieces(pixels, stride) {
+                    for (at, scaled) in (first..).zip(&mut run.scaled[..length]) {
+                        let (pixel, channel) = (at / stride, at % stride);
+                        *scaled = if channel < k { dy[pixel * k + channel] * scale(channel) } else { 0.0 };
+                    }
+                    run.round(level, noise, i * image + first, &mut out[first..first + length]);
+                }
+            };
+            let x = bfp::power(i32::from(xe[i]));
+            put(dyw, dyw_noise, &|channel| bfp::power(21 - i32::from(ew[channel])) * x);
+            if let [ed] = ed {
+                let max = &largest_of_channels[i * k..(i + 1) * k];
+                let scaled = max.iter().zip(we).map(|(max, we)| max * bfp::power(i32::from(*we)));
+                let e = bfp::exponent(scaled.fold(0.0, f32::max));
+                *ed = e as i8;
+                put(dyd, dyd_noise, &|channel| bfp::power(i32::from(we[channel])) * bfp::power(21 - e));
+            }
+        });
+        Ok(())
+    }
+
+    /// Bytes of scratch memory: the largest gradient of each sample and channel.
+    pub(super) fn quantize_bwd_i8_workspace(p: &QuantizeGradient) -> usize {
+        (p.n * p.k) as usize * 4
+    }
+}
