@@ -9,6 +9,7 @@ mod outputs;
 mod report;
 mod resume;
 mod settings;
+mod study;
 mod tickets;
 
 #[path = "../common/mod.rs"]
