@@ -20,6 +20,7 @@ mod study;
 mod summary;
 mod train;
 mod vgpu;
+mod watch;
 
 pub use settings::{Overrides, Settings};
 
@@ -63,6 +64,8 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Mask-distance matrix of a run, as SVG and CSV
     Masks(masks::MasksArgs),
+    /// Masks of a network that another program trains: BN scales in, distances and tickets out, as JSON lines
+    Watch(watch::WatchArgs),
     /// One HTML page about one run or several
     Report(report::ReportArgs),
     /// The paper's experiments, over several seeds, with baselines and energy; goes on where it was stopped
@@ -113,6 +116,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Retrain(args) => args.run(),
         Command::Eval(args) => args.run(),
         Command::Masks(args) => args.run(),
+        Command::Watch(args) => args.run(),
         Command::Report(args) => args.run(),
         Command::Study(command) => command.run(),
         Command::Export(args) => args.run(),

@@ -1,6 +1,7 @@
 //! The Early-Bird method: masks, distances, detector, search, surgery, training on.
 //!
-//! [`draw`] cuts masks from BN scales, [`Detector`] says when they have settled, [`plan_surgery`] removes what they prune.
+//! [`draw`] cuts masks from BN scales, [`Detector`] says when they have settled, [`plan_surgery`] removes what they prune; [`MaskTracker`] watches a network that
+//! is trained elsewhere.
 
 mod detector;
 mod file;
@@ -9,6 +10,7 @@ mod run;
 mod snapshot;
 mod spaces;
 mod surgery;
+mod tracker;
 
 pub use detector::{Criterion, Detector, DetectorOptions, Verdict};
 pub use file::{Ticket, TicketInfo, ratio_label, ticket_path};
@@ -17,3 +19,4 @@ pub use run::{DrawReport, EpochReport, Observer, Outcome, Quiet, Run, RunOptions
 pub use snapshot::{Phase, Progress, Seconds, Snapshot, Watched};
 pub use spaces::{Space, Spaces};
 pub use surgery::{LayerPlan, Surgery, SurgeryOptions, masked_state, plan_surgery};
+pub use tracker::{MaskTracker, Observation};

@@ -11,6 +11,7 @@ mod resume;
 mod settings;
 mod study;
 mod tickets;
+mod watch;
 
 #[path = "../common/mod.rs"]
 mod common;

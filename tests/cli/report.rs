@@ -19,7 +19,7 @@ fn a_run_leaves_its_report_and_its_folder_makes_the_same() {
     for words in [
         "emerged after 3 of 4 epochs",
         "No dense twin",
-        "ticket p50, epoch 3",
+        "ticket p50, p30: epoch 3",
         "threshold 0.3",
         "feature.12",
         "Training FLOPs, modelled",

@@ -104,7 +104,7 @@ fn key_figures(run: &RunRecord, twin: Option<&RunRecord>) -> String {
     let spent = summary.seconds;
     let seconds = spent.search + spent.draw + spent.surgery + spent.train + spent.evaluate;
     if seconds > 0.0 {
-        card(duration(seconds), "measured", format!("on {}", summary.device));
+        card(duration(seconds), "wall-clock time", format!("measured on {}", summary.device));
     }
     let html = |[value, label, below]: &[String; 3]| {
         format!("<div><dt>{}</dt><dd>{}</dd><dd>{}</dd></div>", escape(label), escape(value), escape(below))
@@ -195,12 +195,16 @@ fn masks(run: &RunRecord) -> Vec<Figure> {
         |(i, label): (usize, &String)| Line { label: label.clone(), points: points(i), spread: Vec::new(), style: i };
     let mut lines: Vec<Line> = run.labels.iter().enumerate().map(line).collect();
     lines.retain(|line| !line.points.is_empty());
-    let tickets = run.summary.tickets.iter().filter_map(|ticket| {
-        Some((
-            ticket.epoch?,
-            format!("ticket {}, epoch {}", crate::ticket::ratio_label(ticket.ratio), short(ticket.epoch?)),
-        ))
-    });
+    // Tickets of one epoch share a line and its word.
+    let mut tickets: Vec<(f64, String)> = Vec::new();
+    for ticket in &run.summary.tickets {
+        let (Some(epoch), label) = (ticket.epoch, crate::ticket::ratio_label(ticket.ratio)) else { continue };
+        match tickets.iter_mut().find(|(other, _)| *other == epoch) {
+            Some((_, word)) => *word = format!("{word}, {label}"),
+            None => tickets.push((epoch, format!("ticket {label}"))),
+        }
+    }
+    let tickets = tickets.into_iter().map(|(epoch, word)| (epoch, format!("{word}: epoch {}", short(epoch))));
     let chart = Lines {
         title: "Distance to the mask one epoch earlier".into(),
         note: "Share of channels whose fate changed within an epoch.".into(),
@@ -289,12 +293,14 @@ fn settings(run: &RunRecord) -> String {
     add("earlybird", summary.version.clone());
     let mut given = Table::new(&["setting", "value"]);
     given.rows = run.settings.iter().map(|(key, value)| vec![key.clone(), value.clone()]).collect();
-    let mut out =
-        format!("<section><h2>Settings and versions</h2><div class=\"figures\"><div>{}</div>", what.html("What ran"));
+    let mut out = format!(
+        "<section><h2>Settings and versions</h2><div class=\"figures\"><div class=\"boxed\">{}</div>",
+        what.html("What ran")
+    );
     if !given.rows.is_empty() {
         let hint = "earlybird train --config config.toml, with this run's file, repeats the run.";
         out += &format!(
-            "<div><details open><summary>All settings</summary>{}<p class=\"note\">{hint}</p></details></div>",
+            "<div class=\"boxed\"><details open><summary>All settings</summary>{}<p class=\"note\">{hint}</p></details></div>",
             given.html("All settings")
         );
     }
