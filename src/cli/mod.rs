@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 findings or failed checks, 2 bad input or unavailable device, 3 unsupported, 4 no ticket emerged. Messages go to standard error,
 //! results to standard output. Not here: anything a library user would want ([`crate::ticket`], [`crate::train`], [`crate::report`]).
 
+mod account;
 mod bench;
 mod device;
 mod doctor;

@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::energy::RunMeter;
 use super::summary::{RUNNING, Stand, word};
 use super::train::{DATA_KEY, STATE};
-use super::{DONE, NO_TICKET, Settings, masks, prune, report, say};
+use super::{DONE, NO_TICKET, Settings, account, masks, prune, report, say};
 use crate::energy::Activity;
 use crate::graph::Graph;
 use crate::ops::Metrics;
@@ -367,6 +367,7 @@ pub fn finish(recorder: Recorder, run: &Run, outcome: &Outcome) -> Result<u8> {
         (None, None) => None,
     };
     let summary = recorder.summary(run, word(outcome), plan.as_deref());
+    account::save_modelled(recorder.folder.path(), recorder.settings.seed)?;
     summary.save(&recorder.folder.file("summary.json"))?;
     let plots = recorder.write_plots(plan.as_deref())?;
     recorder.write_report(summary.clone())?;

@@ -18,10 +18,12 @@ pub struct Board {
 /// The counter of GPU `index` in NVML's order, or why there is none.
 pub fn open(index: u32) -> Result<Board, String> {
     let nvml = Nvml::init().map_err(|e| format!("no NVML: {e}"))?;
-    let device = nvml.device_by_index(index).map_err(|e| format!("NVML: GPU {index}: {e}"))?;
-    let name = device.name().unwrap_or_else(|_| format!("GPU {index}"));
-    device.total_energy_consumption().map_err(|e| format!("NVML: {name} has no energy counter: {e}"))?;
-    drop(device);
+    let name = {
+        let device = nvml.device_by_index(index).map_err(|e| format!("NVML: GPU {index}: {e}"))?;
+        let name = device.name().unwrap_or_else(|_| format!("GPU {index}"));
+        device.total_energy_consumption().map_err(|e| format!("NVML: {name} has no energy counter: {e}"))?;
+        name
+    };
     Ok(Board { nvml, index, name })
 }
 

@@ -208,8 +208,10 @@ pub struct Check {
     pub unit: String,
     /// `value` must reach it.
     pub target: Option<f64>,
-    /// Whether it does.
+    /// Whether it does; null where the seeds do not tell, or it was not tested.
     pub met: Option<bool>,
+    /// Why it was not tested.
+    pub reason: Option<String>,
     /// The whole in a sentence.
     pub text: String,
 }

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::super::account::{Account, account, modelled};
 use super::super::train::{self, CONFIG};
 use super::super::{Overrides, Settings, energy, say};
-use super::account::{Account, account};
+
 use super::{Spec, figures, output, verdict};
 use crate::energy::Activity;
 use crate::energy::profile::PROFILES;
@@ -333,36 +334,6 @@ impl<'s> Lab<'s> {
 
 fn name(path: &Path) -> String {
     path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
-}
-
-/// Modelled energy of all phases over these accounts, for every profile.
-fn modelled(accounts: &[Account]) -> Vec<ModelledRow> {
-    let mut sums: BTreeMap<(Activity, &'static str), crate::energy::Cost> = BTreeMap::new();
-    for (activity, numerics, cost) in accounts.iter().flat_map(|account| &account.costs) {
-        let sum = sums.entry((*activity, numerics.name())).or_default();
-        *sum = *sum + *cost;
-    }
-    let mut rows = Vec::new();
-    for profile in &PROFILES {
-        for ((activity, precision), cost) in &sums {
-            let joules = profile.joules(cost);
-            rows.push(ModelledRow {
-                phase: activity.name().into(),
-                precision: (*precision).into(),
-                profile: profile.name.into(),
-                macs: cost.macs(),
-                elementwise_ops: cost.ops_f32,
-                dram_bytes: cost.dram_bytes,
-                sram_bytes: cost.sram_bytes,
-                joules_arithmetic: joules.arithmetic,
-                joules_dram: joules.dram,
-                joules_sram: joules.sram,
-                joules: joules.total(),
-                ..Default::default()
-            });
-        }
-    }
-    rows
 }
 
 fn sources() -> Vec<SourceRow> {

@@ -3,7 +3,6 @@
 //!
 //! Here: arguments, and which study runs. [`lab`] runs and records, one file per study says what to run, [`verdict`] judges, [`output`] writes.
 
-mod account;
 mod compare;
 mod existence;
 mod figures;

@@ -57,8 +57,11 @@ pub fn distance(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// Per ratio: epochs of the draws, and their masks.
-fn draws(lab: &Lab, run: &str) -> Result<Vec<(f64, Vec<f64>, Vec<Mask>)>> {
+/// A ratio, the epochs of its draws, and their masks.
+type Draws = (f64, Vec<f64>, Vec<Mask>);
+
+/// All draws of a run, by ratio.
+fn draws(lab: &Lab, run: &str) -> Result<Vec<Draws>> {
     let (log, records) = MaskLog::read(&lab.path(run).join(MASKS))?;
     let mut all: Vec<_> = log.ratios().iter().map(|ratio| (*ratio, Vec::new(), Vec::new())).collect();
     for record in records {

@@ -1,7 +1,7 @@
 //! What the numbers say to the paper's claims, in plain words. Every sentence is made from the statistics; nothing is assumed.
 //!
-//! A claim that does not reproduce is said to; one whose methods did not run is said to be open; a difference inside the spread of the seeds is called one that these seeds
-//! cannot tell.
+//! A claim that does not reproduce is said to; one whose methods did not run is not tested; a difference inside the standard error of the seeds' means is called one that
+//! these seeds cannot tell.
 
 use super::Kind;
 use crate::report::study::{Check, Statistic, Study};
@@ -19,9 +19,10 @@ pub fn judge(study: &mut Study) {
             _ => at.precision(&mut checks),
         }
     }
+    let tested = checks.iter().filter(|check| check.reason.is_none()).count();
     let count = |met| checks.iter().filter(|check| check.met == Some(met)).count();
     let (yes, no) = (count(true), count(false));
-    let open = checks.len() - yes - no;
+    let (unsure, open) = (tested - yes - no, checks.len() - tested);
     let place = format!(
         "{} x{} on {}, {} epochs, {} {}",
         study.model,
@@ -32,14 +33,33 @@ pub fn judge(study: &mut Study) {
         if study.seeds.len() == 1 { "seed" } else { "seeds" }
     );
     let mut headline = format!("{place}: {yes} of {} claims reproduce", checks.len());
-    if no > 0 {
-        headline += &format!(", {no} {} not", if no == 1 { "does" } else { "do" });
+    for (count, what) in [(no, "not"), (unsure, "cannot be told from these seeds"), (open, "not tested")] {
+        match (count, what) {
+            (0, _) => {}
+            (1, "not") => headline += ", 1 does not",
+            (count, "not") => headline += &format!(", {count} do not"),
+            (1, "not tested") => headline += ", 1 was not tested",
+            (count, "not tested") => headline += &format!(", {count} were not tested"),
+            (count, what) => headline += &format!(", {count} {what}"),
+        }
     }
-    if open > 0 {
-        headline += &format!(", {open} could not be tested");
-    }
-    study.verdict = std::iter::once(headline + ".").chain(checks.iter().map(|check| check.text.clone())).collect();
+    let sentences = checks.iter().filter(|check| check.reason.is_none()).map(|check| check.text.clone());
+    study.verdict = std::iter::once(headline + ".").chain(sentences).chain(untested(&checks)).collect();
     study.checks = checks;
+}
+
+/// What was not tested, a sentence for each reason.
+fn untested(checks: &[Check]) -> Vec<String> {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for check in checks {
+        let Some(reason) = check.reason.as_deref() else { continue };
+        match reasons.iter_mut().find(|known| known.0 == reason) {
+            Some((_, claims)) if claims.contains(&check.claim.as_str()) => {}
+            Some((_, claims)) => claims.push(&check.claim),
+            None => reasons.push((reason, vec![&check.claim])),
+        }
+    }
+    reasons.into_iter().map(|(reason, claims)| format!("Not tested: {}. {reason}.", claims.join("; "))).collect()
 }
 
 /// One ratio.
@@ -77,7 +97,8 @@ impl At<'_> {
 
     fn open(&self, name: &str, claim: &str, why: &str) -> Check {
         let text = format!("At {}: not tested whether {claim}: {why}.", percent(self.ratio));
-        Check { name: name.into(), ratio: Some(self.ratio), claim: claim.into(), text, ..Check::default() }
+        let (ratio, reason) = (Some(self.ratio), Some(why.into()));
+        Check { name: name.into(), ratio, claim: claim.into(), text, reason, ..Check::default() }
     }
 
     /// Whether `method` ends at most `points` below `other`.
@@ -90,16 +111,19 @@ impl At<'_> {
             return self.open(name, claim, "an accuracy is unknown");
         };
         let value = 100.0 * (mean_a - mean_b);
-        let met = value >= -points;
-        let spread = 100.0 * (a.accuracy_std.unwrap_or(0.0).powi(2) + b.accuracy_std.unwrap_or(0.0).powi(2)).sqrt();
-        let known = a.accuracy_std.is_some() && b.accuracy_std.is_some();
-        let unsure = match known {
-            false => " With one seed this is a single observation.",
-            true if (value + points).abs() < spread => {
-                " The seeds' spread is larger than the margin: these runs cannot tell for sure."
-            }
-            true => "",
+        // Standard error of the difference of two means: inside it these seeds give no answer.
+        let square = |row: &Statistic| row.accuracy_std.map(|std| (100.0 * std).powi(2) / row.runs as f64);
+        let error = square(a).zip(square(b)).map(|(a, b)| (a + b).sqrt());
+        let met = match error {
+            Some(error) if (value + points).abs() < error => None,
+            _ => Some(value >= -points),
         };
+        let judgement = match met {
+            Some(true) => "reproduces",
+            Some(false) => "does not reproduce at this size",
+            None => "can be neither confirmed nor denied: the seeds differ more than that",
+        };
+        let unsure = if error.is_none() { " With one seed this is a single observation." } else { "" };
         let text = format!(
             "At {}: {} ends at {}, {} at {}, a difference of {value:+.2} points; the claim that {claim} {}.{unsure}",
             percent(self.ratio),
@@ -107,7 +131,7 @@ impl At<'_> {
             accuracy(a),
             self.title(other),
             accuracy(b),
-            if met { "reproduces" } else { "does not reproduce at this size" }
+            judgement
         );
         Check {
             name: name.into(),
@@ -116,8 +140,9 @@ impl At<'_> {
             value: Some(value),
             unit: "points".into(),
             target: Some(-points),
-            met: Some(met),
+            met,
             text,
+            reason: None,
         }
     }
 
@@ -147,7 +172,7 @@ impl At<'_> {
             of.show(theirs),
         );
         let (ratio, claim, unit) = (Some(self.ratio), claim.into(), "times".into());
-        Check { name: name.into(), ratio, claim, value: Some(value), unit, target, met, text }
+        Check { name: name.into(), ratio, claim, value: Some(value), unit, target, met, text, reason: None }
     }
 
     fn compare(&self, checks: &mut Vec<Check>) {
@@ -254,6 +279,7 @@ impl At<'_> {
             target: Some(-0.5),
             met: Some(met),
             text,
+            reason: None,
         });
         for (other, points) in [("random", 0.0), ("dense", -1.0)] {
             let claim = match other {
@@ -284,6 +310,7 @@ impl At<'_> {
                 target: Some(points),
                 met: Some(met),
                 text,
+                reason: None,
             });
         }
     }
@@ -308,7 +335,17 @@ impl At<'_> {
             if met { "reproduces" } else { "does not reproduce at this size" }
         );
         let (name, ratio, unit) = ("masks-settle-early".to_string(), Some(self.ratio), "of all epochs".to_string());
-        checks.push(Check { name, ratio, claim: claim.into(), value, unit, target: Some(0.5), met: Some(met), text });
+        checks.push(Check {
+            name,
+            ratio,
+            claim: claim.into(),
+            value,
+            unit,
+            target: Some(0.5),
+            met: Some(met),
+            text,
+            reason: None,
+        });
     }
 
     fn learning_rate(&self, checks: &mut Vec<Check>) {
@@ -371,6 +408,7 @@ impl At<'_> {
                 target: Some(random / 2.0),
                 met: Some(met),
                 text,
+                reason: None,
             });
         }
     }
@@ -407,5 +445,72 @@ impl Quantity {
             Quantity::Flops => format!("{value:.3e}"),
             Quantity::Seconds => format!("{value:.1} s"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::study::{MethodInfo, StudyResult};
+
+    /// A comparison at 50% of these methods: accuracies, joules.
+    fn study(methods: &[(&str, &[f64], f64)]) -> Study {
+        let mut study = Study { kind: "compare".into(), ratios: vec![0.5], seeds: vec![1, 2, 3], ..Study::default() };
+        for (name, accuracies, joules) in methods {
+            study.methods.push(MethodInfo { name: (*name).into(), title: (*name).into(), about: String::new() });
+            let (accuracy_mean, accuracy_std) = crate::report::study::mean_and_spread(accuracies);
+            study.statistics.push(Statistic {
+                method: (*name).into(),
+                ratio: Some(0.5),
+                runs: accuracies.len(),
+                accuracy_mean,
+                accuracy_std,
+                joules_modelled_mean: Some(*joules).filter(|joules| *joules > 0.0),
+                ..Statistic::default()
+            });
+        }
+        judge(&mut study);
+        study
+    }
+
+    fn check(study: &Study, name: &str) -> Check {
+        study.checks.iter().find(|check| check.name == name).unwrap().clone()
+    }
+
+    #[test]
+    fn claims_follow_from_the_numbers() {
+        let good = study(&[("eb-ff", &[0.930, 0.932], 1.0), ("lottery-ticket", &[0.931, 0.933], 2.0)]);
+        let claim = check(&good, "eb-train-as-good-as-lottery-ticket");
+        assert!(claim.met == Some(true) && (claim.value.unwrap() + 0.1).abs() < 1e-9, "{claim:?}");
+        assert!(claim.text.contains("93.10 +- 0.14%") && claim.text.contains("-0.10 points; "), "{}", claim.text);
+        assert_eq!(check(&good, "eb-ff-energy").value, Some(2.0));
+        let bad = study(&[("eb-ff", &[0.900, 0.902], 2.0), ("lottery-ticket", &[0.931, 0.933], 1.0)]);
+        for name in ["eb-train-as-good-as-lottery-ticket", "eb-ff-energy"] {
+            let claim = check(&bad, name);
+            assert!(claim.met == Some(false) && claim.text.contains("does not reproduce"), "{claim:?}");
+        }
+        assert!(bad.verdict[0].contains("0 of 4 claims reproduce, 2 do not, 2 were not tested"), "{}", bad.verdict[0]);
+    }
+
+    #[test]
+    fn a_difference_inside_the_seeds_spread_is_no_answer_and_one_seed_is_said_to_be_one() {
+        let unsure = study(&[("eb-ff", &[0.90, 0.94], 1.0), ("random-ticket", &[0.915, 0.916], 1.0)]);
+        let claim = check(&unsure, "eb-train-better-than-random");
+        assert!(claim.met.is_none() && claim.value.is_some() && claim.text.contains("neither"), "{claim:?}");
+        let single = study(&[("eb-ff", &[0.92], 1.0), ("random-ticket", &[0.90], 1.0)]);
+        let claim = check(&single, "eb-train-better-than-random");
+        assert!(claim.met == Some(true) && claim.text.contains("single observation"), "{claim:?}");
+    }
+
+    #[test]
+    fn what_did_not_run_is_not_tested_and_says_why() {
+        let mut open = study(&[("eb-ll", &[], 0.0), ("lottery-ticket", &[0.9, 0.9], 1.0)]);
+        let (method, reason) = ("eb-ll".into(), Some("not available in this build".into()));
+        open.results.push(StudyResult { method, reason, ratio: Some(0.5), ..StudyResult::default() });
+        judge(&mut open);
+        let claim = check(&open, "eb-ll-energy");
+        assert!(claim.met.is_none() && claim.value.is_none() && claim.reason.is_some(), "{claim:?}");
+        let told = open.verdict.iter().filter(|line| line.starts_with("Not tested")).collect::<Vec<_>>();
+        assert!(told.len() == 1 && told[0].contains("not available in this build") && told[0].contains("4.7 times"));
     }
 }

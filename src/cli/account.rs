@@ -5,16 +5,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::super::recorder::MODEL;
-use super::super::train::{CONFIG, DATA_KEY, INIT, STATE};
-use super::super::{Settings, energy};
+use super::recorder::MODEL;
+use super::train::{CONFIG, DATA_KEY, INIT, STATE};
+use super::{Settings, energy};
 use crate::data::DatasetInfo;
 use crate::energy::cost::{self, Cost, Numerics};
+use crate::energy::profile::PROFILES;
 use crate::energy::{Activity, PhaseEnergy, flops};
 use crate::graph::Graph;
+use crate::report::study::{MODELLED, ModelledRow, csv};
 use crate::ticket::{EpochReport, LayerPlan, Phase, Snapshot};
 use crate::train::checkpoint::Checkpoint;
-use crate::{Error, Result};
+use crate::{Error, Result, fsio};
 
 /// Account of one run, or of the first part of its search.
 #[derive(Clone, Debug, Default)]
@@ -135,4 +137,42 @@ fn scaled(mut phase: PhaseEnergy, seconds: &BTreeMap<Activity, f64>) -> Option<P
         }
     }
     Some(phase)
+}
+
+/// Modelled energy of all phases over these accounts, for every profile.
+pub fn modelled(accounts: &[Account]) -> Vec<ModelledRow> {
+    let mut sums: BTreeMap<(Activity, &'static str), Cost> = BTreeMap::new();
+    for (activity, numerics, cost) in accounts.iter().flat_map(|account| &account.costs) {
+        let sum = sums.entry((*activity, numerics.name())).or_default();
+        *sum = *sum + *cost;
+    }
+    let mut rows = Vec::new();
+    for profile in &PROFILES {
+        for ((activity, precision), cost) in &sums {
+            let joules = profile.joules(cost);
+            rows.push(ModelledRow {
+                phase: activity.name().into(),
+                precision: (*precision).into(),
+                profile: profile.name.into(),
+                macs: cost.macs(),
+                elementwise_ops: cost.ops_f32,
+                dram_bytes: cost.dram_bytes,
+                sram_bytes: cost.sram_bytes,
+                joules_arithmetic: joules.arithmetic,
+                joules_dram: joules.dram,
+                joules_sram: joules.sram,
+                joules: joules.total(),
+                ..Default::default()
+            });
+        }
+    }
+    rows
+}
+
+/// Writes `energy-modelled.csv` of the run in `folder`.
+pub fn save_modelled(folder: &Path, seed: u64) -> Result<()> {
+    let rows = modelled(&[account(folder, None)?]);
+    let rows: Vec<ModelledRow> = rows.into_iter().map(|row| ModelledRow { seed, ..row }).collect();
+    let columns: Vec<&str> = MODELLED.into_iter().filter(|column| !["method", "ratio"].contains(column)).collect();
+    fsio::write_atomic(&folder.join("energy-modelled.csv"), csv(&columns, &rows)?.as_bytes())
 }
