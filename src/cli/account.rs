@@ -1,4 +1,4 @@
-//! What a run cost: seconds per phase as measured, operations and bytes per phase as counted, training FLOPs; for all of it or for its search up to an epoch.
+//! What a run cost: seconds per phase as measured, operations and bytes per phase as counted, training FLOPs; for all of it or for its dense part up to an epoch.
 //!
 //! A search that watches several ratios serves several methods: each is charged its epochs up to its own ticket.
 
@@ -18,7 +18,7 @@ use crate::ticket::{EpochReport, LayerPlan, Phase, Snapshot};
 use crate::train::checkpoint::Checkpoint;
 use crate::{Error, Result, fsio};
 
-/// Account of one run, or of the first part of its search.
+/// Account of one run, or of its dense part up to an epoch.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     /// Measured.
@@ -47,7 +47,7 @@ fn graph(path: &Path) -> Result<(Graph, Checkpoint)> {
     Ok((file.graph(path)?.ok_or_else(missing)?, file))
 }
 
-/// The account of the finished run in `folder`; with `until`, of its search up to that epoch alone.
+/// The account of the finished run in `folder`; with `until`, of its search (or its training, where it is never cut) up to that epoch alone.
 pub fn account(folder: &Path, until: Option<f64>) -> Result<Account> {
     let settings = Settings::load(&folder.join(CONFIG))?;
     let Snapshot { progress, .. } = Snapshot::load(&folder.join(STATE))?;
@@ -55,7 +55,10 @@ pub fn account(folder: &Path, until: Option<f64>) -> Result<Account> {
     let (dense, init) = graph(&init_path)?;
     let (now, _) = graph(&folder.join(MODEL))?;
     let images: DatasetInfo = init.get(DATA_KEY, &init_path)?;
-    let inside = |row: &&EpochReport| until.is_none_or(|until| row.phase == Phase::Search && row.epoch <= until + 1e-9);
+    let never_cut = progress.layers.is_none();
+    let inside = |row: &&EpochReport| {
+        until.is_none_or(|until| (row.phase == Phase::Search || never_cut) && row.epoch <= until + 1e-9)
+    };
     let history: Vec<EpochReport> = progress.history.iter().filter(inside).cloned().collect();
     // A run that began with a drawn ticket has trained from there on.
     let searched = history.iter().filter(|row| row.phase == Phase::Search).map(|row| row.epoch).fold(0.0, f64::max);
@@ -173,6 +176,7 @@ pub fn modelled(accounts: &[Account]) -> Vec<ModelledRow> {
 pub fn save_modelled(folder: &Path, seed: u64) -> Result<()> {
     let rows = modelled(&[account(folder, None)?]);
     let rows: Vec<ModelledRow> = rows.into_iter().map(|row| ModelledRow { seed, ..row }).collect();
-    let columns: Vec<&str> = MODELLED.into_iter().filter(|column| !["method", "ratio"].contains(column)).collect();
+    let columns: Vec<&str> =
+        MODELLED.into_iter().filter(|column| !["method", "ratio", "drawn_epoch"].contains(column)).collect();
     fsio::write_atomic(&folder.join("energy-modelled.csv"), csv(&columns, &rows)?.as_bytes())
 }

@@ -49,7 +49,8 @@ impl RunMeter {
         fsio::write_atomic(&path, json.as_bytes())?;
         let name = self.folder.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned());
         let rows: Vec<MeasuredRow> = phases.iter().map(|phase| measured(phase, &name, self.seed)).collect();
-        let columns: Vec<&str> = MEASURED.into_iter().filter(|c| !["method", "ratio"].contains(c)).collect();
+        let columns: Vec<&str> =
+            MEASURED.into_iter().filter(|c| !["method", "ratio", "drawn_epoch"].contains(c)).collect();
         fsio::write_atomic(&self.folder.join(TABLE), csv(&columns, &rows)?.as_bytes())
     }
 }

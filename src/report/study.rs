@@ -55,9 +55,10 @@ pub const STATISTICS: [&str; 16] = [
     "ticket_epoch_std",
 ];
 /// Columns of `energy-modelled.csv`.
-pub const MODELLED: [&str; 14] = [
+pub const MODELLED: [&str; 15] = [
     "method",
     "ratio",
+    "drawn_epoch",
     "seed",
     "phase",
     "precision",
@@ -72,7 +73,7 @@ pub const MODELLED: [&str; 14] = [
     "joules",
 ];
 /// Columns of `energy.csv`: CodeCarbon's names and units (W, kWh, s), then ours.
-pub const MEASURED: [&str; 19] = [
+pub const MEASURED: [&str; 20] = [
     "timestamp",
     "project_name",
     "run_id",
@@ -89,6 +90,7 @@ pub const MEASURED: [&str; 19] = [
     "idle_power",
     "method",
     "ratio",
+    "drawn_epoch",
     "seed",
     "phase",
     "unavailable",
@@ -154,6 +156,7 @@ pub struct Statistic {
 pub struct ModelledRow {
     pub method: String,
     pub ratio: Option<f64>,
+    pub drawn_epoch: Option<f64>,
     pub seed: u64,
     pub phase: String,
     pub precision: String,
@@ -188,6 +191,7 @@ pub struct MeasuredRow {
     pub idle_power: Option<f64>,
     pub method: Option<String>,
     pub ratio: Option<f64>,
+    pub drawn_epoch: Option<f64>,
     pub seed: u64,
     pub phase: String,
     pub unavailable: Option<String>,

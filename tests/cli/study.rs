@@ -188,6 +188,16 @@ fn every_kind_of_study_runs_and_judges() {
         let done = |r: &&serde_json::Value| r["method"] == method && r["status"] == "done" && r["accuracy"].is_f64();
         let rows = study["results"].as_array().unwrap().iter().filter(done).count();
         assert_eq!(rows, if kind == "existence" { 3 } else { 1 }, "{kind}: {}", study["results"]);
+        if kind == "existence" {
+            // A drawn ticket is charged the dense training up to its draw.
+            let info = place.json("study/runs/s1-dense/summary.json");
+            let dense = info["before"]["flops"].as_f64().unwrap() * info["images"]["train"].as_f64().unwrap() * 3.0;
+            for row in study["results"].as_array().unwrap().iter().filter(|r| r["method"] == "drawn") {
+                let pruned = row["flops_per_image"].as_f64().unwrap() * info["images"]["train"].as_f64().unwrap() * 3.0;
+                let expected = dense * row["drawn_epoch"].as_f64().unwrap() + pruned * 4.0;
+                assert!((row["training_flops"].as_f64().unwrap() / expected - 1.0).abs() < 1e-9, "{row}");
+            }
+        }
         if kind == "distance" {
             let matrix = &study["matrices"][0];
             assert_eq!(matrix["epochs"].as_array().unwrap().len(), 5, "before the first epoch and after each of four");

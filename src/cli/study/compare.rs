@@ -13,7 +13,7 @@ use crate::{Error, Result};
 
 /// Name, title, what it is.
 const METHODS: [(&str, &str, &str); 9] = [
-    ("unpruned", "Unpruned", "the dense network, trained to the end"),
+    ("unpruned", "Unpruned", "the dense network, trained to the end (with L1 on its scales like all others)"),
     (
         "lottery-ticket",
         "Lottery ticket",
@@ -185,7 +185,7 @@ fn early_birds(lab: &mut Lab, seed: u64, precision: &str) -> Result<()> {
                 _ => Ok(ticket.clone()),
             };
             let ran = lab.train_ticket(settings.clone(), make)?;
-            lab.record(result, ran, &[Part::search(&search, ticket.info.epoch), Part::whole(&run)])?;
+            lab.record(result, ran, &[Part::until(&search, ticket.info.epoch), Part::whole(&run)])?;
         }
     }
     Ok(())

@@ -74,7 +74,8 @@ pub fn run(lab: &mut Lab) -> Result<()> {
                 let settings = super::Settings { start: Start::Inherit, ..lab.settings(&run, seed) };
                 let ran =
                     ran.clone().then(|| lab.train_ticket(settings, || Ticket::load(&ticket_path(folder, ratio))))?;
-                lab.record(result("drawn", Some(ratio), Some(*epoch as f64)), ran, &[Part::whole(&run)])?;
+                let parts = [Part::until(&dense, *epoch as f64), Part::whole(&run)];
+                lab.record(result("drawn", Some(ratio), Some(*epoch as f64)), ran, &parts)?;
             }
             let run = format!("s{seed}-{}-random", ratio_label(ratio));
             let settings = super::Settings { start: Start::Inherit, ..lab.settings(&run, seed) };

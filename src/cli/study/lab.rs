@@ -40,12 +40,12 @@ impl Ran {
     }
 }
 
-/// A run that a method needs, or the part of its search up to an epoch.
+/// A run that a method needs, or the part of it up to an epoch.
 #[derive(Clone, Debug)]
 pub struct Part {
     /// Name of the run.
     pub run: String,
-    /// Only its search, up to this epoch.
+    /// Only its dense training, up to this epoch.
     pub until: Option<f64>,
 }
 
@@ -55,8 +55,8 @@ impl Part {
         Part { run: run.into(), until: None }
     }
 
-    /// Its search up to `epoch`.
-    pub fn search(run: &str, epoch: f64) -> Part {
+    /// Its search, or its dense training, up to `epoch`.
+    pub fn until(run: &str, epoch: f64) -> Part {
         Part { run: run.into(), until: Some(epoch) }
     }
 }
@@ -284,14 +284,19 @@ impl<'s> Lab<'s> {
         result.search_precision.get_or_insert_with(|| accounts[0].precisions[0].clone());
         result.train_precision.get_or_insert_with(|| own.precisions[1].clone());
         result.run = Some(format!("runs/{}", last.run));
-        let (method, ratio, seed) = (&result.method, result.ratio, result.seed);
+        let (method, ratio, seed, drawn_epoch) = (&result.method, result.ratio, result.seed, result.drawn_epoch);
         for row in modelled(&accounts) {
-            self.study.energy_modelled.push(ModelledRow { method: method.clone(), ratio, seed, ..row });
+            self.study.energy_modelled.push(ModelledRow { method: method.clone(), ratio, drawn_epoch, seed, ..row });
         }
         for (account, part) in accounts.iter().zip(parts) {
             for phase in &account.energy {
                 let row = energy::measured(phase, &part.run, seed);
-                self.study.energy_measured.push(MeasuredRow { method: Some(method.clone()), ratio, ..row });
+                self.study.energy_measured.push(MeasuredRow {
+                    method: Some(method.clone()),
+                    ratio,
+                    drawn_epoch,
+                    ..row
+                });
             }
         }
         let points = accounts.iter().zip(parts).filter(|(_, part)| part.until.is_some() || part.run == last.run);

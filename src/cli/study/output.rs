@@ -10,7 +10,8 @@ use crate::ticket::ratio_label;
 /// Modelled joules of one method, ratio and seed in the study's profile: eb8 as if an 8-bit device executed it. `None` where nothing was counted.
 fn joules(study: &Study, result: &StudyResult) -> Option<f64> {
     let rows = study.energy_modelled.iter().filter(|row| {
-        (&row.method, row.ratio, row.seed) == (&result.method, result.ratio, result.seed)
+        (&row.method, row.ratio, row.seed, row.drawn_epoch)
+            == (&result.method, result.ratio, result.seed, result.drawn_epoch)
             && row.profile == study.profile
             && row.precision != Numerics::Eb8.name()
     });
@@ -42,9 +43,7 @@ pub fn statistics(study: &mut Study) {
         let accuracies: Vec<f64> = done.iter().filter_map(|row| row.accuracy).collect();
         let (accuracy_mean, accuracy_std) = mean_and_spread(&accuracies);
         let (training_flops_mean, training_flops_std) = over(&|row| row.training_flops);
-        // Several drawing epochs of one method share their rows in energy-modelled.csv: no sum for each of them.
-        let (joules_modelled_mean, joules_modelled_std) =
-            if rows[0].drawn_epoch.is_none() { over(&|row| joules(study, row)) } else { (None, None) };
+        let (joules_modelled_mean, joules_modelled_std) = over(&|row| joules(study, row));
         let (seconds_mean, seconds_std) = over(&|row| row.seconds);
         let (ticket_epoch_mean, ticket_epoch_std) = over(&|row| row.ticket_epoch);
         statistics.push(Statistic {

@@ -165,7 +165,7 @@ fn train_on(lab: &mut Lab, seed: u64, method: &str, search: &str, searched: &Ran
             ticket.momenta.values_mut().for_each(|tensor| tensor.data.fill(0.0));
             Ok(ticket)
         })?;
-        lab.record(result, ran, &[Part::search(search, epoch), Part::whole(&run)])?;
+        lab.record(result, ran, &[Part::until(search, epoch), Part::whole(&run)])?;
     }
     Ok(())
 }
