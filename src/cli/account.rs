@@ -25,6 +25,8 @@ pub struct Account {
     pub seconds: BTreeMap<Activity, f64>,
     /// Counted, per way of executing it.
     pub costs: Vec<(Activity, Numerics, Cost)>,
+    /// The same work as if it were executed in int8; empty where a part of it was not in f32.
+    pub as_int8: Vec<(Activity, Cost)>,
     /// By the paper's rule.
     pub flops: f64,
     /// Measured energy.
@@ -91,8 +93,9 @@ pub fn account(folder: &Path, until: Option<f64>) -> Result<Account> {
     let batch = settings.batch_size.min(images.train.max(1));
     let steps = images.train as f64 / batch as f64;
     let tests = images.test as f64 / batch as f64;
-    let mut costs = Vec::new();
+    let (mut costs, mut as_int8) = (Vec::new(), Vec::new());
     let mut count = |activity, precision: &str, cost: &dyn Fn(Numerics) -> Cost| {
+        as_int8.push((activity, cost(Numerics::Int8)));
         costs.extend(Numerics::of_precision(precision).iter().map(|numerics| (activity, *numerics, cost(*numerics))));
     };
     let (search, train) = (settings.search_precision.as_str(), settings.train_precision.as_str());
@@ -117,7 +120,11 @@ pub fn account(folder: &Path, until: Option<f64>) -> Result<Account> {
         + flops::training(now.flops(), images.train as u64, trained);
     let energy = energy::of_run(folder)?;
     let size = (now.parameter_count(), now.flops());
+    if costs.iter().any(|(_, numerics, _)| *numerics != Numerics::F32) {
+        as_int8.clear();
+    }
     Ok(Account {
+        as_int8,
         energy: energy.into_iter().filter_map(|phase| scaled(phase, &seconds)).collect(),
         layers: progress.layers.filter(|_| cut),
         precisions: [settings.search_precision, settings.train_precision],
@@ -142,12 +149,21 @@ fn scaled(mut phase: PhaseEnergy, seconds: &BTreeMap<Activity, f64>) -> Option<P
     Some(phase)
 }
 
-/// Modelled energy of all phases over these accounts, for every profile.
+/// Precision of rows that model f32 work as if it were executed in int8: what that would save, whatever became of accuracy.
+pub const AS_INT8: &str = "as-int8";
+
+/// Modelled energy of all phases over these accounts, for every profile; where all was in f32, also as if in int8.
 pub fn modelled(accounts: &[Account]) -> Vec<ModelledRow> {
     let mut sums: BTreeMap<(Activity, &'static str), Cost> = BTreeMap::new();
     for (activity, numerics, cost) in accounts.iter().flat_map(|account| &account.costs) {
         let sum = sums.entry((*activity, numerics.name())).or_default();
         *sum = *sum + *cost;
+    }
+    if accounts.iter().all(|account| !account.as_int8.is_empty()) {
+        for (activity, cost) in accounts.iter().flat_map(|account| &account.as_int8) {
+            let sum = sums.entry((*activity, AS_INT8)).or_default();
+            *sum = *sum + *cost;
+        }
     }
     let mut rows = Vec::new();
     for profile in &PROFILES {

@@ -136,6 +136,7 @@ fn every_method_is_charged_all_that_it_needs() {
     for phase in ["search", "draw", "surgery", "train", "evaluation"] {
         assert!(modelled.contains(&format!("eb-ff,0.5,,1,{phase},f32,7nm-hbm2,")), "{phase}\n{modelled}");
     }
+    assert!(modelled.contains("eb-ff,0.5,,1,search,as-int8,7nm-hbm2,"), "{modelled}");
     let measured = place.text("study/energy.csv");
     let head = "timestamp,project_name,run_id,duration,emissions,emissions_rate,cpu_power,gpu_power,ram_power,cpu_energy,gpu_energy,";
     assert!(measured.starts_with(head), "{measured}");

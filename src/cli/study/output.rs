@@ -2,18 +2,24 @@
 
 use std::collections::BTreeMap;
 
+use super::super::account::AS_INT8;
 use super::super::say;
 use crate::energy::Numerics;
 use crate::report::study::{Statistic, Study, StudyResult, mean_and_spread};
 use crate::ticket::ratio_label;
 
-/// Modelled joules of one method, ratio and seed in the study's profile: eb8 as if an 8-bit device executed it. `None` where nothing was counted.
-fn joules(study: &Study, result: &StudyResult) -> Option<f64> {
+/// Modelled joules of one method, ratio and seed in the study's profile: eb8 as if an 8-bit device executed it; with `as_int8`, f32 work as if it were executed in int8.
+/// `None` where nothing was counted.
+pub fn joules(study: &Study, result: &StudyResult, as_int8: bool) -> Option<f64> {
     let rows = study.energy_modelled.iter().filter(|row| {
         (&row.method, row.ratio, row.seed, row.drawn_epoch)
             == (&result.method, result.ratio, result.seed, result.drawn_epoch)
             && row.profile == study.profile
-            && row.precision != Numerics::Eb8.name()
+            && if as_int8 {
+                row.precision == AS_INT8
+            } else {
+                ![AS_INT8, Numerics::Eb8.name()].contains(&row.precision.as_str())
+            }
     });
     let all: Vec<f64> = rows.map(|row| row.joules).collect();
     (!all.is_empty()).then(|| all.iter().sum())
@@ -43,7 +49,7 @@ pub fn statistics(study: &mut Study) {
         let accuracies: Vec<f64> = done.iter().filter_map(|row| row.accuracy).collect();
         let (accuracy_mean, accuracy_std) = mean_and_spread(&accuracies);
         let (training_flops_mean, training_flops_std) = over(&|row| row.training_flops);
-        let (joules_modelled_mean, joules_modelled_std) = over(&|row| joules(study, row));
+        let (joules_modelled_mean, joules_modelled_std) = over(&|row| joules(study, row, false));
         let (seconds_mean, seconds_std) = over(&|row| row.seconds);
         let (ticket_epoch_mean, ticket_epoch_std) = over(&|row| row.ticket_epoch);
         statistics.push(Statistic {
