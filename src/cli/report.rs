@@ -11,6 +11,7 @@ use super::{DONE, Settings, prune, say};
 use crate::data::DatasetInfo;
 use crate::graph::Graph;
 use crate::report::html::{self, RunRecord};
+use crate::report::study::Study;
 use crate::report::{Images, LayerSize, Summary};
 use crate::ticket::{LayerPlan, Snapshot};
 use crate::train::checkpoint::Checkpoint;
@@ -19,7 +20,7 @@ use crate::{Error, Result, fsio};
 /// Arguments of `report`.
 #[derive(Args)]
 pub struct ReportArgs {
-    /// Run folders; a dense run (`train --dense`) is shown as the twin of one with the same settings
+    /// Run folders, or one study folder; a dense run (`train --dense`) is shown as the twin of one with the same settings
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// The page to write [default: report.html in the first run's folder]
@@ -30,6 +31,19 @@ pub struct ReportArgs {
 impl ReportArgs {
     /// Runs the command.
     pub fn run(self) -> Result<u8> {
+        let is_study = |folder: &PathBuf| folder.join(STUDY).exists();
+        if let [folder] = &self.runs[..]
+            && is_study(folder)
+        {
+            return write(
+                &html::study_page(&Study::load(folder)?),
+                self.out.unwrap_or_else(|| folder.join(html::REPORT)),
+            );
+        }
+        if let Some(folder) = self.runs.iter().find(|folder| is_study(folder)) {
+            let what = format!("{} is a study and cannot stand in a page with others", folder.display());
+            return Err(Error::bad_setting("RUN", what, "give the study alone, or folders of runs"));
+        }
         let mut records = Vec::new();
         let mut settings = Vec::new();
         for folder in &self.runs {
@@ -47,14 +61,20 @@ impl ReportArgs {
                 html::runs_page(several, &(0..several.len()).map(twin).collect::<Vec<_>>())
             }
         };
-        let out = self.out.unwrap_or_else(|| self.runs[0].join(html::REPORT));
-        if let Some(folder) = out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|e| Error::io("create the folder", folder, e))?;
-        }
-        fsio::write_atomic(&out, page.as_bytes())?;
-        say(format_args!("report: {}", out.display()));
-        Ok(DONE)
+        write(&page, self.out.unwrap_or_else(|| self.runs[0].join(html::REPORT)))
     }
+}
+
+/// The file that makes a folder that of a study.
+const STUDY: &str = "study.json";
+
+fn write(page: &str, out: PathBuf) -> Result<u8> {
+    if let Some(folder) = out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(|e| Error::io("create the folder", folder, e))?;
+    }
+    fsio::write_atomic(&out, page.as_bytes())?;
+    say(format_args!("report: {}", out.display()));
+    Ok(DONE)
 }
 
 /// Settings and summary of the run in `folder`; of one that has no summary, from its last state.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::LayerSize;
+use super::{LayerSize, html};
 use crate::{Error, Result, fsio};
 
 /// Columns of `results.csv`.
@@ -332,7 +332,7 @@ pub struct Study {
 }
 
 impl Study {
-    /// Writes `study.json` and the CSV files into `folder`, each atomically.
+    /// Writes `study.json`, the CSV files and `report.html` into `folder`, each atomically.
     pub fn save(&self, folder: &Path) -> Result<()> {
         fsio::write_atomic(&folder.join("results.csv"), csv(&RESULTS, &self.results)?.as_bytes())?;
         fsio::write_atomic(&folder.join("statistics.csv"), csv(&STATISTICS, &self.statistics)?.as_bytes())?;
@@ -341,7 +341,8 @@ impl Study {
         let path = folder.join("study.json");
         let json = serde_json::to_string_pretty(self)
             .map_err(|e| Error::bad_file(&path, None, e.to_string(), "this is a defect, please report it"))?;
-        fsio::write_atomic(&path, json.as_bytes())
+        fsio::write_atomic(&path, json.as_bytes())?;
+        fsio::write_atomic(&folder.join(html::REPORT), html::study_page(self).as_bytes())
     }
 
     /// Reads `study.json`.

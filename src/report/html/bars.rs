@@ -65,11 +65,11 @@ impl Bars {
         let row = if dense { 8.0 } else { 24.0 };
         let longest =
             |words: &mut dyn Iterator<Item = &String>| words.map(|w| w.chars().count()).max().unwrap_or(0) as f64;
-        let left = (longest(&mut self.bars.iter().map(|bar| &bar.label)) * 8.2 + 12.0).clamp(30.0, WIDTH * 0.4);
+        let left = (longest(&mut self.bars.iter().map(|bar| &bar.label)) * 9.4 + 12.0).clamp(30.0, WIDTH * 0.42);
         let right = if dense {
             10.0
         } else {
-            (longest(&mut self.bars.iter().map(|bar| &bar.word)) * 8.2 + 12.0).clamp(10.0, WIDTH * 0.32)
+            (longest(&mut self.bars.iter().map(|bar| &bar.word)) * 9.4 + 12.0).clamp(10.0, WIDTH * 0.34)
         };
         let length = |value: f64| if value.is_finite() { value.max(0.0) } else { 0.0 };
         let total = |bar: &Bar| {
@@ -130,8 +130,8 @@ impl Bars {
 }
 
 /// The end of a name that is longer than its place: of layers it tells more than the beginning.
-fn fit(label: &str, room: f64) -> String {
-    let most = (room / 7.6) as usize;
+pub fn fit(label: &str, room: f64) -> String {
+    let most = (room / 9.0) as usize;
     match label.chars().count() {
         length if length > most => format!("…{}", label.chars().skip(length + 1 - most.max(2)).collect::<String>()),
         _ => label.to_string(),

@@ -1,11 +1,18 @@
 //! What a run cost: operations (modelled), and seconds and speed (measured), each in a chart of its own.
 
+use std::collections::BTreeMap;
+
 use super::bars::{Bar, Bars, Part};
+use super::energy::{self, Entry};
 use super::figure::{Figure, Table};
 use super::lines::{Lines, Unit};
 use super::record::RunRecord;
 use super::run::line;
 use super::text::{duration, scaled};
+use crate::energy::profile::PROFILES;
+
+/// Profile of the energy model that is drawn.
+const PROFILE: &str = PROFILES[0].name;
 
 /// FLOPs by phase (modelled) and seconds by phase (measured).
 pub fn cost(run: &RunRecord, twin: Option<&RunRecord>) -> Vec<Figure> {
@@ -113,6 +120,7 @@ pub fn cost(run: &RunRecord, twin: Option<&RunRecord>) -> Vec<Figure> {
             .figure(),
         );
     }
+    all.extend(joules(run, twin));
     let speed = Lines {
         title: "Training speed, measured".into(),
         note: "Images per second of wall-clock time, evaluation left out.".into(),
@@ -135,6 +143,41 @@ pub fn cost(run: &RunRecord, twin: Option<&RunRecord>) -> Vec<Figure> {
     };
     if !speed.is_empty() {
         all.push(speed.figure());
+    }
+    all
+}
+
+/// Energy by phase: modelled in one chart, measured in another.
+fn joules(run: &RunRecord, twin: Option<&RunRecord>) -> Vec<Figure> {
+    let runs = [("this run", Some(run)), ("dense twin", twin)];
+    let bars: Vec<String> = runs.iter().filter(|(_, run)| run.is_some()).map(|(name, _)| name.to_string()).collect();
+    let entries = |rows: &dyn Fn(&RunRecord) -> Vec<(String, Option<f64>)>| -> Vec<Entry> {
+        let of = runs.iter().filter_map(|(name, run)| Some((name, (*run)?)));
+        of.flat_map(|(name, run)| rows(run).into_iter().map(|(phase, value)| (name.to_string(), phase, value)))
+            .collect()
+    };
+    let cell = |row: &BTreeMap<String, String>, name: &str| row.get(name).cloned().unwrap_or_default();
+    let modelled = entries(&|run| {
+        let rows = run.modelled.iter().filter(|row| cell(row, "profile") == PROFILE && cell(row, "precision") != "eb8");
+        rows.map(|row| (cell(row, "phase"), cell(row, "joules").parse().ok())).collect()
+    });
+    let measured = entries(&|run| {
+        let joules =
+            |row: &BTreeMap<String, String>| cell(row, "energy_consumed").parse::<f64>().ok().map(|kwh| kwh * 3.6e6);
+        run.measured.iter().map(|row| (cell(row, "phase"), joules(row))).collect()
+    });
+    let note = format!(
+        "Counted operations and bytes times published energies, profile {PROFILE}; the other profiles are in energy-modelled.csv."
+    );
+    let mut all: Vec<Figure> = energy::by_phase("Energy, modelled", &note, "J", &bars, &modelled).into_iter().collect();
+    match energy::by_phase("Energy, measured", "Counters of the hardware.", "J", &bars, &measured) {
+        Some(figure) => all.push(figure),
+        None => {
+            let reason = energy::reasons(run.measured.iter().map(|row| row.get("unavailable").map(String::as_str)));
+            if let (Some(figure), false) = (all.last_mut(), reason.is_empty()) {
+                figure.note += &format!(" Energy was not measured: {reason}.");
+            }
+        }
     }
     all
 }

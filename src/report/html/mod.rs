@@ -1,6 +1,6 @@
 //! `report.html`: one file that needs nothing else, on a phone, on a desk and on paper.
 //!
-//! [`run_page`] is the report of one run, [`runs_page`] of several side by side. Charts are our own inline SVG: they take their colours from the page (light, dark, print), carry
+//! [`run_page`] is the report of one run, [`runs_page`] of several side by side, [`study_page`] of a study. Charts are our own inline SVG: they take their colours from the page (light, dark, print), carry
 //! their values for the hover script, and have their numbers in a table; plotters writes fixed colours and bare shapes. What a run leaves as plots of their own is in
 //! [`super::plot`]. No text of a user reaches the page but through `text::escape`, and a content policy in the page forbids every request.
 
@@ -8,17 +8,21 @@ mod axis;
 mod bars;
 mod compare;
 mod cost;
+mod dots;
+mod energy;
 mod figure;
 mod heat;
 mod lines;
 mod record;
 mod run;
+mod study;
 mod text;
 mod verdict;
 
 pub use record::{RunRecord, TrainingFlops};
 pub use verdict::{Tone, Verdict, verdict};
 
+use super::study::Study;
 use text::escape;
 
 /// Name of the file in a run folder.
@@ -50,6 +54,21 @@ pub fn runs_page(runs: &[RunRecord], twins: &[Option<usize>]) -> String {
         body += &run::sections(&runs[i], twin(i));
     }
     page(&format!("{} runs", runs.len()), "Early-Bird tickets, side by side", &body)
+}
+
+/// The report of a study.
+pub fn study_page(study: &Study) -> String {
+    let title = format!("Study: {}", study.kind);
+    let data = std::path::Path::new(&study.data).file_name().map_or("data".into(), |name| name.to_string_lossy());
+    let lead = format!(
+        "{} x{} on {data}, {} epochs, {} seeds, on {}",
+        study.model,
+        study.width,
+        study.epochs,
+        study.seeds.len(),
+        study.device
+    );
+    page(&title, &lead, &study::sections(study))
 }
 
 fn lead(run: &RunRecord) -> String {

@@ -2,8 +2,10 @@
 //!
 //! Read from the files also while the run is under way, so that a report made later from the folder is the same. Not here: weights.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::energy::csv;
 use super::heat::{Matrix, chosen};
 use crate::report::{MaskLog, MetricsCsv, Row, Summary};
 use crate::ticket::{Mask, ratio_label};
@@ -24,6 +26,10 @@ pub struct RunRecord {
     pub matrices: Vec<Matrix>,
     /// `config.toml`, key by key.
     pub settings: Vec<(String, String)>,
+    /// Rows of `energy-modelled.csv`, by column; empty where there is none.
+    pub modelled: Vec<BTreeMap<String, String>>,
+    /// Rows of `energy.csv`, by column; empty where there is none.
+    pub measured: Vec<BTreeMap<String, String>>,
 }
 
 /// Training operations, modelled: three times the forward operations (forward, and backward to activations and to weights), times images, times epochs
@@ -57,7 +63,20 @@ impl RunRecord {
         let matrices = if masks.exists() { matrices(&masks, &summary)? } else { Vec::new() };
         let config = folder.join("config.toml");
         let settings = if config.exists() { settings(&config)? } else { Vec::new() };
-        Ok(RunRecord { name: folder.display().to_string(), summary, labels, rows, matrices, settings })
+        // Written at the end of a run, and not by every version: what is not there is not shown.
+        let energy =
+            |name: &str| std::fs::read_to_string(folder.join(name)).map_or_else(|_| Vec::new(), |text| csv(&text));
+        let (modelled, measured) = (energy("energy-modelled.csv"), energy("energy.csv"));
+        Ok(RunRecord {
+            name: folder.display().to_string(),
+            summary,
+            labels,
+            rows,
+            matrices,
+            settings,
+            modelled,
+            measured,
+        })
     }
 
     /// A setting by its key.

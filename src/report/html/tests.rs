@@ -45,6 +45,8 @@ fn record(name: &str, epochs: usize, search: usize) -> RunRecord {
         labels: vec!["p50".into(), "p30".into(), "p70".into()],
         rows: (0..epochs).map(row).collect(),
         matrices: ["p50", "p30", "p70"].map(matrix).into(),
+        modelled: Vec::new(),
+        measured: Vec::new(),
         settings: vec![
             ("eps".into(), "0.1".into()),
             ("epochs".into(), epochs.to_string()),
@@ -58,7 +60,7 @@ const HOSTILE: &str = "</script></title><script>alert(1)</script><img src=x oner
 #[test]
 fn hostile_names_stay_text() {
     let runs = [record(HOSTILE, 3, 2), record(HOSTILE, 4, 2)];
-    for page in [run_page(&runs[0], Some(&runs[1])), runs_page(&runs, &[None, None])] {
+    for page in [run_page(&runs[0], Some(&runs[1])), runs_page(&runs, &[None, None]), study_page(&study(HOSTILE))] {
         assert_eq!(page.matches("<script").count(), 1, "our own");
         assert_eq!(page.matches("</script").count(), 1);
         assert_eq!((page.matches("<img").count(), page.matches("</title").count()), (0, 1));
@@ -70,6 +72,81 @@ fn hostile_names_stay_text() {
         }
         assert!(page.contains("&lt;img src=x onerror="));
     }
+}
+
+/// A comparison of one method, with every kind of text a study holds, and with values that are no numbers.
+fn study(name: &str) -> Study {
+    use crate::report::study::*;
+    let ratio = Some(0.5);
+    Study {
+        kind: "compare".into(),
+        complete: true,
+        data: name.into(),
+        model: name.into(),
+        seeds: vec![1],
+        ratios: vec![0.5],
+        settings: serde_json::json!({ "data": name, "momentum": 0.9f32 }),
+        profile: name.into(),
+        verdict: vec![name.into(), name.into()],
+        checks: vec![Check {
+            claim: name.into(),
+            ratio,
+            value: Some(f64::NAN),
+            unit: name.into(),
+            met: Some(false),
+            ..Default::default()
+        }],
+        methods: vec![MethodInfo { name: "m".into(), title: name.into(), about: name.into() }],
+        results: vec![StudyResult {
+            method: "m".into(),
+            ratio,
+            seed: 1,
+            status: "failed".into(),
+            reason: Some(name.into()),
+            ..Default::default()
+        }],
+        statistics: vec![Statistic {
+            method: "m".into(),
+            ratio,
+            runs: 2,
+            accuracy_mean: Some(0.9),
+            accuracy_std: Some(f64::NAN),
+            training_flops_mean: Some(f64::INFINITY),
+            ..Default::default()
+        }],
+        energy_modelled: vec![ModelledRow {
+            method: "m".into(),
+            ratio,
+            phase: "train".into(),
+            profile: name.into(),
+            joules: 2.0,
+            ..Default::default()
+        }],
+        energy_measured: vec![MeasuredRow {
+            method: Some("m".into()),
+            ratio,
+            unavailable: Some(name.into()),
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_study_says_what_does_not_reproduce_and_what_was_not_measured() {
+    let page = study_page(&study("vgg16"));
+    for words in [
+        "Not every claim reproduces",
+        "✕ does not",
+        "Energy, modelled, 50% pruned",
+        "Energy was not measured: vgg16",
+        "vgg16: vgg16",
+        ">0.9<",
+    ] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+    assert!(!page.contains("NaN") && !page.contains("inf ") && !page.contains("Energy, measured"));
+    assert!(study_page(&Study::default()).contains("Not finished"));
 }
 
 #[test]
