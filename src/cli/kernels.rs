@@ -9,7 +9,8 @@ use clap::{Args, Subcommand};
 
 use super::{DONE, FINDINGS, say};
 use crate::driver::kernels::{self, Entry, Module, ParamKind};
-use crate::driver::ptxas::{self, ARCHS, Sass, Tool, Usage};
+use crate::driver::ptxas::{ARCHS, Tool, Usage};
+use crate::driver::sass::{self, Sass};
 use crate::{Error, Result};
 
 /// `earlybird kernels`.
@@ -159,13 +160,13 @@ fn show(args: &ShowArgs) -> Result<u8> {
         return Ok(DONE);
     }
     let facts = assemble(module, true)?;
-    let mix = facts.code.as_ref().ok().and_then(|code| ptxas::main_loop(code.get(entry.name)?));
+    let mix = facts.code.as_ref().ok().and_then(|code| sass::main_loop(code.get(entry.name)?));
     if args.json {
         let mut json = entry_json(module, entry);
         let usage: BTreeMap<_, _> = facts.usage.iter().map(|(arch, by)| (arch, by.get(entry.name))).collect();
         json["ptx_sha256"] = module.sha256.into();
         json["usage"] = serde_json::json!(usage);
-        json["main_loop_sm_80"] = serde_json::json!(mix);
+        json["main_loop_sm_80"] = serde_json::json!(mix.map(|m| m.sorted().iter().map(|(o, n)| (o.to_string(), *n)).collect::<Vec<_>>()));
         say(json);
         return Ok(DONE);
     }
@@ -184,10 +185,10 @@ fn show(args: &ShowArgs) -> Result<u8> {
         (Err(why), _) => say(format_args!("\nmain loop: not shown, {why}")),
         (Ok(_), None) => say("\nmain loop: none, the code is straight"),
         (Ok(_), Some(mix)) => {
-            let total: usize = mix.iter().map(|m| m.1).sum();
+            let total = mix.total();
             let mut line = String::new();
-            for (opcode, count) in &mix {
-                let _ = write!(line, "\n  {count:5}  {:4.1}%  {opcode}", 100.0 * *count as f64 / total as f64);
+            for (opcode, count) in mix.sorted() {
+                let _ = write!(line, "\n  {count:5}  {:4.1}%  {opcode}", 100.0 * count as f64 / total as f64);
             }
             say(format_args!("\nmain loop on sm_80: {total} instructions{line}"));
         }

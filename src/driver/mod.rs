@@ -11,6 +11,7 @@ pub mod kernels;
 pub mod nvidia;
 pub mod observe;
 pub mod ptxas;
+pub mod sass;
 pub mod trace;
 pub mod vgpu;
 

@@ -1,10 +1,12 @@
-//! ptxas and nvdisasm, NVIDIA's own assembler and disassembler, run on PTX: registers, spills, shared memory, and the real instructions of the
-//! main loop. Both come from PyPI wheels (`make nvrtc`) and need no GPU. What they say is static; nothing here runs a kernel.
+//! ptxas and nvdisasm, NVIDIA's own assembler and disassembler, run on PTX: registers, spills, shared memory, and the real instructions. Both come
+//! from PyPI wheels (`make nvrtc`) and need no GPU. What they say is static; nothing here runs a kernel. What the instructions are made of is
+//! [`super::sass`]'s matter.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::sass::{self, Sass};
 use crate::{Error, Result};
 
 /// Architectures that every kernel must fit.
@@ -119,7 +121,7 @@ impl Tool {
     pub fn disassemble(&self, cubin: &Path) -> Result<BTreeMap<String, Vec<Sass>>> {
         let (ok, stdout, stderr) = self.run(&["-c", &cubin.to_string_lossy()])?;
         match ok {
-            true => Ok(sass(&stdout)),
+            true => Ok(sass::read(&stdout)),
             false => Err(Error::bad_file(
                 cubin,
                 None,
@@ -165,108 +167,6 @@ fn usage(log: &str) -> BTreeMap<String, Usage> {
     found
 }
 
-/// A line of machine code.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sass {
-    /// `.L_x_3:`
-    Label(String),
-    /// `@!P1 BRA (.L_x_3)`
-    Instruction(String),
-}
-
-impl Sass {
-    /// Opcode with its suffixes: `FFMA`, `LDG.E.128.CONSTANT`.
-    pub fn opcode(&self) -> Option<&str> {
-        let Sass::Instruction(text) = self else { return None };
-        let text = text.trim_start_matches(['{', ' ']);
-        let text = if text.starts_with('@') { text.split_once(' ')?.1.trim_start() } else { text };
-        text.split_whitespace().next()
-    }
-
-    fn target(&self) -> Option<&str> {
-        let Sass::Instruction(text) = self else { return None };
-        let opcode = self.opcode()?;
-        if opcode != "BRA" && !opcode.starts_with("BRA.") {
-            return None;
-        }
-        let at = text.find(".L_")?;
-        Some(text[at..].split([')', ' ', ';']).next().unwrap_or_default())
-    }
-}
-
-fn sass(text: &str) -> BTreeMap<String, Vec<Sass>> {
-    let mut found: BTreeMap<String, Vec<Sass>> = BTreeMap::new();
-    let mut name = None;
-    for line in text.lines().map(str::trim) {
-        if let Some(label) = line.strip_suffix(':') {
-            if let Some(kernel) = label.strip_prefix(".text.") {
-                name = Some(kernel.to_string());
-            } else if let (Some(name), true) = (&name, label.starts_with(".L_")) {
-                found.entry(name.clone()).or_default().push(Sass::Label(label.into()));
-            }
-        } else if let (Some(name), Some((_, rest))) = (&name, line.strip_prefix("/*").and_then(|l| l.split_once("*/")))
-        {
-            let instruction = rest.trim().trim_end_matches(['}', ' ']).trim_end_matches(';').trim_end();
-            // Encodings follow as comments without an instruction.
-            if !instruction.is_empty() && !instruction.starts_with("/*") {
-                found.entry(name.clone()).or_default().push(Sass::Instruction(instruction.into()));
-            }
-        }
-    }
-    found
-}
-
-/// Opcodes of the main loop (its largest innermost loop) with their counts, most frequent first; `None` without a loop.
-///
-/// Loops are found in the control-flow graph, not in the order of the text: ptxas moves blocks out of line.
-pub fn main_loop(code: &[Sass]) -> Option<Vec<(String, usize)>> {
-    let labels: BTreeMap<&str, usize> = code
-        .iter()
-        .enumerate()
-        .filter_map(|(i, line)| if let Sass::Label(label) = line { Some((label.as_str(), i)) } else { None })
-        .collect();
-    let mut before: Vec<Vec<usize>> = vec![Vec::new(); code.len()];
-    let mut back = Vec::new();
-    for (i, line) in code.iter().enumerate() {
-        let mut to = Vec::new();
-        let target = line.target().and_then(|t| labels.get(t).copied());
-        to.extend(target);
-        let predicated = matches!(line, Sass::Instruction(text) if text.starts_with('@'));
-        let ends = matches!(line.opcode(), Some(op) if op == "EXIT" || op.starts_with("RET") || op.starts_with("BRA"));
-        if !ends || predicated {
-            to.push(i + 1);
-        }
-        for &next in to.iter().filter(|&&n| n < code.len()) {
-            before[next].push(i);
-        }
-        back.extend(target.filter(|&t| t < i).map(|header| (header, i)));
-    }
-    // The natural loop of an edge back to `header`: all that reaches the edge without passing the header.
-    let loops: Vec<Vec<usize>> = back
-        .into_iter()
-        .map(|(header, latch)| {
-            let (mut body, mut open) = (std::collections::BTreeSet::from([header]), vec![latch]);
-            while let Some(at) = open.pop() {
-                if body.insert(at) {
-                    open.extend(&before[at]);
-                }
-            }
-            body.into_iter().collect()
-        })
-        .collect();
-    let inside = |outer: &Vec<usize>, inner: &Vec<usize>| {
-        inner.len() < outer.len() && inner.iter().all(|i| outer.binary_search(i).is_ok())
-    };
-    let main = loops.iter().filter(|l| !loops.iter().any(|other| inside(l, other))).max_by_key(|l| l.len())?;
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for opcode in main.iter().filter_map(|&i| code[i].opcode()) {
-        *counts.entry(opcode).or_default() += 1;
-    }
-    let mut list: Vec<(String, usize)> = counts.into_iter().map(|(o, n)| (o.to_string(), n)).collect();
-    list.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-    Some(list)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,15 +181,5 @@ mod tests {
             Usage { registers: 128, stack_bytes: 16, spill_store_bytes: 12, spill_load_bytes: 8, shared_bytes: 16896 };
         assert_eq!(found["a"], a);
         assert_eq!(found["b"], Usage { registers: 8, ..Usage::default() });
-    }
-
-    #[test]
-    fn the_main_loop_is_found_through_blocks_moved_out_of_line() {
-        let text = ".text.k:\n /*0000*/ MOV R1, c[0x0][0x28] ;\n.L_x_0:\n /*0010*/ @!P0 BRA `(.L_x_2) ;\n.L_x_1:\n /*0020*/ FFMA R1, R2, R3, R1 ;\n \
-                    /*0030*/ @P1 BRA `(.L_x_0) ;\n /*0040*/ EXIT ;\n.L_x_2:\n /*0050*/ LDG.E.128 R4, [R2] ;\n /*0060*/ BRA `(.L_x_1) ;\n";
-        let code = sass(text);
-        let mix = main_loop(&code["k"]).unwrap();
-        assert_eq!(mix, [("BRA".into(), 3), ("FFMA".into(), 1), ("LDG.E.128".into(), 1)]);
-        assert_eq!(main_loop(&code["k"][..1]), None);
     }
 }
