@@ -27,7 +27,8 @@ __device__ __forceinline__ float4 fetch(const f32* __restrict__ x, u32 ld, u32 r
     return v;
 }
 
-// A slice of B elements along m (or n) and BK along k, kept as [k][element]. ALONG_K: stored with k contiguous, so it is turned on the way in.
+// A slice of B elements along m (or n) and BK along k, kept as [k][element], rows from k = 8 on with bit 3 of the
+// element flipped. ALONG_K: stored with k contiguous, so it is turned on the way in.
 template <bool ALONG_K, u32 B, u32 BK, u32 THREADS> struct Slice {
     static constexpr u32 LOADS = B * BK / 4 / THREADS;
     static constexpr u32 PITCH = B + 4; // keeps 16-byte rows and spreads the turned stores over banks
@@ -46,13 +47,15 @@ template <bool ALONG_K, u32 B, u32 BK, u32 THREADS> struct Slice {
         for (u32 i = 0; i < LOADS; i++) {
             const u32 at = threadIdx.x + i * THREADS;
             if (ALONG_K) {
-                f32* to = s + at % (BK / 4) * 4 * PITCH + at / (BK / 4);
+                const u32 k = at % (BK / 4) * 4;
+                f32* to = s + k * PITCH + (at / (BK / 4) ^ (k & 8));
                 to[0] = held[i].x;
                 to[PITCH] = held[i].y;
                 to[2 * PITCH] = held[i].z;
                 to[3 * PITCH] = held[i].w;
             } else {
-                *(float4*)(s + at / (B / 4) * PITCH + at % (B / 4) * 4) = held[i];
+                const u32 k = at / (B / 4);
+                *(float4*)(s + k * PITCH + (at % (B / 4) * 4 ^ (k & 8))) = held[i];
             }
         }
     }
@@ -95,8 +98,8 @@ __device__ __forceinline__ void tile(const Matmul& p, const f32* __restrict__ a,
             float4 fa[GROUPS], fb[GROUPS];
 #pragma unroll
             for (u32 g = 0; g < GROUPS; g++) {
-                fa[g] = *(const float4*)(as + k * PITCH + g * STEP + ty * 4);
-                fb[g] = *(const float4*)(bs + k * PITCH + g * STEP + tx * 4);
+                fa[g] = *(const float4*)(as + k * PITCH + g * STEP + (ty * 4 ^ (k & 8)));
+                fb[g] = *(const float4*)(bs + k * PITCH + g * STEP + (tx * 4 ^ (k & 8)));
             }
 #pragma unroll
             for (u32 i = 0; i < T; i++) {

@@ -1,7 +1,8 @@
 // pool: maximum and mean over windows, forward and backward, NHWC; a thread per output element group (backward: input element group) of V channels.
 //
 // maxpool: padding never wins, the first of equals wins, a NaN wins and stays (the last of several); index is the winner's place in its window, row by row.
-// avgpool: padding counts as 0. Backward gathers: a pixel adds what its windows hand it, in the order of the windows: no atomics.
+// avgpool: padding counts as 0. Backward gathers: a pixel adds what its windows hand it, in the order of the windows: no atomics. Where
+// windows tile the image each pixel has one, and a thread stands on the window: dy and index are read once.
 // Traffic: windows * 4 B read from the cache, x once from memory; 4 B (+1) written per output element.
 #include "columns.cuh"
 
@@ -51,7 +52,43 @@ template <u32 V> __device__ __forceinline__ void max_fwd(const Pool& p, const f3
     }
 }
 
+// Whether windows tile the image: then a thread per window reads its gradient once and writes the window's pixels.
+__device__ __forceinline__ bool tiling(const Pool& p) { return p.kernel_h == p.stride && p.kernel_w == p.stride && p.padding == 0; }
+
+// Where windows tile: `f(at, place, sum)` makes the gradient of the pixel at `place` in the window whose output is at `at`; pixels past the last window get 0.
+template <u32 V, class L, class F> __device__ __forceinline__ void tiled_bwd(const Pool& p, f32* __restrict__ dx, L load, F f) {
+    const u32 groups = p.c / V, rows = div_up(p.h, p.stride), columns = div_up(p.w, p.stride);
+    for (u32 i = thread_index(); i < p.n * rows * columns * groups; i += thread_count()) {
+        const u32 column = i % groups * V, window = i / groups, q = window % columns, row = window / columns % rows, n = window / columns / rows;
+        Pack<V> g;
+        u32 winners = 0;
+#pragma unroll
+        for (u32 j = 0; j < V; j++) g.v[j] = 0.f;
+        if (row < p.p && q < p.q) load(((u64)(n * p.p + row) * p.q + q) * p.c + column, g, winners);
+        const u32 h1 = min(p.stride, p.h - row * p.stride), w1 = min(p.stride, p.w - q * p.stride);
+        for (u32 r = 0; r < h1; r++) {
+            f32* to = dx + ((u64)(n * p.h + row * p.stride + r) * p.w + q * p.stride) * p.c + column;
+            for (u32 s = 0; s < w1; s++, to += p.c) store_pack<V>(to, f(g, winners, r * p.kernel_w + s));
+        }
+    }
+}
+
 template <u32 V> __device__ __forceinline__ void max_bwd(const Pool& p, const u8* __restrict__ index, const f32* __restrict__ dy, f32* __restrict__ dx) {
+    if (tiling(p)) {
+        tiled_bwd<V>(
+            p, dx,
+            [&](u64 at, Pack<V>& g, u32& winners) {
+                g = load_pack<V>(dy + at);
+                winners = V == 4 ? *(const u32*)(index + at) : index[at];
+            },
+            [](const Pack<V>& g, u32 winners, u32 place) {
+                Pack<V> sum;
+#pragma unroll
+                for (u32 j = 0; j < V; j++) sum.v[j] = (winners >> (8 * j) & 255) == place ? __fadd_rn(0.f, g.v[j]) : 0.f;
+                return sum;
+            });
+        return;
+    }
     const u32 groups = p.c / V;
     for (u32 i = thread_index(); i < p.n * p.h * p.w * groups; i += thread_count()) {
         const u32 column = i % groups * V, pixel = i / groups, w = pixel % p.w, h = pixel / p.w % p.h, n = pixel / p.w / p.h;
@@ -103,8 +140,19 @@ template <u32 V> __device__ __forceinline__ void avg_fwd(const Pool& p, const f3
 }
 
 template <u32 V> __device__ __forceinline__ void avg_bwd(const Pool& p, const f32* __restrict__ dy, f32* __restrict__ dx) {
-    const u32 groups = p.c / V;
     const f32 taps = (f32)(p.kernel_h * p.kernel_w);
+    if (tiling(p)) {
+        tiled_bwd<V>(
+            p, dx,
+            [&](u64 at, Pack<V>& g, u32&) {
+                g = load_pack<V>(dy + at);
+#pragma unroll
+                for (u32 j = 0; j < V; j++) g.v[j] = __fadd_rn(0.f, __fdiv_rn(g.v[j], taps));
+            },
+            [](const Pack<V>& g, u32, u32) { return g; });
+        return;
+    }
+    const u32 groups = p.c / V;
     for (u32 i = thread_index(); i < p.n * p.h * p.w * groups; i += thread_count()) {
         const u32 column = i % groups * V, pixel = i / groups, w = pixel % p.w, h = pixel / p.w % p.h, n = pixel / p.w / p.h;
         u32 p0, p1, q0, q1;
@@ -153,7 +201,7 @@ extern "C" __global__ void __launch_bounds__(256) avgpool_fwd_f32_any(const __gr
     avg_fwd<1>(p, x, y);
 }
 // dx = share of every window's gradient. C is a multiple of 4, all is aligned to 16. Any grid.
-extern "C" __global__ void __launch_bounds__(256) avgpool_bwd_f32(const __grid_constant__ Pool p, const f32* __restrict__ dy, f32* __restrict__ dx) {
+extern "C" __global__ void __launch_bounds__(256, 6) avgpool_bwd_f32(const __grid_constant__ Pool p, const f32* __restrict__ dy, f32* __restrict__ dx) {
     avg_bwd<4>(p, dy, dx);
 }
 // As avgpool_bwd_f32, for any C and alignment.

@@ -12,6 +12,7 @@ pub mod energy;
 pub mod error;
 pub mod fsio;
 pub mod graph;
+pub mod measure;
 pub mod nn;
 pub mod ops;
 pub mod quant;

@@ -12,9 +12,13 @@ fn every_kernel_assembles_for_four_architectures_within_its_budget() {
     let (code, out, err) = outcome(earlybird(&["kernels", "budget", "--json"]).output().unwrap());
     assert_eq!(code, 0, "{out}{err}");
     let json: serde_json::Value = serde_json::from_str(&out).unwrap();
-    let rows = json["kernels"].as_array().unwrap();
+    let rows = json["verdicts"].as_array().unwrap();
     let kernels: usize = earlybird::driver::kernels::MODULES.iter().map(|m| m.entries.len()).sum();
-    assert_eq!(rows.len(), 4 * kernels, "each kernel on sm_80, 86, 89 and 90");
+    for metric in ["registers", "spills", "stack"] {
+        let judged = rows.iter().filter(|row| row["metric"] == metric).count();
+        assert_eq!(judged, 4 * kernels, "{metric} of each kernel on sm_80, 86, 89 and 90");
+    }
+    assert!(rows.iter().any(|row| row["kernel"] == "conv2d_fwd_f32" && row["metric"] == "loop.FFMA / loop"));
     assert_eq!(json["over"], 0);
 }
 

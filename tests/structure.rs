@@ -53,6 +53,7 @@ fn layers_know_only_those_below() {
         ("energy", &["graph", "ops", "nn"]), // nn in links of doc comments only
         ("nn", &["graph", "ops", "autograd", "quant"]),
         ("data", &["quant"]),
+        ("measure", &["nn", "data", "autograd", "graph", "ops", "backend", "driver", "vgpu"]),
         ("train", &["data", "nn", "autograd", "graph", "ops", "backend", "quant"]),
         ("ticket", &["energy", "train", "data", "nn", "autograd", "graph", "ops", "backend", "quant"]),
     ]);

@@ -10,6 +10,7 @@ mod program;
 mod session;
 mod state;
 
+pub use execute::execute;
 pub use layout::{Arena, Layout, Placed};
 pub use plan::{Plan, plan};
 pub use program::{Mode, Place, Program, ValueInfo, lower};

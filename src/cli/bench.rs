@@ -1,4 +1,5 @@
-//! `earlybird bench step`: how fast a training step is on this machine. Measured, not modelled; compare only what ran in the same minute.
+//! `earlybird bench step`: how fast a training step is on this machine, measured; or, with `--modelled`, how fast it could be on a GPU that is not here
+//! ([`super::modelled`]). The two are never printed together. Compare only what was measured in the same minute.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -40,6 +41,12 @@ pub struct StepArgs {
     /// Steps to measure, after two to warm up
     #[arg(long, default_value_t = 8)]
     steps: usize,
+    /// Model the step on the GPU that a virtual device stands for, from counters; measures nothing
+    #[arg(long, conflicts_with_all = ["steps", "threads"])]
+    modelled: bool,
+    /// With --modelled: blocks to count of each launch
+    #[arg(long, default_value_t = 8, requires = "modelled")]
+    blocks: u64,
     /// End with one JSON line
     #[arg(long)]
     json: bool,
@@ -64,8 +71,16 @@ impl StepArgs {
         if self.batch_size == 0 || self.steps == 0 {
             return Err(Error::bad_setting("--batch-size, --steps", "0 measures nothing", "give at least 1"));
         }
-        let backend = device::open(&self.device, self.threads)?;
         let graph = nn::build(&self.model, &nn::ModelOptions { width: self.width, ..Default::default() })?;
+        if self.modelled {
+            super::modelled::run(&graph, self.batch_size, &self.device, self.blocks, self.json)?;
+            return Ok(DONE);
+        }
+        if self.device.starts_with("vgpu") {
+            let what = "a virtual GPU has no speed of its own to measure";
+            return Err(Error::bad_setting("--device", what, "add --modelled, or choose cpu or cuda"));
+        }
+        let backend = device::open(&self.device, self.threads)?;
         let shape = graph.input_shape();
         let mut session = Session::new(Arc::new(graph.clone()), backend.clone(), Hyper::default())?;
         session.load_state(&nn::init(&graph, 1))?;

@@ -11,6 +11,7 @@ use super::{DONE, FINDINGS, say};
 use crate::driver::kernels::{self, Entry, Module, ParamKind};
 use crate::driver::ptxas::{ARCHS, Tool, Usage};
 use crate::driver::sass::{self, Sass};
+use crate::measure::budget::{self, Budget, Verdict};
 use crate::{Error, Result};
 
 /// `earlybird kernels`.
@@ -20,7 +21,7 @@ pub enum KernelsCommand {
     List(ListArgs),
     /// One kernel: parameters, cost per architecture, machine code of its main loop
     Show(ShowArgs),
-    /// Registers, spills and shared memory of every kernel on sm_80, 86, 89 and 90; exit code 1 above the budget
+    /// Registers and spills on four architectures, machine code of main loops, counters on the virtual GPU; exit code 1 above the budget
     Budget(BudgetArgs),
 }
 
@@ -53,13 +54,6 @@ pub struct BudgetArgs {
     json: bool,
 }
 
-/// `kernels/budget.toml`.
-#[derive(serde::Deserialize)]
-struct Budget {
-    default: u32,
-    registers: BTreeMap<String, u32>,
-}
-
 impl KernelsCommand {
     /// Runs the command; the exit code.
     ///
@@ -70,7 +64,7 @@ impl KernelsCommand {
         match self {
             KernelsCommand::List(args) => list(args.json),
             KernelsCommand::Show(args) => show(&args),
-            KernelsCommand::Budget(args) => budget(args.json),
+            KernelsCommand::Budget(args) => budget(&args),
         }
     }
 }
@@ -166,7 +160,8 @@ fn show(args: &ShowArgs) -> Result<u8> {
         let usage: BTreeMap<_, _> = facts.usage.iter().map(|(arch, by)| (arch, by.get(entry.name))).collect();
         json["ptx_sha256"] = module.sha256.into();
         json["usage"] = serde_json::json!(usage);
-        json["main_loop_sm_80"] = serde_json::json!(mix.map(|m| m.sorted().iter().map(|(o, n)| (o.to_string(), *n)).collect::<Vec<_>>()));
+        json["main_loop_sm_80"] =
+            serde_json::json!(mix.map(|m| m.sorted().iter().map(|(o, n)| (o.to_string(), *n)).collect::<Vec<_>>()));
         say(json);
         return Ok(DONE);
     }
@@ -196,48 +191,60 @@ fn show(args: &ShowArgs) -> Result<u8> {
     Ok(DONE)
 }
 
-/// What `usage` breaks of the budget.
-fn excess(usage: &Usage, registers: u32) -> Option<String> {
-    let mut what = Vec::new();
-    if usage.registers > registers {
-        what.push(format!("{} registers, {registers} allowed", usage.registers));
+fn budget(args: &BudgetArgs) -> Result<u8> {
+    let (budget, facts) = (Budget::embedded()?, budget::facts()?);
+    let names: Vec<&str> = facts.keys().copied().collect();
+    let verdicts: Vec<Verdict> = facts.iter().flat_map(|(name, facts)| budget::judge(name, facts, &budget)).collect();
+    let unused = budget.unused(&names);
+    let over = verdicts.iter().filter(|v| v.over.is_some()).count() + unused.len();
+    let unprobed: Vec<&str> = facts.iter().filter(|(_, f)| f.counted.is_empty()).map(|(name, _)| *name).collect();
+    if args.json {
+        say(serde_json::json!({ "verdicts": verdicts, "unused": unused, "not_counted": unprobed, "over": over }));
+        return Ok(if over == 0 { DONE } else { FINDINGS });
     }
-    if usage.spill_store_bytes + usage.spill_load_bytes + usage.stack_bytes > 0 {
-        what.push("spills or a stack, none allowed".into());
-    }
-    (!what.is_empty()).then(|| what.join("; "))
-}
-
-fn budget(json: bool) -> Result<u8> {
-    let text = include_str!("../../kernels/budget.toml");
-    let budget: Budget = toml::from_str(text)
-        .map_err(|e| Error::bad_file("kernels/budget.toml", None, e.to_string(), "it is compiled into the program"))?;
-    let mut rows = Vec::new();
-    let mut over = 0;
-    if !json {
-        say("kernel                    arch   registers  spills  stack  shared bytes");
-    }
-    for module in kernels::MODULES {
-        let facts = assemble(module, false)?;
-        for entry in module.entries {
-            let allowed = budget.registers.get(entry.name).copied().unwrap_or(budget.default);
-            for (arch, kernels) in &facts.usage {
-                let Some(usage) = kernels.get(entry.name) else { continue };
-                let excess = excess(usage, allowed);
-                over += usize::from(excess.is_some());
-                if json {
-                    rows.push(serde_json::json!({ "kernel": entry.name, "arch": arch, "usage": usage, "allowed_registers": allowed, "over": excess }));
-                } else {
-                    let mark = excess.map_or_else(String::new, |e| format!("  OVER: {e}"));
-                    say(format_args!("{:24}  {arch}  {}{mark}", entry.name, usage_line(usage)));
-                }
+    say("kernel                    registers on sm_80 86 89 90; what else is limited (value, limit)");
+    for (name, facts) in &facts {
+        let registers: Vec<String> = ARCHS
+            .iter()
+            .map(|arch| facts.usage.get(arch).map_or_else(|| "?".into(), |u| u.registers.to_string()))
+            .collect();
+        let mut line = format!("{name:28}  {}", registers.join(" "));
+        for v in verdicts.iter().filter(|v| v.kernel == *name && v.over.is_none()) {
+            let zero = v.value == Some(0.0) && v.limit.max == Some(0.0);
+            if let (Some(value), false) = (v.value, zero || v.metric == "registers") {
+                let limit = match (v.limit.min, v.limit.max) {
+                    (Some(min), _) => format!(">= {min}"),
+                    (_, max) => format!("<= {}", max.unwrap_or(f64::INFINITY)),
+                };
+                let _ = write!(line, "; {} {} ({limit})", v.metric, round(value));
             }
         }
+        say(line);
     }
-    match json {
-        true => say(serde_json::json!({ "kernels": rows, "over": over })),
-        false if over == 0 => say("every kernel is within its budget"),
-        false => say(format_args!("{over} over the budget (kernels/budget.toml)")),
+    for v in verdicts.iter().filter(|v| v.over.is_some()) {
+        let value = v.value.map_or_else(|| "none".into(), round);
+        say(format_args!(
+            "OVER: {} on {}: {} is {value}; {}",
+            v.kernel,
+            v.place,
+            v.metric,
+            v.over.as_deref().unwrap_or("")
+        ));
+    }
+    for name in unused {
+        say(format_args!("OVER: kernels/budget.toml has limits for {name}, and there is no such kernel"));
+    }
+    if !unprobed.is_empty() {
+        say(format_args!("not counted on the virtual GPU: {}", unprobed.join(", ")));
+    }
+    match over {
+        0 => say("every kernel is within its budget"),
+        n => say(format_args!("{n} over the budget (kernels/budget.toml)")),
     }
     Ok(if over == 0 { DONE } else { FINDINGS })
+}
+
+/// Three decimals at most.
+fn round(value: f64) -> String {
+    ((value * 1e3).round() / 1e3).to_string()
 }

@@ -13,6 +13,7 @@ mod export;
 mod info;
 mod kernels;
 mod masks;
+mod modelled;
 mod prune;
 mod recorder;
 mod report;

@@ -259,21 +259,21 @@ pub fn main_loop(code: &[Sass]) -> Option<Mix> {
     Some(Mix::of(main.iter().filter_map(|&i| code[i].opcode())))
 }
 
+/// Code for tests: labels and instructions, a line each.
+#[cfg(test)]
+pub(crate) fn sample(text: &str) -> Vec<Sass> {
+    let line = |l: &str| if l.ends_with(':') { format!("{l}\n") } else { format!(" /*0000*/ {l} ;\n") };
+    let lines: String = text.lines().map(|l| line(l.trim())).collect();
+    read(&format!(".text.k:\n{lines}")).remove("k").unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn code(text: &str) -> Vec<Sass> {
-        let lines: String = text
-            .lines()
-            .map(|l| if l.trim().ends_with(':') { format!("{l}\n") } else { format!(" /*0000*/ {} ;\n", l.trim()) })
-            .collect();
-        read(&format!(".text.k:\n{lines}")).remove("k").unwrap()
-    }
-
     #[test]
     fn a_block_moved_out_of_line_belongs_to_the_loop() {
-        let code = code(
+        let code = sample(
             "MOV R1, c[0x0][0x28]\n.L_x_0:\n@!P0 BRA `(.L_x_2)\n.L_x_1:\nFFMA R1, R2, R3, R1\n@P1 BRA `(.L_x_0)\nEXIT\n.L_x_2:\n\
              LDG.E.128 R4, [R2]\nBRA `(.L_x_1)",
         );
@@ -285,14 +285,15 @@ mod tests {
     /// The branch from the block back to the middle of the code goes up in the text and is no loop.
     #[test]
     fn a_branch_back_from_an_out_of_line_block_is_no_loop() {
-        let code = code("@!P0 BRA `(.L_x_2)\n.L_x_1:\nSTG.E [R2], R4\nEXIT\n.L_x_2:\nIMAD R4, R4, R5, R6\nBRA `(.L_x_1)");
+        let code =
+            sample("@!P0 BRA `(.L_x_2)\n.L_x_1:\nSTG.E [R2], R4\nEXIT\n.L_x_2:\nIMAD R4, R4, R5, R6\nBRA `(.L_x_1)");
         assert_eq!(main_loop(&code), None);
     }
 
     /// The whole loop lies behind EXIT, its header last: the edge back goes down in the text.
     #[test]
     fn a_loop_whose_header_comes_last_in_the_text_is_found() {
-        let code = code(
+        let code = sample(
             "BRA `(.L_x_3)\n.L_x_2:\nFFMA R1, R2, R3, R1\nFFMA R1, R2, R3, R1\nBRA `(.L_x_3)\n.L_x_4:\nEXIT\n.L_x_3:\nLDS R2, [R3]\n\
              @P0 BRA `(.L_x_2)\nBRA `(.L_x_4)",
         );
@@ -301,7 +302,7 @@ mod tests {
 
     #[test]
     fn bsync_goes_on_where_bssy_said_and_conditions_among_operands_fall_through() {
-        let code = code(
+        let code = sample(
             ".L_x_0:\nBSSY B0, `(.L_x_1)\n@P0 BRA `(.L_x_5)\nFADD R1, R1, R2\n.L_x_2:\nBSYNC B0\n.L_x_5:\nFMUL R1, R1, R2\nBRA `(.L_x_2)\n.L_x_1:\n\
              BRA.DIV ~URZ, `(.L_x_7)\n@P1 BRA `(.L_x_0)\nEXIT\n.L_x_7:\nCALL.REL.NOINC `($f)\nEXIT",
         );
@@ -311,7 +312,7 @@ mod tests {
 
     #[test]
     fn of_two_loops_the_inner_one_counts_and_of_siblings_the_larger() {
-        let code = code(
+        let code = sample(
             ".L_x_0:\nIADD3 R1, R1, R2, R3\n.L_x_1:\nFFMA R1, R2, R3, R1\nFFMA R1, R2, R3, R1\n@P0 BRA `(.L_x_1)\n.L_x_2:\nLDG.E R1, [R2]\n\
              @P1 BRA `(.L_x_2)\n@P2 BRA `(.L_x_0)\nEXIT",
         );
@@ -320,7 +321,9 @@ mod tests {
 
     #[test]
     fn patterns_name_an_opcode_and_suffixes() {
-        let code = code("LDG.E.128.CONSTANT R4, [R2]\nLDG.E R4, [R2]\nLDGSTS.E.BYPASS.LTC128B.128 [R1], [R2]\n@P0 IMAD.WIDE.U32 R1, R2, R3, R4\nNOP");
+        let code = sample(
+            "LDG.E.128.CONSTANT R4, [R2]\nLDG.E R4, [R2]\nLDGSTS.E.BYPASS.LTC128B.128 [R1], [R2]\n@P0 IMAD.WIDE.U32 R1, R2, R3, R4\nNOP",
+        );
         let mix = all(&code);
         let of = |p: &str| mix.count(p);
         assert_eq!((of("LDG"), of("LDG.128"), of("LDGSTS.128"), of("IMAD.WIDE"), of("LD")), (2, 1, 1, 1, 0));

@@ -46,6 +46,9 @@ pub struct Options {
     pub workers: usize,
     /// Warp instructions after which a launch is stopped.
     pub budget: u64,
+    /// Run at most this many blocks of a launch, evenly spread, and count those only: for counters of launches too large to interpret. What the kernel
+    /// computes is then incomplete, and checks mean nothing.
+    pub sample: Option<u64>,
 }
 
 impl Default for Options {
@@ -58,6 +61,7 @@ impl Default for Options {
             schedule: Schedule::Converge,
             workers: 0,
             budget: BUDGET,
+            sample: None,
         }
     }
 }
@@ -428,6 +432,7 @@ impl Device {
             sms: self.options.limits.sms,
             schedule: self.options.schedule,
             budget: self.options.budget,
+            sample: self.options.sample,
             workers,
             profile: self.options.profile,
             check: self.options.check.as_ref(),

@@ -47,7 +47,7 @@ impl Cuda {
     }
 
     /// The kernels, with the device they run on.
-    pub(super) fn kernels(&self) -> &Kernels {
+    pub(crate) fn kernels(&self) -> &Kernels {
         &self.kernels
     }
 

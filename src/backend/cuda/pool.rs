@@ -12,6 +12,13 @@ fn sizes(p: &Pool) -> (usize, usize) {
     (pixels(p.h, p.w), pixels(p.p, p.q))
 }
 
+/// Threads of a backward pass, times `v` channels each: one per pixel, or one per window where windows tile the image.
+fn backward_work(p: &Pool, v: usize) -> u32 {
+    let tiling = p.kernel_h == p.stride && p.kernel_w == p.stride && p.padding == 0;
+    let side = |n: u32| if tiling { n.div_ceil(p.stride) } else { n } as usize;
+    (p.n as usize * side(p.h) * side(p.w) * (p.c as usize / v)) as u32
+}
+
 /// Maxima and their places.
 pub(super) fn max_fwd(cuda: &Cuda, p: &Pool, x: Span, y: Span, index: Span) -> Result<()> {
     let (n_x, n_y) = sizes(p);
@@ -35,9 +42,9 @@ pub(super) fn max_bwd(cuda: &Cuda, p: &Pool, index: Span, dy: Span, dx: Span) ->
         return Ok(());
     }
     if wide(p.c, &[index, dy, dx]) {
-        return Ok(kernels.maxpool_bwd_f32(grid_stride(kernels, n_x as u32 / 4), stream, p, index, dy, dx)?);
+        return Ok(kernels.maxpool_bwd_f32(grid_stride(kernels, backward_work(p, 4)), stream, p, index, dy, dx)?);
     }
-    Ok(kernels.maxpool_bwd_f32_any(grid_stride(kernels, n_x as u32), stream, p, index, dy, dx)?)
+    Ok(kernels.maxpool_bwd_f32_any(grid_stride(kernels, backward_work(p, 1)), stream, p, index, dy, dx)?)
 }
 
 /// Means of windows; of the whole image where the window is the image.
@@ -63,7 +70,7 @@ pub(super) fn avg_bwd(cuda: &Cuda, p: &Pool, dy: Span, dx: Span) -> Result<()> {
         return Ok(());
     }
     if wide(p.c, &[dy, dx]) {
-        return Ok(kernels.avgpool_bwd_f32(grid_stride(kernels, n_x as u32 / 4), stream, p, dy, dx)?);
+        return Ok(kernels.avgpool_bwd_f32(grid_stride(kernels, backward_work(p, 4)), stream, p, dy, dx)?);
     }
-    Ok(kernels.avgpool_bwd_f32_any(grid_stride(kernels, n_x as u32), stream, p, dy, dx)?)
+    Ok(kernels.avgpool_bwd_f32_any(grid_stride(kernels, backward_work(p, 1)), stream, p, dy, dx)?)
 }

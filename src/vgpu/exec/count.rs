@@ -143,7 +143,7 @@ impl Counts {
     }
 
     /// The profiler's summary.
-    pub fn summary(&self, launch: &Launch<'_>, shared_bytes: u32) -> Summary {
+    pub fn summary(&self, launch: &Launch<'_>, shared_bytes: u32, counted_blocks: u64) -> Summary {
         let kernel = launch.kernel;
         let mut classes: Vec<(Class, Issued)> = Vec::new();
         let mut mma: Vec<crate::vgpu::prof::Mma> = Vec::new();
@@ -177,6 +177,7 @@ impl Counts {
             grid: launch.grid,
             block: launch.block,
             shared_bytes,
+            counted_blocks,
             classes,
             global_read: Global { footprint_sectors: footprint(&self.touched_read), ..self.read },
             global_write: Global { footprint_sectors: footprint(&self.touched_write), ..self.write },

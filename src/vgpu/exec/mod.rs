@@ -76,6 +76,8 @@ pub struct Launch<'a> {
     pub schedule: Schedule,
     /// Warp instructions after which the launch is stopped.
     pub budget: u64,
+    /// Most blocks to run, evenly spread; all without.
+    pub sample: Option<u64>,
     /// Worker threads; 1 runs on the caller's.
     pub workers: usize,
     /// Count for the profiler.
@@ -108,6 +110,8 @@ struct Task<'a> {
     threads: u32,
     warps: u32,
     blocks: u64,
+    /// How many of them run.
+    chosen: u64,
     workers: u64,
     params: Aligned,
     consts: Aligned,
@@ -162,6 +166,7 @@ pub fn run(launch: &Launch<'_>, memory: &Memory, init: &mut GlobalInit) -> Outco
         threads,
         warps: threads.div_ceil(32),
         blocks,
+        chosen: launch.sample.map_or(blocks, |most| most.clamp(1, blocks.max(1))),
         workers: match launch.check {
             None if !kernel.ordered_atomics => (launch.workers as u64).min(blocks),
             _ => 1,
@@ -228,7 +233,7 @@ fn gather(task: &Task<'_>, harvests: Vec<Harvest>) -> Outcome {
     }
     report.sort();
     output.sort_by_key(|(block, thread, _)| (*block, *thread));
-    let summary = counts.map(|c| c.summary(task.launch, task.shared_bytes));
+    let summary = counts.map(|c| c.summary(task.launch, task.shared_bytes, task.chosen));
     Outcome { report, summary, output: output.into_iter().flat_map(|(_, _, text)| text).collect(), instructions }
 }
 
@@ -239,7 +244,11 @@ impl Task<'_> {
             return None;
         }
         let n = self.next.fetch_add(1, Relaxed);
-        let n = (n < self.blocks).then_some(n)?;
+        let n = (n < self.chosen).then_some(n)?;
+        if self.chosen < self.blocks {
+            // The middles of equal shares.
+            return Some(((2 * u128::from(n) + 1) * u128::from(self.blocks) / (2 * u128::from(self.chosen))) as u64);
+        }
         Some(match self.launch.schedule {
             Schedule::Reverse => self.blocks - 1 - n,
             _ => n,

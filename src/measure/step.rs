@@ -1,0 +1,146 @@
+//! The time of a training step, modelled kernel by kernel from counters, beside the roofline of each kernel. Nothing here is measured.
+//!
+//! Launches have the true shapes, grids and parameters of the batch; of each launch a few evenly spread blocks are interpreted and counted, and every sum is
+//! extrapolated to the whole grid (blocks of these kernels do the same work but for borders; `tests/measure.rs` compares with whole launches). Bytes from memory
+//! are not extrapolated but compulsory: every operand read once, every result written once.
+
+use super::operands::compulsory;
+use super::probe::Rig;
+use crate::Result;
+use crate::autograd::{Arena, Layout, Mode, Place, execute, lower, plan};
+use crate::backend::{Backend, Memory, Span};
+use crate::graph::Graph;
+use crate::ops::sgd::Sgd;
+use crate::ops::{Kernel, Metrics, Value};
+use crate::vgpu::device::Options;
+use crate::vgpu::prof::Summary;
+use crate::vgpu::prof::arch::Arch;
+
+/// One launch of a step.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Row {
+    /// The value that the operator writes first: names the layer.
+    pub layer: String,
+    /// Kernel.
+    pub symbol: String,
+    /// Blocks.
+    pub blocks: u64,
+    /// Threads of a block.
+    pub threads: u32,
+    /// Multiply-adds that the operator asks for; 0 where it is no product.
+    pub macs: u64,
+    /// Bytes that must move.
+    pub bytes: u64,
+    /// Roofline: the larger of arithmetic at f32 peak and compulsory bytes at memory bandwidth, in seconds.
+    pub roofline: f64,
+    /// Modelled time, in seconds: slowest unit on the busiest multiprocessor, and the launch.
+    pub modelled: f64,
+    /// Which unit that is.
+    pub limit: &'static str,
+    /// Of the modelled time: what the slowest unit needs beyond the roofline with all multiprocessors equally busy.
+    pub work: f64,
+    /// Of the modelled time: multiprocessors that wait for the busiest one.
+    pub tail: f64,
+    /// Of the modelled time: starting the kernel.
+    pub launch: f64,
+    /// 32-byte sectors that multiprocessors ask L2 for, over compulsory bytes.
+    pub traffic: f64,
+}
+
+/// Multiply-adds of a launch.
+fn macs(kernel: &Kernel, symbol: &str) -> u64 {
+    match kernel {
+        Kernel::Conv2dFwd(p) | Kernel::Conv2dDgrad(p) | Kernel::Conv2dWgrad(p) if !symbol.contains("sum") => p.macs(),
+        Kernel::LinearFwd(p) | Kernel::LinearDgrad(p) | Kernel::LinearWgrad(p) if symbol.starts_with("matmul") => {
+            u64::from(p.n) * u64::from(p.c) * u64::from(p.k)
+        }
+        _ => 0,
+    }
+}
+
+fn row(layer: &str, kernel: &Kernel, workspace: usize, summary: &Summary, arch: &Arch) -> Row {
+    let mut all = summary.extrapolated();
+    // Small kernels of which no rule is known: their sectors as counted.
+    let sectors = |s: &Summary| 32 * (s.global_read.sectors + s.global_write.sectors);
+    let (read, written) = compulsory(&summary.kernel, kernel, summary.grid, workspace)
+        .unwrap_or((32 * all.global_read.sectors as usize, 32 * all.global_write.sectors as usize));
+    all.global_read.footprint_sectors = read.div_ceil(32) as u64;
+    all.global_write.footprint_sectors = written.div_ceil(32) as u64;
+    let bytes = (read + written) as u64;
+    let macs = macs(kernel, &summary.kernel);
+    let peak = arch.fp32 * f64::from(arch.sms) * arch.clock_ghz * 1e9; // multiply-adds
+    let roofline = (macs as f64 / peak).max(bytes as f64 / (arch.dram_gbs * 1e9));
+    let bound = all.bound(arch);
+    let even = Summary { grid: [arch.sms, 1, 1], ..all.clone() }.bound(arch);
+    let unit = |b: &crate::vgpu::prof::model::Bound| b.units.first().map_or(0.0, |u| u.seconds);
+    Row {
+        layer: layer.into(),
+        symbol: summary.kernel.clone(),
+        blocks: summary.blocks(),
+        threads: summary.threads() as u32,
+        macs,
+        bytes,
+        roofline,
+        modelled: bound.seconds,
+        limit: bound.limit,
+        work: (unit(&even) - roofline).max(0.0),
+        tail: unit(&bound) - unit(&even),
+        launch: bound.seconds - unit(&bound),
+        traffic: sectors(&all) as f64 / bytes.max(1) as f64,
+    }
+}
+
+/// Models a training step of `graph` on batches of `batch` images on `arch`, counting at most `sample` blocks of each launch.
+///
+/// # Errors
+/// [`crate::Error::DeviceUnavailable`] where this build has no kernels; a batch that does not fit.
+pub fn model(graph: &Graph, batch: usize, options: Options, arch: &Arch) -> Result<Vec<Row>> {
+    let rig = Rig::with(options)?;
+    let backend = rig.backend();
+    let layout = Layout::new(graph);
+    let program = lower(graph, &layout, batch, Mode::Train, &|kernel| backend.workspace(kernel))?;
+    let plan = plan(&program)?;
+    let alloc = |bytes: usize| backend.alloc(bytes.max(4));
+    let trained = layout.length(Arena::Parameters);
+    let parameters = [(); 3].map(|()| alloc(trained * 4));
+    let [weights, gradients, momenta] = parameters;
+    let (weights, gradients, momenta): (Memory, Memory, Memory) = (weights?, gradients?, momenta?);
+    let (state, constants) = (alloc(layout.length(Arena::State) * 4)?, alloc(layout.length(Arena::Constants) * 4)?);
+    let (arena, lr) = (alloc(plan.bytes)?, alloc(4)?);
+    let images = alloc(batch * graph.input_shape().elements() * 4)?;
+    let (labels, metrics) = (alloc(batch * 4)?, alloc(size_of::<Metrics>())?);
+    for node in graph.nodes() {
+        if let crate::graph::Op::Select(select) = &node.op
+            && let Some(placed) = layout.get(&format!("{}.indexes", node.name))
+        {
+            let span = constants.span(placed.offset * 4, select.channels.len() * 4)?;
+            backend.upload(bytemuck::cast_slice(&select.channels), span)?;
+        }
+    }
+    let resolve = |value: Value| -> Result<Span<'_>> {
+        let info = &program.values[value.0 as usize];
+        let (memory, offset) = match info.place {
+            Place::Arena => (&arena, plan.offsets[value.0 as usize]),
+            Place::Parameter(Arena::Parameters, element) => (&weights, element * 4),
+            Place::Parameter(Arena::State, element) => (&state, element * 4),
+            Place::Parameter(Arena::Constants, element) => (&constants, element * 4),
+            Place::Gradient(element) => (&gradients, element * 4),
+            Place::Images => (&images, 0),
+            Place::Labels => (&labels, 0),
+            Place::Metrics => (&metrics, 0),
+        };
+        memory.span(offset, info.bytes)
+    };
+    let mut rows = Vec::new();
+    for call in &program.calls {
+        let layer = call.outputs.first().map_or("", |v| &program.values[v.0 as usize].name);
+        let workspace = backend.workspace(&call.kernel);
+        for summary in rig.count(|| execute(backend, call, &resolve))? {
+            rows.push(row(layer, &call.kernel, workspace, &summary, arch));
+        }
+    }
+    let p = Sgd { count: trained as u32, scales: layout.scales() as u32, momentum: 0.9, weight_decay: 1e-4, l1: 1e-4 };
+    let step = rig.count(|| backend.sgd_step_f32(&p, lr.all(), gradients.all(), momenta.all(), weights.all()))?;
+    rows.extend(step.iter().map(|summary| row("all parameters", &Kernel::SgdStep(p), 0, summary, arch)));
+    Ok(rows)
+}
