@@ -1,5 +1,7 @@
 //! Counters and the models made of them: a sample of blocks against whole launches, compulsory bytes against what is touched, budgets, and the timer.
 
+#![allow(clippy::unwrap_used)] // clippy.toml allows it in test functions only, not in their helpers
+
 mod common;
 
 use std::sync::Arc;

@@ -92,15 +92,16 @@ fn line(row: &Row, usage: Option<&Usage>, limits: &Limits) -> String {
     )
 }
 
+/// Which launches a sum is over.
+type Keep<'a> = &'a dyn Fn(&Row) -> bool;
+
 /// Sums by kind of kernel, and where the gap is.
 fn totals(rows: &[Row]) -> String {
-    let ms = |of: &dyn Fn(&Row) -> f64, keep: &dyn Fn(&Row) -> bool| {
-        1e3 * rows.iter().filter(|r| keep(r)).map(of).sum::<f64>()
-    };
+    let ms = |of: &dyn Fn(&Row) -> f64, keep: Keep| 1e3 * rows.iter().filter(|r| keep(r)).map(of).sum::<f64>();
     let mut out = String::from(
         "\nkernels                       launches  roofline  modelled   beyond: work    tail  launch   (ms)",
     );
-    let kinds: [(&str, &dyn Fn(&Row) -> bool); 6] = [
+    let kinds: [(&str, Keep); 6] = [
         ("conv, large tiles", &|r| {
             r.symbol.starts_with("conv2d") && r.symbol.ends_with("_f32") && !r.symbol.contains("sum")
         }),
