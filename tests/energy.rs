@@ -39,6 +39,8 @@ fn two_layers_by_hand() {
     assert_eq!((eight.forward.macs_i8, eight.forward.macs_f32), (macs, 0));
     assert_eq!(eight.forward.dram_bytes, 2 * activations + weights, "33.6 MB");
     assert_eq!(eight.backward.dram_bytes, 5 * activations + weights + 4 * weights);
+    let half = layer(&vgg, 256, Numerics::F16, "feature.3");
+    assert_eq!((half.forward.macs_f16, half.forward.dram_bytes), (macs, 2 * (2 * activations + weights)), "67.2 MB");
     let bn = layer(&vgg, 256, Numerics::Int8, "feature.1");
     assert_eq!((bn.forward.dram_bytes, bn.backward.dram_bytes), (2 * activations, 4 * activations));
     // feature.0: 3 -> 64, no gradient of the images. 256 * 1024 * 64 * 27 = 0.453 G products, 786,432 inputs, 1728 weights.
@@ -156,7 +158,7 @@ fn counts_agree_with_the_virtual_gpus_profiler() {
 fn a_pruned_network_costs_less_and_draws_cost_next_to_nothing() {
     let dense = nn::build("vgg16", &nn::ModelOptions::default()).unwrap();
     let narrow = nn::build("vgg16", &nn::ModelOptions { width: 0.5, ..Default::default() }).unwrap();
-    for numerics in [Numerics::F32, Numerics::Eb8, Numerics::Eb8AsI8, Numerics::Int8] {
+    for numerics in [Numerics::F32, Numerics::F16, Numerics::Eb8, Numerics::Eb8AsI8, Numerics::Int8] {
         let profile = &earlybird::energy::profile::PROFILES[0];
         let joules = |cost: Cost| profile.joules(&cost).total();
         assert!(joules(cost::step(&narrow, 128, numerics)) < joules(cost::step(&dense, 128, numerics)) / 2.0);

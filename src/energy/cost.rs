@@ -70,6 +70,8 @@ impl std::iter::Sum for Cost {
 pub enum Numerics {
     /// f32 throughout.
     F32,
+    /// f16 tensors and products, added up in f32; weights and momenta in f32, with a copy of the weights in f16. No run trains so: for comparison.
+    F16,
     /// The official code's 8 bits, as it really runs: f32 arithmetic and f32 tensors, with quantisers in passes of their own.
     Eb8,
     /// The same, as if an 8-bit device executed it, which is what the paper's energies assume: 8-bit products, one byte per element, quantisers on the way.
@@ -83,6 +85,7 @@ impl Numerics {
     pub fn name(self) -> &'static str {
         match self {
             Numerics::F32 => "f32",
+            Numerics::F16 => "f16",
             Numerics::Eb8 => "eb8",
             Numerics::Eb8AsI8 => "eb8-as-8bit",
             Numerics::Int8 => "int8",
@@ -99,13 +102,13 @@ impl Numerics {
         }
     }
 
-    fn integer(self) -> bool {
-        matches!(self, Numerics::Eb8AsI8 | Numerics::Int8)
-    }
-
     /// Bytes of an element of an activation, gradient or weight.
     fn bytes(self) -> u64 {
-        if self.integer() { 1 } else { 4 }
+        match self {
+            Numerics::F32 | Numerics::Eb8 => 4,
+            Numerics::F16 => 2,
+            Numerics::Eb8AsI8 | Numerics::Int8 => 1,
+        }
     }
 }
 
@@ -151,6 +154,7 @@ pub fn optimiser(graph: &Graph, numerics: Numerics) -> Cost {
     let count = graph.parameter_count() as u64;
     let (ops, bytes) = match numerics {
         Numerics::F32 => (6, 20),
+        Numerics::F16 => (6, 20), // the gradient in f16, the f16 copy written
         // Three quantisers, each with a pass for the maximum and one that reads and writes.
         Numerics::Eb8 => (6 + 3 * ROUND_OPS, 20 + 3 * 12),
         Numerics::Eb8AsI8 => (6 + 3 * ROUND_OPS, 5),
@@ -228,10 +232,13 @@ impl Counter<'_> {
     }
 
     /// Products of one GEMM, with what they load from on-chip memory.
-    fn products(&self, macs: u64, integer: bool) -> Cost {
-        let (i8, f32) = if integer { (macs, 0) } else { (0, macs) };
-        let bytes = if integer { 1 } else { 4 };
-        Cost { macs_i8: i8, macs_f32: f32, sram_bytes: macs * 2 * bytes / TILE, ..Cost::default() }
+    fn products(&self, macs: u64, bytes: u64) -> Cost {
+        let sram_bytes = macs * 2 * bytes / TILE;
+        match bytes {
+            1 => Cost { macs_i8: macs, sram_bytes, ..Cost::default() },
+            2 => Cost { macs_f16: macs, sram_bytes, ..Cost::default() },
+            _ => Cost { macs_f32: macs, sram_bytes, ..Cost::default() },
+        }
     }
 
     fn moved(&self, bytes: u64, ops: u64) -> Cost {
@@ -256,15 +263,14 @@ impl Counter<'_> {
     }
 
     /// A convolution or a linear layer with `depth` products per output element.
-    fn gemm(&self, id: NodeId, depth: u64, eight_bits: bool) -> (Cost, Cost, Cost) {
+    fn gemm(&self, id: NodeId, depth: u64, narrow: bool) -> (Cost, Cost, Cost) {
         let input = self.graph.node(id).inputs[0];
         let (x, y) = (self.elements(input), self.elements(id));
         let w = depth * self.graph.shape(id).c as u64;
-        let integer = self.numerics.integer() && eight_bits;
-        let b = if integer { 1 } else { 4 };
-        let product = self.products(y * depth, integer);
+        let b = if narrow { self.numerics.bytes() } else { 4 };
+        let product = self.products(y * depth, b);
         // What a quantiser adds to a tensor of y elements: work, and in the simulation passes of its own.
-        let quantiser = match (self.numerics, eight_bits) {
+        let quantiser = match (self.numerics, narrow) {
             (Numerics::Eb8, true) => self.moved(12 * y, ROUND_OPS * y),
             (Numerics::Eb8AsI8 | Numerics::Int8, true) => self.moved(0, ROUND_OPS * y),
             _ => Cost::default(),
@@ -279,7 +285,7 @@ impl Counter<'_> {
 
     fn wgrad_traffic(&self, x: u64, w: u64, y: u64, b: u64) -> Cost {
         // Integer products leave 32-bit sums.
-        let sums = if self.numerics == Numerics::Int8 { 4 } else { b };
+        let sums = if self.numerics == Numerics::Int8 && b == 1 { 4 } else { b };
         self.moved(b * (x + y) + sums * w, 0)
     }
 
