@@ -57,3 +57,37 @@ __device__ __forceinline__ u32 ptx_prmt(u32 a, u32 b, u32 select) {
     asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(select));
     return r;
 }
+
+// Address in shared memory as the instructions below want it.
+__device__ __forceinline__ u32 ptx_shared(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+
+// Copies 16 bytes from global to shared memory in the background; `bytes` is 16 or 0, and 0 writes zeros and reads nothing.
+__device__ __forceinline__ void ptx_cp_async16(u32 to, const void* from, u32 bytes) {
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+}
+__device__ __forceinline__ void ptx_cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// Waits until at most N of this thread's groups are on their way.
+template <int N> __device__ __forceinline__ void ptx_cp_async_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
+
+// Four 8x8 matrices of 16-bit elements; each lane names a row of 16 bytes.
+__device__ __forceinline__ void ptx_ldmatrix(u32 (&r)[4], u32 at) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at) : "memory");
+}
+// The same, each matrix transposed.
+__device__ __forceinline__ void ptx_ldmatrix_trans(u32 (&r)[4], u32 at) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at) : "memory");
+}
+
+// c += a * b: 16x32 by 32x8 signed bytes, exact in 32 bits.
+__device__ __forceinline__ void ptx_mma_s8(i32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// `low` in bits 0..7, `high` in bits 8..15 (both saturated to signed bytes), the lower half of `rest` above them.
+__device__ __forceinline__ u32 ptx_pack_s8(i32 high, i32 low, u32 rest) {
+    u32 r;
+    asm("cvt.pack.sat.s8.s32.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(high), "r"(low), "r"(rest));
+    return r;
+}

@@ -8,6 +8,7 @@ mod cast;
 mod copy;
 mod device;
 mod driver;
+mod int8;
 mod mask;
 mod matmul;
 mod operators;

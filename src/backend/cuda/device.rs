@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use super::launch::Kernels;
 use super::memory::{DeviceBlock, InPlace, identity, open};
-use super::{add, batchnorm, conv2d, copy, fill, linear, pool, relu, select, sgd, softmax_xent};
+use super::{
+    add, batchnorm, batchnorm_i8, conv2d, conv2d_i8, copy, fill, linear, pool, quantize, relu, select, sgd,
+    softmax_xent,
+};
 use crate::Result;
-use crate::backend::{Backend, Memory, Span};
+use crate::backend::{Backend, Int8, Memory, Span};
 use crate::driver::{DevPtr, Driver, StreamId};
 use crate::ops::Kernel;
 use crate::ops::add::Add;
@@ -118,8 +121,15 @@ impl Backend for Cuda {
         match kernel {
             Kernel::Conv2dWgrad(p) => conv2d::workspace(p),
             Kernel::BatchNormFwd(p) | Kernel::BatchNormBwd(p) => batchnorm::workspace(p),
+            Kernel::QuantizeBwdI8(p) => quantize::workspace(p),
+            Kernel::Conv2dWgradI8(p) => conv2d_i8::workspace(p),
+            Kernel::BatchNormBwdI8(p) => batchnorm_i8::workspace(p),
             _ => 0,
         }
+    }
+
+    fn int8(&self) -> Result<&dyn Int8> {
+        Ok(self)
     }
 
     fn fill_f32(&self, value: f32, x: Span) -> Result<()> {

@@ -3,7 +3,7 @@
 //! Launchers choose nothing: grids and buffers come from the operators' files beside this one, which also answer for the contract of
 //! [`Driver::launch`]: every address handed over is live and large enough for what the kernel does with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::driver::{DevPtr, Dims, Driver, DriverError, Image, KernelId, ModuleId, Result, StreamId, codes, kernels};
@@ -18,6 +18,8 @@ pub struct Kernels {
 struct Loaded {
     modules: HashMap<&'static str, ModuleId>,
     kernels: HashMap<&'static str, KernelId>,
+    /// Kernels with leave for more shared memory than 48 KiB.
+    large: HashSet<&'static str>,
 }
 
 impl Kernels {
@@ -57,6 +59,20 @@ impl Kernels {
         let kernel = self.driver.kernel_get(handle, name)?;
         loaded.kernels.insert(name, kernel);
         Ok(kernel)
+    }
+
+    /// Lets an entry have `bytes` of dynamic shared memory, where that needs leave. An entry always asks for the same.
+    ///
+    /// # Errors
+    /// What the driver says; the device has less.
+    pub fn allow_shared(&self, module: &'static str, name: &'static str, bytes: u32) -> Result<()> {
+        let kernel = self.kernel(module, name)?;
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if bytes > self.driver.props().shared_per_block && !loaded.large.contains(name) {
+            self.driver.kernel_set_shared(kernel, bytes)?;
+            loaded.large.insert(name);
+        }
+        Ok(())
     }
 
     /// The answer of every launcher in a build without NVRTC. [`Kernels::new`] fails first.

@@ -5,20 +5,25 @@
 
 mod add;
 mod batchnorm;
+mod batchnorm_i8;
 pub mod cast;
 mod conv2d;
+mod conv2d_i8;
 pub mod copy;
 mod device;
 pub mod fill;
+mod int8;
 pub mod launch;
 mod linear;
 pub mod mask;
 pub mod matmul;
 mod memory;
 mod pool;
+mod quantize;
 mod relu;
 mod select;
 mod sgd;
+mod sgd_i8;
 mod softmax_xent;
 
 pub use device::Cuda;

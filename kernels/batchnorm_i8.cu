@@ -1,0 +1,425 @@
+// batchnorm in 8 bits: statistics and normalisation (with ReLU, max-pool and quantisation), and both gradients (formulas in src/backend/int8.rs).
+//
+// forward   `_stats`: from the convolution's sums to mean, 1/std, running statistics, a and b, in f64. Then one pass: each block finds the exponent of its image (from the extremes
+//           in the sums where blocks of rows lie in one image, else from the image itself) and normalises, pools and rounds its part. 1 B read, 1 B written (pooled: 1/4).
+// gradient  ReLU mask and un-pooling in one pass, stored in blocks with sums: 1 B read of y, 1 B (or 4) of what comes from behind, 1 B written.
+// backward  `_coef`: A, B, D, the bounds' parts and the channels' exponents; then one pass with both roundings: 2 B read, 2 B written. `_extremes` before them where blocks
+//           of rows span images: extremes of each image and channel.
+#include "stored.cuh"
+
+// rust: crate::ops::pool::Pool
+struct Pool {
+    u32 n, h, w, c, p, q, kernel_h, kernel_w, stride, padding;
+};
+// rust: crate::ops::batchnorm::BatchNormI8
+struct BatchNormI8 {
+    Pool pool;
+    f32 eps, momentum;
+    u32 relu, gradient, dgrad;
+    Noise noise;
+    u32 dyd_tensor;
+};
+
+struct Sizes {
+    u32 pixels, rows, stride, across, tiles;
+    bool whole; // blocks of rows lie in one image
+    __device__ __forceinline__ Sizes(const BatchNormI8& p)
+        : pixels(p.pool.h * p.pool.w), rows(p.pool.n * pixels), stride(pad16(p.pool.c)), across(div_up(stride, BLOCK_CHANNELS)), tiles(div_up(rows, BLOCK_ROWS)),
+          whole(pixels % BLOCK_ROWS == 0) {}
+};
+
+// Two f64 per (lane, channel) of a block of 32 lanes x 8 channels, added over the lanes 16, 8, 4, 2, 1 apart; lane 0 of each channel gets the sums.
+struct LaneSums {
+    double a[32][8], b[32][8];
+    __device__ __forceinline__ void add(u32 lane, u32 channel, double& x, double& y) {
+        a[lane][channel] = x, b[lane][channel] = y;
+        for (u32 distance = 16; distance > 0; distance /= 2) {
+            __syncthreads();
+            if (lane < distance) {
+                a[lane][channel] = __dadd_rn(a[lane][channel], a[lane + distance][channel]);
+                b[lane][channel] = __dadd_rn(b[lane][channel], b[lane + distance][channel]);
+            }
+        }
+        __syncthreads();
+        x = a[0][channel], y = b[0][channel];
+    }
+    // The larger of each.
+    __device__ __forceinline__ void largest(u32 lane, u32 channel, double& x, double& y) {
+        a[lane][channel] = x, b[lane][channel] = y;
+        for (u32 distance = 16; distance > 0; distance /= 2) {
+            __syncthreads();
+            if (lane < distance) {
+                a[lane][channel] = fmax(a[lane][channel], a[lane + distance][channel]);
+                b[lane][channel] = fmax(b[lane][channel], b[lane + distance][channel]);
+            }
+        }
+        __syncthreads();
+        x = a[0][channel], y = b[0][channel];
+    }
+};
+
+// Statistics. Blocks of 256 = 32 lanes x 8 channels, grid over padded channels by 8.
+extern "C" __global__ void __launch_bounds__(256) batchnorm_fwd_stats_i8(
+    const __grid_constant__ BatchNormI8 p, const i8* __restrict__ y_exponents, const OutputSums* __restrict__ sums, const f32* __restrict__ gamma,
+    const f32* __restrict__ beta, f32* __restrict__ running_mean, f32* __restrict__ running_var, f32* __restrict__ mean_out, f32* __restrict__ invstd_out,
+    f32* __restrict__ affine) {
+    __shared__ LaneSums lanes;
+    const Sizes s(p);
+    const u32 lane = threadIdx.x / 8, channel = blockIdx.x * 8 + threadIdx.x % 8;
+    double s1 = 0.0, s2 = 0.0;
+    for (u32 tile = lane; tile < s.tiles; tile += 32) {
+        const OutputSums sum = sums[(u64)tile * s.stride + channel];
+        const i32 e = y_exponents[tile * s.across + channel / BLOCK_CHANNELS];
+        s1 = __dadd_rn(s1, (double)sum.sum() * power_f64(e - 6));
+        s2 = __dadd_rn(s2, (double)sum.squares * power_f64(2 * e - 12));
+    }
+    lanes.add(lane, threadIdx.x % 8, s1, s2);
+    if (lane != 0) return;
+    if (channel >= p.pool.c) {
+        affine[channel] = affine[s.stride + channel] = 0.f;
+        return;
+    }
+    const double m = s.rows, mean = s1 / m, var = fmax(s2 / m - mean * mean, 0.0), invstd = 1.0 / sqrt(var + (double)p.eps);
+    const double a = (double)gamma[channel] * invstd, unbiased = s.rows > 1 ? var * m / (m - 1.0) : var, momentum = p.momentum;
+    mean_out[channel] = (f32)mean;
+    invstd_out[channel] = (f32)invstd;
+    affine[channel] = (f32)a;
+    affine[s.stride + channel] = (f32)((double)beta[channel] - mean * a);
+    running_mean[channel] = (f32)((1.0 - momentum) * (double)running_mean[channel] + momentum * mean);
+    running_var[channel] = (f32)((1.0 - momentum) * (double)running_var[channel] + momentum * unbiased);
+}
+
+__device__ __forceinline__ f32 relu_if(u32 relu, f32 v) { return relu ? fmaxf(v, 0.f) : v; }
+
+// z of eight channels of a row.
+struct Eight {
+    f32 a[8], b[8];
+    __device__ __forceinline__ Eight(const f32* __restrict__ affine, u32 stride, u32 channel) {
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) a[j] = affine[channel + j], b[j] = affine[stride + channel + j];
+    }
+    __device__ __forceinline__ void z(const i8* __restrict__ y, const i8* __restrict__ exponents, const Sizes& s, u32 row, u32 channel, u32 relu, f32 (&v)[8]) const {
+        const uint2 m = *(const uint2*)(y + (u64)row * s.stride + channel);
+        const f32 scale = power(exponents[row / BLOCK_ROWS * s.across + channel / BLOCK_CHANNELS] - 6);
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) v[j] = relu_if(relu, __fmaf_rn(a[j], __fmul_rn(mantissa_f32(j < 4 ? m.x : m.y, j & 3), scale), b[j]));
+    }
+};
+
+// Exponent of image `n` of the output; every thread gets it.
+__device__ __forceinline__ i32 image_exponent(
+    const BatchNormI8& p, const Sizes& s, u32 n, const i8* __restrict__ y, const i8* __restrict__ y_exponents, const OutputSums* __restrict__ sums,
+    const f32* __restrict__ affine, u32* scratch) {
+    u32 bits = 0;
+    if (s.whole) { // z rises or falls with y: its largest size is at an end
+        const u32 tiles = s.pixels / BLOCK_ROWS, count = tiles * p.pool.c;
+        for (u32 i = threadIdx.x; i < count; i += blockDim.x) {
+            const u32 tile = n * tiles + i / p.pool.c, channel = i % p.pool.c;
+            const OutputSums sum = sums[(u64)tile * s.stride + channel];
+            const f32 scale = power(y_exponents[tile * s.across + channel / BLOCK_CHANNELS] - 6), a = affine[channel], b = affine[s.stride + channel];
+            const f32 low = __fmaf_rn(a, __fmul_rn(__int2float_rn(sum.low()), scale), b), high = __fmaf_rn(a, __fmul_rn(__int2float_rn(sum.high()), scale), b);
+            bits = max(bits, max(magnitude(relu_if(p.relu, low)), magnitude(relu_if(p.relu, high))));
+        }
+    } else {
+        const u32 groups = s.stride / 8, count = s.pixels * groups;
+        for (u32 i = threadIdx.x; i < count; i += blockDim.x) {
+            const u32 channel = i % groups * 8;
+            f32 z[8];
+            Eight(affine, s.stride, channel).z(y, y_exponents, s, n * s.pixels + i / groups, channel, p.relu, z);
+#pragma unroll
+            for (u32 j = 0; j < 8; j++) bits = max(bits, magnitude(z[j]));
+        }
+    }
+    return exponent_of(block_max(bits, scratch));
+}
+
+// Normalise, ReLU, max-pool, round. Blocks of 256: grid x over parts of an image, y over images.
+extern "C" __global__ void __launch_bounds__(256) batchnorm_fwd_i8(
+    const __grid_constant__ BatchNormI8 p, const i8* __restrict__ y, const i8* __restrict__ y_exponents, const OutputSums* __restrict__ sums,
+    const f32* __restrict__ affine, const u32* __restrict__ step, i8* __restrict__ out, i8* __restrict__ exponents, u8* __restrict__ index) {
+    __shared__ u32 scratch[32];
+    const Sizes s(p);
+    const u32 n = blockIdx.y, groups = s.stride / 8, pooled = p.pool.p * p.pool.q, count = pooled * groups, now = *step;
+    const i32 e = image_exponent(p, s, n, y, y_exponents, sums, affine, scratch);
+    if (blockIdx.x == 0 && threadIdx.x == 0) exponents[n] = (i8)e;
+    const f32 scale = power(21 - e);
+    for (u32 i = thread_index(); i < count; i += thread_count()) {
+        const u32 pixel = i / groups, channel = i % groups * 8;
+        const u32 at = (n * pooled + pixel) * s.stride + channel;
+        const Eight map(affine, s.stride, channel);
+        f32 best[8];
+        if (p.pool.kernel_h == 0) {
+            map.z(y, y_exponents, s, n * s.pixels + pixel, channel, p.relu, best);
+        } else {
+            const i32 h0 = (i32)(pixel / p.pool.q * p.pool.stride) - (i32)p.pool.padding, w0 = (i32)(pixel % p.pool.q * p.pool.stride) - (i32)p.pool.padding;
+            i32 winner[8];
+#pragma unroll
+            for (u32 j = 0; j < 8; j++) best[j] = 0.f, winner[j] = -1;
+            for (u32 r = 0; r < p.pool.kernel_h; r++) {
+                if ((u32)(h0 + (i32)r) >= p.pool.h) continue;
+                for (u32 c = 0; c < p.pool.kernel_w; c++) {
+                    if ((u32)(w0 + (i32)c) >= p.pool.w) continue;
+                    f32 z[8];
+                    map.z(y, y_exponents, s, n * s.pixels + (u32)(h0 + (i32)r) * p.pool.w + (u32)(w0 + (i32)c), channel, p.relu, z);
+#pragma unroll
+                    for (u32 j = 0; j < 8; j++) {
+                        const bool wins = winner[j] < 0 || z[j] > best[j];
+                        best[j] = wins ? z[j] : best[j];
+                        winner[j] = wins ? (i32)(r * p.pool.kernel_w + c) : winner[j];
+                    }
+                }
+            }
+#pragma unroll
+            for (u32 j = 0; j < 8; j++) winner[j] = channel + j < p.pool.c ? winner[j] : 0;
+            *(uint2*)(index + at) = pack8(winner);
+        }
+        const Philox noise = operand_noise(p.noise, p.noise.tensor, at / 8, now);
+        i32 m[8];
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) m[j] = round_scaled(__fmul_rn(best[j], scale), noise[j]);
+        *(uint2*)(out + at) = pack8(m);
+    }
+}
+
+// The gradient of what lies behind, at row `row` of the output, two channels.
+__device__ __forceinline__ void gradient_behind(
+    const BatchNormI8& p, const Sizes& s, const f32* __restrict__ up_f32, const i8* __restrict__ up, const i8* __restrict__ up_exponents, u32 row, u32 channel,
+    f32 (&v)[2]) {
+    if (p.gradient == 0) {
+#pragma unroll
+        for (u32 j = 0; j < 2; j++) v[j] = channel + j < p.pool.c ? up_f32[(u64)row * p.pool.c + channel + j] : 0.f;
+    } else {
+        const u32 m = *(const u16*)(up + (u64)row * s.stride + channel);
+        const f32 scale = power(up_exponents[row / BLOCK_ROWS * s.across + channel / BLOCK_CHANNELS] - 6);
+#pragma unroll
+        for (u32 j = 0; j < 2; j++) v[j] = __fmul_rn(mantissa_f32(m, j), scale);
+    }
+}
+
+// dZ in blocks. Blocks of 256: grid x over blocks of channels, y over blocks of rows.
+extern "C" __global__ void __launch_bounds__(256) batchnorm_grad_i8(
+    const __grid_constant__ BatchNormI8 p, const f32* __restrict__ up_f32, const i8* __restrict__ up, const i8* __restrict__ up_exponents,
+    const u8* __restrict__ index, const i8* __restrict__ y, const i8* __restrict__ y_exponents, const f32* __restrict__ affine, const u32* __restrict__ step,
+    i8* __restrict__ dz, i8* __restrict__ dz_exponents, GradientSums* __restrict__ sums) {
+    __shared__ StoredScratch scratch;
+    const Sizes s(p);
+    const StoredPlace place;
+    const u32 tile = blockIdx.y, first = tile * BLOCK_ROWS + place.row, channel = blockIdx.x * BLOCK_CHANNELS + place.channel;
+    const f32 y_scale = power(y_exponents[tile * s.across + blockIdx.x] - 6);
+    f32 values[4][2], a[2], b[2];
+    i32 other[4][2];
+#pragma unroll
+    for (u32 j = 0; j < 2; j++) {
+        a[j] = channel < s.stride ? affine[channel + j] : 0.f;
+        b[j] = channel < s.stride ? affine[s.stride + channel + j] : 0.f;
+    }
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) {
+        const u32 row = first + 8 * i;
+        values[i][0] = values[i][1] = 0.f;
+        other[i][0] = other[i][1] = 0;
+        if (row >= s.rows || channel >= s.stride) continue;
+        if (p.pool.kernel_h == 0) {
+            gradient_behind(p, s, up_f32, up, up_exponents, row, channel, values[i]);
+        } else {
+            const u32 n = row / s.pixels, pixel = row % s.pixels, h = pixel / p.pool.w + p.pool.padding, w = pixel % p.pool.w + p.pool.padding;
+            // Windows that hold the pixel, in order.
+            const u32 h_first = h + 1 > p.pool.kernel_h ? div_up(h + 1 - p.pool.kernel_h, p.pool.stride) : 0, h_end = min(h / p.pool.stride + 1, p.pool.p);
+            const u32 w_first = w + 1 > p.pool.kernel_w ? div_up(w + 1 - p.pool.kernel_w, p.pool.stride) : 0, w_end = min(w / p.pool.stride + 1, p.pool.q);
+            for (u32 r = h_first; r < h_end; r++) {
+                for (u32 c = w_first; c < w_end; c++) {
+                    const u32 from = n * (p.pool.p * p.pool.q) + r * p.pool.q + c, tap = (h - r * p.pool.stride) * p.pool.kernel_w + (w - c * p.pool.stride);
+                    const u32 winners = *(const u16*)(index + (u64)from * s.stride + channel);
+                    f32 v[2];
+                    gradient_behind(p, s, up_f32, up, up_exponents, from, channel, v);
+#pragma unroll
+                    for (u32 j = 0; j < 2; j++) values[i][j] = __fadd_rn(values[i][j], (winners >> 8 * j & 255u) == tap ? v[j] : 0.f);
+                }
+            }
+        }
+        const u32 m = *(const u16*)(y + (u64)row * s.stride + channel);
+#pragma unroll
+        for (u32 j = 0; j < 2; j++) {
+            other[i][j] = mantissa(m, j);
+            if (p.relu && !(__fmaf_rn(a[j], __fmul_rn(__int2float_rn(other[i][j]), y_scale), b[j]) > 0.f)) values[i][j] = 0.f;
+        }
+    }
+    i32 q[4][2], sum[2][3];
+    stored_put(values, s.rows, s.stride, tile, blockIdx.x, s.across, p.noise, *step, dz, dz_exponents, scratch.warps, q);
+#pragma unroll
+    for (u32 j = 0; j < 2; j++) {
+        sum[j][0] = sum[j][1] = sum[j][2] = 0;
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) sum[j][0] += q[i][j] * other[i][j], sum[j][1] += q[i][j], sum[j][2] = max(sum[j][2], abs(q[i][j]));
+    }
+    stored_reduce<3>(sum, scratch.parts, [](u32 m, i32 a, i32 b) { return m < 2 ? a + b : max(a, b); });
+    if (warp_id() < 4 && lane_id() < 4 && channel < s.stride) {
+#pragma unroll
+        for (u32 j = 0; j < 2; j++) sums[(u64)tile * s.stride + channel + j] = GradientSums::of(sum[j][0], sum[j][1], sum[j][2]);
+    }
+}
+
+// Extremes of an image and channel: smallest and largest y, largest |dz|.
+struct Extremes {
+    f32 low, high, gradient;
+};
+
+// extremes[n][padded c] from the tensors themselves. Blocks of 32 channels x 8 rows: grid x over channels by 32, y over images.
+extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_extremes_i8(
+    const __grid_constant__ BatchNormI8 p, const i8* __restrict__ dz, const i8* __restrict__ dz_exponents, const i8* __restrict__ y,
+    const i8* __restrict__ y_exponents, Extremes* __restrict__ extremes) {
+    __shared__ Extremes scratch[8][32];
+    const Sizes s(p);
+    const u32 channel = blockIdx.x * 32 + lane_id(), n = blockIdx.y;
+    const f32 infinity = __int_as_float(0x7f800000);
+    Extremes x = {infinity, -infinity, 0.f};
+    if (channel < s.stride) {
+        for (u32 row = n * s.pixels + warp_id(); row < (n + 1) * s.pixels; row += 8) {
+            const u32 block = row / BLOCK_ROWS * s.across + blockIdx.x;
+            const f32 v = __fmul_rn(__int2float_rn(y[(u64)row * s.stride + channel]), power(y_exponents[block] - 6));
+            const f32 g = __fmul_rn(__int2float_rn(abs((i32)dz[(u64)row * s.stride + channel])), power(dz_exponents[block] - 6));
+            x.low = fminf(x.low, v), x.high = fmaxf(x.high, v), x.gradient = fmaxf(x.gradient, g);
+        }
+    }
+    scratch[warp_id()][lane_id()] = x;
+    __syncthreads();
+    if (warp_id() != 0 || channel >= s.stride) return;
+#pragma unroll
+    for (u32 w = 1; w < 8; w++) {
+        const Extremes o = scratch[w][lane_id()];
+        x.low = fminf(x.low, o.low), x.high = fmaxf(x.high, o.high), x.gradient = fmaxf(x.gradient, o.gradient);
+    }
+    extremes[(u64)n * s.stride + channel] = x;
+}
+
+__device__ __forceinline__ double farthest(f32 low, f32 high, double mean) { return fmax(fabs((double)low - mean), fabs((double)high - mean)); }
+
+// Those of one block of rows.
+__device__ __forceinline__ Extremes block_extremes(const OutputSums& y, i32 y_exponent, const GradientSums& dz, i32 dz_exponent) {
+    const f32 scale = power(y_exponent - 6);
+    return {__fmul_rn(__int2float_rn(y.low()), scale), __fmul_rn(__int2float_rn(y.high()), scale), __fmul_rn(__uint2float_rn(dz.largest()), power(dz_exponent - 6))};
+}
+
+// coef: f64 |A*m1| [padded c], then f32 A, B, D [padded c] each; 0 in padded channels.
+__device__ __forceinline__ f32* coef_f32(double* coef, u32 stride) { return (f32*)(coef + stride); }
+__device__ __forceinline__ const f32* coef_f32(const double* coef, u32 stride) { return (const f32*)(coef + stride); }
+
+// Coefficients, dgamma, dbeta and the channels' exponents. `extremes` only where blocks of rows span images. Blocks of 256 = 32 lanes x 8 channels, grid over padded channels by 8.
+extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_coef_i8(
+    const __grid_constant__ BatchNormI8 p, const i8* __restrict__ dz_exponents, const GradientSums* __restrict__ sums, const i8* __restrict__ y_exponents,
+    const OutputSums* __restrict__ y_sums, const f32* __restrict__ gamma, const f32* __restrict__ mean_in, const f32* __restrict__ invstd_in,
+    const i8* __restrict__ input_exponents, const Extremes* __restrict__ extremes, f32* __restrict__ dgamma, f32* __restrict__ dbeta, double* __restrict__ coef,
+    i8* __restrict__ dyw_exponents) {
+    __shared__ LaneSums lanes;
+    __shared__ u32 scratch[32];
+    const Sizes s(p);
+    const u32 lane = threadIdx.x / 8, channel = blockIdx.x * 8 + threadIdx.x % 8;
+    const bool there = channel < p.pool.c;
+    const double mean = there ? mean_in[channel] : 0.0, invstd = there ? invstd_in[channel] : 0.0;
+    double sum = 0.0, dot = 0.0, r = 0.0, farthest_y = 0.0;
+    const u32 per_image = s.pixels / BLOCK_ROWS;
+    for (u32 tile = lane; tile < s.tiles; tile += 32) {
+        const GradientSums g = sums[(u64)tile * s.stride + channel];
+        const i32 e = dz_exponents[tile * s.across + channel / BLOCK_CHANNELS], ey = y_exponents[tile * s.across + channel / BLOCK_CHANNELS];
+        sum = __dadd_rn(sum, (double)g.sum() * power_f64(e - 6));
+        dot = __dadd_rn(dot, (double)g.products * power_f64(e - 6 + ey - 6));
+        if (s.whole) {
+            const Extremes x = block_extremes(y_sums[(u64)tile * s.stride + channel], ey, g, e);
+            r = fmax(r, (double)x.gradient * power_f64(input_exponents[tile / per_image]));
+            farthest_y = fmax(farthest_y, farthest(x.low, x.high, mean));
+        }
+    }
+    if (!s.whole) {
+        for (u32 n = lane; n < p.pool.n; n += 32) {
+            const Extremes x = extremes[(u64)n * s.stride + channel];
+            r = fmax(r, (double)x.gradient * power_f64(input_exponents[n]));
+            farthest_y = fmax(farthest_y, farthest(x.low, x.high, mean));
+        }
+    }
+    lanes.add(lane, threadIdx.x % 8, sum, dot);
+    __syncthreads();
+    lanes.largest(lane, threadIdx.x % 8, r, farthest_y);
+    u32 largest = 0; // exponents of the input, + 128 so that they are not negative
+    for (u32 n = threadIdx.x; n < p.pool.n; n += blockDim.x) largest = max(largest, (u32)(input_exponents[n] + 128));
+    largest = block_max(largest, scratch);
+    if (lane != 0) return;
+    f32* f = coef_f32(coef, s.stride);
+    if (!there) {
+        coef[channel] = 0.0;
+        f[channel] = f[s.stride + channel] = f[2 * s.stride + channel] = 0.f;
+        return;
+    }
+    const double m = s.rows, u = (dot - mean * sum) * invstd, m1 = sum / m, m2 = u / m;
+    const double a = (double)gamma[channel] * invstd, b = -(a * m2 * invstd), d = -(a * m1) - b * mean;
+    const f32 a32 = (f32)a, b32 = (f32)b;
+    const double shift = fabs((double)a32 * m1);
+    dgamma[channel] = (f32)u;
+    dbeta[channel] = (f32)sum;
+    coef[channel] = shift;
+    f[channel] = a32, f[s.stride + channel] = b32, f[2 * s.stride + channel] = (f32)d;
+    const double bound = (fabs((double)a32) * r + (fabs((double)b32) * farthest_y + shift) * power_f64((i32)largest - 128)) * (1.0 + 1.0 / 1024.0);
+    dyw_exponents[channel] = (i8)exponent_of(magnitude((f32)bound));
+}
+
+// Both roundings of dY. Blocks of 256: grid x over parts of an image, y over images.
+extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_i8(
+    const __grid_constant__ BatchNormI8 p, const i8* __restrict__ dz, const i8* __restrict__ dz_exponents, const GradientSums* __restrict__ sums,
+    const i8* __restrict__ y, const i8* __restrict__ y_exponents, const OutputSums* __restrict__ y_sums, const f32* __restrict__ mean,
+    const i8* __restrict__ weight_exponents, const i8* __restrict__ input_exponents, const Extremes* __restrict__ extremes, const double* __restrict__ coef,
+    const u32* __restrict__ step, i8* __restrict__ dyd, i8* __restrict__ dyd_exponents, i8* __restrict__ dyw, const i8* __restrict__ dyw_exponents) {
+    __shared__ u32 scratch[32];
+    const Sizes s(p);
+    const u32 n = blockIdx.y, groups = s.stride / 8, count = s.pixels * groups, now = *step, c = p.pool.c;
+    const f32* f = coef_f32(coef, s.stride);
+    i32 e = 0;
+    if (p.dgrad) {
+        u32 bits = 0;
+        const u32 tiles = s.pixels / BLOCK_ROWS;
+        for (u32 channel = threadIdx.x; channel < c; channel += blockDim.x) {
+            Extremes x;
+            if (s.whole) {
+                for (u32 t = 0; t < tiles; t++) {
+                    const u32 tile = n * tiles + t, block = tile * s.across + channel / BLOCK_CHANNELS;
+                    const Extremes o = block_extremes(y_sums[(u64)tile * s.stride + channel], y_exponents[block], sums[(u64)tile * s.stride + channel], dz_exponents[block]);
+                    x.low = t ? fminf(x.low, o.low) : o.low, x.high = t ? fmaxf(x.high, o.high) : o.high, x.gradient = t ? fmaxf(x.gradient, o.gradient) : o.gradient;
+                }
+            } else {
+                x = extremes[(u64)n * s.stride + channel];
+            }
+            const double a = fabs((double)f[channel]), b = fabs((double)f[s.stride + channel]);
+            const double bound = (a * (double)x.gradient + (b * farthest(x.low, x.high, mean[channel]) + coef[channel])) * (1.0 + 1.0 / 1024.0);
+            bits = max(bits, magnitude((f32)(power_f64(weight_exponents[channel]) * bound)));
+        }
+        e = exponent_of(block_max(bits, scratch));
+        if (blockIdx.x == 0 && threadIdx.x == 0) dyd_exponents[n] = (i8)e;
+    }
+    const f32 x = power(input_exponents[n]), sample = power(21 - e);
+    for (u32 i = thread_index(); i < count; i += thread_count()) {
+        const u32 channel = i % groups * 8, row = n * s.pixels + i / groups, block = row / BLOCK_ROWS * s.across + channel / BLOCK_CHANNELS;
+        const u32 at = row * s.stride + channel;
+        const uint2 mz = *(const uint2*)(dz + at), my = *(const uint2*)(y + at);
+        const f32 z_scale = power(dz_exponents[block] - 6), y_scale = power(y_exponents[block] - 6);
+        f32 v[8];
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) {
+            const f32 z = __fmul_rn(mantissa_f32(j < 4 ? mz.x : mz.y, j & 3), z_scale), w = __fmul_rn(mantissa_f32(j < 4 ? my.x : my.y, j & 3), y_scale);
+            v[j] = __fmaf_rn(f[channel + j], z, __fmaf_rn(f[s.stride + channel + j], w, f[2 * s.stride + channel + j]));
+        }
+        i32 m[8];
+        Philox noise = operand_noise(p.noise, p.noise.tensor, at / 8, now);
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) {
+            const f32 scale = channel + j < c ? __fmul_rn(power(21 - dyw_exponents[channel + j]), x) : 0.f;
+            m[j] = round_scaled(__fmul_rn(v[j], scale), noise[j]);
+        }
+        *(uint2*)(dyw + at) = pack8(m);
+        if (!p.dgrad) continue;
+        noise = operand_noise(p.noise, p.dyd_tensor, at / 8, now);
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) {
+            const f32 scale = channel + j < c ? __fmul_rn(power(weight_exponents[channel + j]), sample) : 0.f;
+            m[j] = round_scaled(__fmul_rn(v[j], scale), noise[j]);
+        }
+        *(uint2*)(dyd + at) = pack8(m);
+    }
+}

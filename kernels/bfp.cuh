@@ -1,0 +1,125 @@
+// Block floating point with 8-bit mantissas, and its random bits: the device side of src/quant, which is the specification. Bit by bit the same.
+// Not here: integer GEMMs (conv2d_i8.cuh), blocks on their way into a stored tensor (stored.cuh).
+#pragma once
+#include "common.cuh"
+
+#define BFP_MAX 127
+#define BLOCK_ROWS 64
+#define BLOCK_CHANNELS 32
+
+// rust: crate::ops::quantize::Noise
+struct Noise {
+    u32 seed[2];
+    u32 tensor;
+    u32 stochastic; // 0: to nearest
+};
+
+__device__ __forceinline__ u32 pad16(u32 channels) { return (channels + 15u) & ~15u; }
+
+// 2^e, -126 <= e <= 127.
+__device__ __forceinline__ f32 power(i32 e) { return __uint_as_float((u32)(e + 127) << 23); }
+
+// Exponent of a block whose largest absolute value has these bits.
+__device__ __forceinline__ i32 exponent_of(u32 bits) { return min(max((i32)(bits >> 23) - 127, -48), 47); }
+__device__ __forceinline__ u32 magnitude(f32 v) { return __float_as_uint(v) & 0x7fffffffu; }
+
+// Nearest integer, halves to even, of |v| < 2^22.
+__device__ __forceinline__ i32 round_even(f32 v) { return __float_as_int(__fadd_rn(v, 12582912.f)) - 0x4b400000; }
+
+// How a stored tensor is rounded: stochastic in units of 2^-15, or to nearest even.
+struct StoredRounding {
+    f32 scale, limit;
+    u32 shift;
+    __device__ __forceinline__ StoredRounding(i32 e, bool stochastic) {
+        scale = power((stochastic ? 21 : 6) - e);
+        limit = stochastic ? (f32)(BFP_MAX << 15) : (f32)BFP_MAX;
+        shift = stochastic ? 15u : 0u;
+    }
+    // `noise` is 0 where rounding is to nearest.
+    __device__ __forceinline__ i32 operator()(f32 v, u32 noise) const {
+        return (round_even(fminf(fmaxf(__fmul_rn(v, scale), -limit), limit)) + (i32)noise) >> shift;
+    }
+};
+
+// Mantissa of an operand's value that was scaled by 2^(21-e).
+__device__ __forceinline__ i32 round_scaled(f32 scaled, u32 noise) {
+    const f32 limit = (f32)(BFP_MAX << 15);
+    return (round_even(fminf(fmaxf(scaled, -limit), limit)) + (i32)noise) >> 15;
+}
+
+// Philox4x32-7 of (group, step, tensor, zero): eight 16-bit halfwords. `zero` is 0; where it comes out of other work, the compiler cannot start all calls at once, which
+// would take more registers than there are.
+struct Philox {
+    u32 w[4];
+    __device__ __forceinline__ Philox(u32 group, u32 step, u32 tensor, const u32 (&seed)[2], u32 zero = 0) {
+        u32 c0 = group, c1 = step, c2 = tensor, c3 = zero, k0 = seed[0], k1 = seed[1];
+#pragma unroll
+        for (int round = 0; round < 7; round++) {
+            const u64 a = (u64)0xD2511F53u * c0, b = (u64)0xCD9E8D57u * c2;
+            c0 = (u32)(b >> 32) ^ c1 ^ k0;
+            c2 = (u32)(a >> 32) ^ c3 ^ k1;
+            c1 = (u32)b;
+            c3 = (u32)a;
+            k0 += 0x9E3779B9u;
+            k1 += 0xBB67AE85u;
+        }
+        w[0] = c0, w[1] = c1, w[2] = c2, w[3] = c3;
+    }
+    __device__ __forceinline__ Philox() {}
+    // Number of 15 bits for halfword h.
+    __device__ __forceinline__ u32 operator[](u32 h) const { return h & 1 ? w[h / 2] >> 17 : (w[h / 2] & 0xffffu) >> 1; }
+};
+
+// Noise of the eight elements of a group of an operand; halves where rounding is to nearest.
+__device__ __forceinline__ Philox operand_noise(const Noise& n, u32 tensor, u32 group, u32 step) {
+    if (n.stochastic) return Philox(group, step, tensor, n.seed);
+    Philox p;
+    p.w[0] = p.w[1] = p.w[2] = p.w[3] = 0x80008000u;
+    return p;
+}
+
+// Byte i of a word of mantissas.
+__device__ __forceinline__ i32 mantissa(u32 word, u32 i) { return (i32)(word << (24 - 8 * i)) >> 24; }
+__device__ __forceinline__ f32 mantissa_f32(u32 word, u32 i) { return __int2float_rn(mantissa(word, i)); }
+
+// Eight mantissas as they lie in memory.
+__device__ __forceinline__ uint2 pack8(const i32 (&q)[8]) {
+    uint2 r;
+    r.x = (u32)(q[0] & 255) | (u32)(q[1] & 255) << 8 | (u32)(q[2] & 255) << 16 | (u32)q[3] << 24;
+    r.y = (u32)(q[4] & 255) | (u32)(q[5] & 255) << 8 | (u32)(q[6] & 255) << 16 | (u32)q[7] << 24;
+    return r;
+}
+
+// rust: crate::ops::batchnorm::OutputSums
+struct OutputSums {
+    u32 squares;
+    u32 rest; // i16 sum, i8 min, i8 max
+    __device__ __forceinline__ i32 sum() const { return (i32)(rest << 16) >> 16; }
+    __device__ __forceinline__ i32 low() const { return (i32)(rest << 8) >> 24; }
+    __device__ __forceinline__ i32 high() const { return (i32)rest >> 24; }
+    __device__ __forceinline__ static OutputSums of(i32 squares, i32 sum, i32 low, i32 high) {
+        return {(u32)squares, ((u32)sum & 0xffffu) | (u32)(low & 255) << 16 | (u32)high << 24};
+    }
+};
+
+// rust: crate::ops::batchnorm::GradientSums
+struct GradientSums {
+    i32 products;
+    u32 rest; // i16 sum, u8 largest magnitude, 0
+    __device__ __forceinline__ i32 sum() const { return (i32)(rest << 16) >> 16; }
+    __device__ __forceinline__ u32 largest() const { return rest >> 16; }
+    __device__ __forceinline__ static GradientSums of(i32 products, i32 sum, i32 largest) { return {products, ((u32)sum & 0xffffu) | (u32)largest << 16}; }
+};
+
+// 2^e in f64.
+__device__ __forceinline__ double power_f64(i32 e) { return __hiloint2double((e + 1023) << 20, 0); }
+
+// Largest value over the block (whole warps); every thread gets it. `scratch` holds 32 words and may be used again after the call.
+__device__ __forceinline__ u32 block_max(u32 v, u32* scratch) {
+    v = __reduce_max_sync(FULL_WARP, v);
+    if (lane_id() == 0) scratch[warp_id()] = v;
+    __syncthreads();
+    v = __reduce_max_sync(FULL_WARP, lane_id() < blockDim.x / 32 ? scratch[lane_id()] : 0u);
+    __syncthreads();
+    return v;
+}

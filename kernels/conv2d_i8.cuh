@@ -1,0 +1,363 @@
+// The integer GEMM of conv2d, forward and data gradient: a tile of BM pixels x BN channels by mma.sync, with the stored tensor's blocks made in registers (kernels.md 4.1).
+//
+// Rows are output pixels, columns output channels, the long axis is taps x padded channels in pieces of 16 bytes; a stage holds 4 pieces of each row and column. Each thread copies
+// one piece of its rows and columns per stage in the background; a piece outside the image or behind the end is filled with zeros. Pieces of a row of 64 bytes are kept at
+// piece ^ (row / 2 % 4), so that neither copies nor ldmatrix meet a bank twice. Every warp has 64 rows and WN columns: the blocks of 64 x 32 whose exponents and random bits
+// the format wants lie in one warp, whatever the tile: all tiles give the same bits.
+#pragma once
+#include "bfp.cuh"
+#include "ptx.cuh"
+
+// rust: crate::ops::conv2d::Conv2d
+struct Conv2d {
+    u32 n, h, w, c, k, r, s, p, q, stride_h, stride_w, pad_h, pad_w;
+};
+// rust: crate::ops::conv2d::Conv2dI8
+struct Conv2dI8 {
+    Conv2d conv;
+    Noise noise;
+};
+
+enum Pass { FORWARD, DGRAD, DGRAD_MASKED };
+
+// The pass as a convolution of `in` into `out`: forward it is that itself; the data gradient reads dY at (h + pad - (R-1) + tap) / stride where that is whole, with flipped weights.
+struct Geometry {
+    u32 n, in_h, in_w, in_c, out_h, out_w, out_c; // in_c padded
+    u32 taps_h, taps_w;
+    i32 step_h, step_w, first_h, first_w; // of the input per output pixel, before the division
+    u32 divide_h, divide_w;
+
+    __device__ __forceinline__ Geometry(const Conv2d& p, bool forward)
+        : n(p.n), in_h(forward ? p.h : p.p), in_w(forward ? p.w : p.q), in_c(pad16(forward ? p.c : p.k)), out_h(forward ? p.p : p.h), out_w(forward ? p.q : p.w),
+          out_c(forward ? p.k : p.c), taps_h(p.r), taps_w(p.s), step_h(forward ? p.stride_h : 1), step_w(forward ? p.stride_w : 1),
+          first_h(forward ? -(i32)p.pad_h : (i32)p.pad_h - (i32)p.r + 1), first_w(forward ? -(i32)p.pad_w : (i32)p.pad_w - (i32)p.s + 1),
+          divide_h(forward ? 1 : p.stride_h), divide_w(forward ? 1 : p.stride_w) {}
+};
+
+// A row of the tile: where its first tap lies, and which taps are inside. ANY: any number of taps and strided gradients, worked out tap by tap; otherwise at most 12 x 12 taps and
+// no division, with a bit per row (0..15) and column (16..31) of taps.
+template <bool ANY> struct Row;
+template <> struct Row<false> {
+    i32 base;
+    u32 inside;
+    __device__ __forceinline__ void set(const Geometry& g, u32 m, u32 rows) {
+        base = 0, inside = 0;
+        if (m >= rows) return;
+        const u32 image = m / (g.out_h * g.out_w), pixel = m - image * (g.out_h * g.out_w), oh = pixel / g.out_w, ow = pixel - oh * g.out_w;
+        const i32 h = (i32)oh * g.step_h + g.first_h, w = (i32)ow * g.step_w + g.first_w;
+        base = (((i32)(image * g.in_h) + h) * (i32)g.in_w + w) * (i32)g.in_c;
+        for (u32 r = 0; r < g.taps_h; r++) inside |= (u32)(h + (i32)r) < g.in_h ? 1u << r : 0u;
+        for (u32 s = 0; s < g.taps_w; s++) inside |= (u32)(w + (i32)s) < g.in_w ? 0x10000u << s : 0u;
+    }
+    __device__ __forceinline__ u32 bytes(const Geometry&, u32 r, u32 s) const { return (inside >> r & inside >> (s + 16) & 1u) << 4; }
+    __device__ __forceinline__ i32 offset(const Geometry&, u32, u32, i32 tap) const { return base + tap; }
+    __device__ __forceinline__ static i32 tap(const Geometry& g, u32 r, u32 s, u32 piece) { return (i32)((r * g.in_w + s) * g.in_c + piece * 16); }
+};
+template <> struct Row<true> {
+    u32 image;
+    i32 h, w;
+    bool there;
+    __device__ __forceinline__ void set(const Geometry& g, u32 m, u32 rows) {
+        there = m < rows;
+        if (!there) m = 0;
+        const u32 n = m / (g.out_h * g.out_w), pixel = m - n * (g.out_h * g.out_w), oh = pixel / g.out_w, ow = pixel - oh * g.out_w;
+        image = n * g.in_h * g.in_w;
+        h = (i32)oh * g.step_h + g.first_h, w = (i32)ow * g.step_w + g.first_w;
+    }
+    __device__ __forceinline__ u32 bytes(const Geometry& g, u32 r, u32 s) const {
+        const i32 y = h + (i32)r, x = w + (i32)s;
+        const bool in = there && r < g.taps_h && y >= 0 && x >= 0 && (u32)y % g.divide_h == 0 && (u32)x % g.divide_w == 0 && (u32)y / g.divide_h < g.in_h &&
+                        (u32)x / g.divide_w < g.in_w;
+        return in ? 16 : 0;
+    }
+    __device__ __forceinline__ i32 offset(const Geometry& g, u32 r, u32 s, i32 tap) const {
+        const u32 y = (u32)(h + (i32)r) / g.divide_h, x = (u32)(w + (i32)s) / g.divide_w;
+        return (i32)((image + y * g.in_w + x) * g.in_c) + tap;
+    }
+    __device__ __forceinline__ static i32 tap(const Geometry&, u32, u32, u32 piece) { return (i32)(piece * 16); }
+};
+
+// Place of a 16-byte piece in a stage.
+__device__ __forceinline__ u32 swizzled(u32 row, u32 piece) { return row * 64 + ((piece ^ (row >> 1 & 3)) << 4); }
+
+// What the epilogue reads and writes. `y`, its exponents and `affine` [2][padded channels] belong to the batchnorm whose ReLU masks a gradient.
+struct Epilogue {
+    const i8* row_exponents;    // per image
+    const i8* column_exponents; // per output channel; null: 0
+    const u32* step;
+    const i8* y;
+    const i8* y_exponents;
+    const f32* affine;
+    i8* mantissas;
+    i8* exponents;
+    uint2* sums; // OutputSums or GradientSums
+    u32 zero;    // always 0, see Philox
+};
+
+// 16 bytes of the staged block of a warp: rows of WN bytes with pieces exchanged, so that neither pairs of bytes nor pieces meet a bank twice.
+template <u32 WN> __device__ __forceinline__ u32 staged(u32 row, u32 piece) {
+    return row * WN + ((piece ^ (WN == 64 ? row >> 1 & 3 : row >> 2 & 1)) << 4);
+}
+
+// Adds (or takes the larger, smaller) over the 8 lanes that hold the rows of a warp: each step halves the columns that a lane still has.
+template <u32 N, class F> __device__ __forceinline__ void fold_rows(i32 (&v)[N], F f) {
+#pragma unroll
+    for (u32 level = 0; level < 3; level++) {
+        const u32 half = N >> (level + 1);
+        const bool upper = lane_id() >> (2 + level) & 1;
+#pragma unroll
+        for (u32 k = 0; k < half; k++) {
+            const i32 send = upper ? v[k] : v[k + half], keep = upper ? v[k + half] : v[k];
+            v[k] = f(keep, __shfl_xor_sync(FULL_WARP, send, 4 << level));
+        }
+    }
+}
+
+// Scales, masks, rounds and writes the 64 x WN results of a warp, and their sums. `m0`, `n0`: first row and column. `stage`: 64 * WN bytes of shared memory.
+template <u32 WN, Pass PASS>
+__device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise, const Epilogue& e, i32 (&acc)[4][WN / 8][4], u8* stage, u32 m0, u32 n0) {
+    constexpr u32 NI = WN / 8;
+    const u32 lane = lane_id(), row = lane >> 2, pair = (lane & 3) * 2;
+    const u32 pixels = g.out_h * g.out_w, rows = g.n * pixels, stride = pad16(g.out_c), across = div_up(stride, BLOCK_CHANNELS), tile = m0 / BLOCK_ROWS;
+    if (m0 >= rows || n0 >= stride) return;
+    if (PASS == DGRAD_MASKED) {
+#pragma unroll
+        for (u32 i = 0; i < 64 * WN / 16 / 32; i++) {
+            const u32 at = i * 32 + lane, r = at / (WN / 16), piece = at % (WN / 16);
+            uint4 v = make_uint4(0, 0, 0, 0);
+            if (m0 + r < rows && n0 + piece * 16 < stride) v = load16(e.y + (u64)(m0 + r) * stride + n0 + piece * 16);
+            store16(stage + staged<WN>(r, piece), v);
+        }
+        __syncwarp();
+    }
+    f32 row_scale[4][2];
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) {
+#pragma unroll
+        for (u32 h = 0; h < 2; h++) row_scale[i][h] = power(e.row_exponents[min(m0 + i * 16 + h * 8 + row, rows - 1) / pixels] - 6);
+    }
+    const u32 step = *e.step;
+    u32 chain = 0;
+#pragma unroll
+    for (u32 b = 0; b < WN / 32; b++) {
+        const u32 column = n0 / BLOCK_CHANNELS + b, block = tile * across + column;
+        if (column >= across) {
+#pragma unroll
+            for (u32 i = 0; i < 4; i++) {
+#pragma unroll
+                for (u32 j = 0; j < 4; j++) acc[i][b * 4 + j][0] = acc[i][b * 4 + j][1] = 0;
+            }
+            continue;
+        }
+        const f32 y_scale = PASS == DGRAD_MASKED ? power(e.y_exponents[block] - 6) : 0.f;
+        u32 bits = 0;
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) {
+            const u32 channel = n0 + b * 32 + j * 8 + pair;
+            f32 scale[2], a[2], shift[2];
+#pragma unroll
+            for (u32 x = 0; x < 2; x++) {
+                const bool there = channel + x < g.out_c;
+                scale[x] = !there ? 0.f : e.column_exponents ? power(e.column_exponents[channel + x] - 6) : power(-6);
+                a[x] = PASS == DGRAD_MASKED && there ? e.affine[channel + x] : 0.f;
+                shift[x] = PASS == DGRAD_MASKED && there ? e.affine[stride + channel + x] : 0.f;
+            }
+#pragma unroll
+            for (u32 i = 0; i < 4; i++) {
+                u32 other = 0;
+                if (PASS == DGRAD_MASKED) {
+                    const u32 upper = *(const u16*)(stage + staged<WN>(i * 16 + row, b * 2 + j / 2) + j % 2 * 8 + pair);
+                    const u32 lower = *(const u16*)(stage + staged<WN>(i * 16 + row + 8, b * 2 + j / 2) + j % 2 * 8 + pair);
+                    other = upper << 16 | lower;
+                }
+#pragma unroll
+                for (u32 x = 0; x < 4; x++) {
+                    f32 v = __fmul_rn(__int2float_rn(acc[i][b * 4 + j][x]), __fmul_rn(scale[x & 1], row_scale[i][x >> 1]));
+                    if (PASS == DGRAD_MASKED) {
+                        const f32 y = __fmul_rn(mantissa_f32(other, (x & 1) + (x < 2 ? 2 : 0)), y_scale);
+                        v = __fmaf_rn(a[x & 1], y, shift[x & 1]) > 0.f ? v : 0.f;
+                    }
+                    acc[i][b * 4 + j][x] = __float_as_int(v);
+                    bits = max(bits, magnitude(v));
+                }
+            }
+        }
+        const i32 exponent = exponent_of(__reduce_max_sync(FULL_WARP, bits));
+        if (lane == 0) e.exponents[block] = (i8)exponent;
+        const StoredRounding round(exponent, noise.stochastic != 0);
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) {
+            Philox random;
+#pragma unroll
+            for (u32 i = 0; i < 4; i++) {
+                if (i % 2 == 0) {
+                    if (noise.stochastic) random = Philox((block * 8 + i / 2 * 4 + j) * 32 + lane, step, noise.tensor, noise.seed, chain & e.zero);
+                    else random.w[0] = random.w[1] = random.w[2] = random.w[3] = 0;
+                }
+                i32 q[4];
+#pragma unroll
+                for (u32 x = 0; x < 4; x++) q[x] = round(__int_as_float(acc[i][b * 4 + j][x]), random[i % 2 * 4 + x]);
+                const u32 packed = ptx_pack_s8(q[1], q[0], ptx_pack_s8(q[3], q[2], 0)); // upper row in the lower half here
+                const u32 upper = packed & 0xffffu, lower = packed >> 16;
+                u16* at = (u16*)(stage + staged<WN>(i * 16 + row, b * 2 + j / 2) + j % 2 * 8 + pair);
+                u16* below = (u16*)(stage + staged<WN>(i * 16 + row + 8, b * 2 + j / 2) + j % 2 * 8 + pair);
+                if (PASS == DGRAD_MASKED) acc[i][b * 4 + j][1] = (i32)((u32)*at | (u32)*below << 16);
+                *at = (u16)upper;
+                *below = (u16)lower;
+                acc[i][b * 4 + j][0] = (i32)packed;
+                chain = packed;
+            }
+        }
+    }
+    if (PASS != DGRAD) {
+        const u32 left = rows - m0; // rows that there are
+        i32 first[NI * 2], second[NI * 2], low[NI * 2], high[NI * 2];
+#pragma unroll
+        for (u32 j = 0; j < NI; j++) {
+#pragma unroll
+            for (u32 x = 0; x < 2; x++) {
+                i32 sum = 0, products = 0, least = BFP_MAX, most = PASS == FORWARD ? -BFP_MAX : 0;
+#pragma unroll
+                for (u32 i = 0; i < 4; i += 2) {
+                    const u32 four = ptx_prmt((u32)acc[i][j][0], (u32)acc[i + 1][j][0], x ? 0x7531 : 0x6420);
+                    u32 with = four;
+                    if (PASS == DGRAD_MASKED) with = ptx_prmt((u32)acc[i][j][1], (u32)acc[i + 1][j][1], x ? 0x7531 : 0x6420);
+                    sum = __dp4a((i32)four, 0x01010101, sum);
+                    products = __dp4a((i32)four, (i32)with, products);
+#pragma unroll
+                    for (u32 h = 0; h < 4; h++) {
+                        const i32 m = mantissa(four, h);
+                        if (PASS == DGRAD_MASKED) most = max(most, abs(m));
+                        else if (i * 16 + h * 8 + row < left) least = min(least, m), most = max(most, m);
+                    }
+                }
+                first[j * 2 + x] = products, second[j * 2 + x] = sum, low[j * 2 + x] = least, high[j * 2 + x] = most;
+            }
+        }
+        fold_rows(first, [](i32 a, i32 b) { return a + b; });
+        fold_rows(second, [](i32 a, i32 b) { return a + b; });
+        fold_rows(high, [](i32 a, i32 b) { return max(a, b); });
+        if (PASS == FORWARD) fold_rows(low, [](i32 a, i32 b) { return min(a, b); });
+        const u32 start = (lane >> 2 & 1) * NI + (lane >> 3 & 1) * (NI / 2) + (lane >> 4 & 1) * (NI / 4);
+#pragma unroll
+        for (u32 k = 0; k < NI / 4; k++) {
+            const u32 index = start + k, channel = n0 + index / 2 * 8 + pair + index % 2;
+            if (channel >= stride) continue;
+            uint2 out;
+            if (PASS == FORWARD) {
+                const OutputSums s = OutputSums::of(first[k], second[k], low[k], high[k]);
+                out = make_uint2(s.squares, s.rest);
+            } else {
+                const GradientSums s = GradientSums::of(first[k], second[k], high[k]);
+                out = make_uint2((u32)s.products, s.rest);
+            }
+            e.sums[(u64)tile * stride + channel] = out;
+        }
+    }
+    __syncwarp();
+#pragma unroll
+    for (u32 i = 0; i < 64 * WN / 16 / 32; i++) {
+        const u32 at = i * 32 + lane, r = at / (WN / 16), piece = at % (WN / 16);
+        if (m0 + r < rows && n0 + piece * 16 < stride) store16(e.mantissas + (u64)(m0 + r) * stride + n0 + piece * 16, load16(stage + staged<WN>(r, piece)));
+    }
+}
+
+// Bytes of shared memory of a tile.
+template <u32 BM, u32 BN, u32 STAGES> constexpr u32 TILE_BYTES = STAGES * (BM + BN) * 64;
+
+// One tile: x [pixels][padded channels], w [columns][taps][padded channels]. Blocks of BM / 64 * BN / WN warps, grid x over rows, y over columns.
+template <u32 BM, u32 BN, u32 WN, u32 STAGES, Pass PASS, bool ANY>
+__device__ __forceinline__ void conv_tile(const Conv2dI8& p, const i8* __restrict__ x, const i8* __restrict__ w, const Epilogue& e) {
+    constexpr u32 WARPS_M = BM / 64, THREADS = WARPS_M * (BN / WN) * 32, PASS_ROWS = THREADS / 4, AP = BM / PASS_ROWS, BP = BN / PASS_ROWS, NI = WN / 8;
+    constexpr u32 STAGE = (BM + BN) * 64;
+    extern __shared__ __align__(128) u8 shared[];
+    const Geometry g(p.conv, PASS == FORWARD);
+    const u32 lane = lane_id(), wm = warp_id() % WARPS_M * 64, wn = warp_id() / WARPS_M * WN, m0 = blockIdx.x * BM, n0 = blockIdx.y * BN;
+    const u32 piece = threadIdx.x % 4, row0 = threadIdx.x / 4;
+    const u32 per_tap = g.in_c / 16, pieces = g.taps_h * g.taps_w * per_tap, iterations = div_up(pieces, 4), width = pieces * 16;
+
+    Row<ANY> rows[AP];
+#pragma unroll
+    for (u32 i = 0; i < AP; i++) rows[i].set(g, m0 + row0 + i * PASS_ROWS, g.n * g.out_h * g.out_w);
+    const i8* columns[BP];
+#pragma unroll
+    for (u32 i = 0; i < BP; i++) columns[i] = w + (u64)min(n0 + row0 + i * PASS_ROWS, g.out_c - 1) * width + piece * 16; // columns behind the end are scaled by 0
+
+    // This thread's piece in digits: piece of a tap, column and row of taps.
+    u32 low = piece % per_tap, mid = piece / per_tap % g.taps_w, high = piece / per_tap / g.taps_w, at = piece;
+    const u32 step_low = 4 % per_tap, step_mid = 4 / per_tap % g.taps_w, step_high = 4 / per_tap / g.taps_w;
+    const u32 base = ptx_shared(shared), a_to = base + swizzled(row0, piece), b_to = base + BM * 64 + swizzled(row0, piece);
+    auto load = [&](u32 slot) {
+        const i32 tap = Row<ANY>::tap(g, high, mid, low);
+#pragma unroll
+        for (u32 i = 0; i < AP; i++) {
+            ptx_cp_async16(a_to + slot + i * PASS_ROWS * 64, x + rows[i].offset(g, high, mid, tap), rows[i].bytes(g, high, mid));
+        }
+        const u32 bytes = at < pieces ? 16 : 0;
+#pragma unroll
+        for (u32 i = 0; i < BP; i++) {
+            ptx_cp_async16(b_to + slot + i * PASS_ROWS * 64, columns[i], bytes);
+            columns[i] += 64;
+        }
+        at += 4, low += step_low, mid += step_mid, high += step_high;
+        if (low >= per_tap) low -= per_tap, mid++;
+        if (mid >= g.taps_w) mid -= g.taps_w, high++;
+    };
+
+    i32 acc[4][NI][4];
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) {
+#pragma unroll
+        for (u32 j = 0; j < NI; j++) acc[i][j][0] = acc[i][j][1] = acc[i][j][2] = acc[i][j][3] = 0;
+    }
+#pragma unroll
+    for (u32 s = 0; s < STAGES - 1; s++) {
+        if (s < iterations) load(s * STAGE);
+        ptx_cp_async_commit();
+    }
+    u32 a_at[2], b_at[2];
+#pragma unroll
+    for (u32 k = 0; k < 2; k++) {
+        a_at[k] = base + swizzled(wm + (lane & 15), k * 2 + (lane >> 4));
+        b_at[k] = base + BM * 64 + swizzled(wn + (lane & 7) + (lane >> 4 << 3), k * 2 + (lane >> 3 & 1));
+    }
+    u32 a[2][4][4], b[2][NI / 2][4];
+    auto fragments = [&](u32 to, u32 slot, u32 k) {
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) ptx_ldmatrix(a[to][i], a_at[k] + slot + i * 16 * 64);
+#pragma unroll
+        for (u32 j = 0; j < NI / 2; j++) ptx_ldmatrix(b[to][j], b_at[k] + slot + j * 16 * 64);
+    };
+    ptx_cp_async_wait<STAGES - 2>();
+    __syncthreads();
+    fragments(0, 0, 0);
+    u32 read = 0, write = (STAGES - 1) * STAGE;
+#pragma unroll 1
+    for (u32 it = 0; it < iterations; it++) {
+#pragma unroll
+        for (u32 k = 0; k < 2; k++) {
+            if (k == 1) {
+                ptx_cp_async_wait<STAGES - 2>();
+                __syncthreads();
+                if (it + 1 < iterations) read = read == (STAGES - 1) * STAGE ? 0 : read + STAGE; // the last round reads what nobody uses
+            }
+            fragments(k ^ 1, read, k ^ 1);
+            if (k == 0) {
+                if (it + STAGES - 1 < iterations) load(write);
+                ptx_cp_async_commit();
+                write = write == (STAGES - 1) * STAGE ? 0 : write + STAGE;
+            }
+#pragma unroll
+            for (u32 i = 0; i < 4; i++) {
+#pragma unroll
+                for (u32 jj = 0; jj < NI; jj++) {
+                    const u32 j = i & 1 ? NI - 1 - jj : jj; // back and forth, so that an operand is used twice in a row
+                    ptx_mma_s8(acc[i][j], a[k][i], b[k][j / 2][j % 2 * 2], b[k][j / 2][j % 2 * 2 + 1]);
+                }
+            }
+        }
+    }
+    ptx_cp_async_wait<0>();
+    __syncthreads();
+    store_tile<WN, PASS>(g, p.noise, e, acc, shared + warp_id() * 64 * WN, m0 + wm, n0 + wn);
+}

@@ -1,0 +1,167 @@
+// quantize: f32 tensors to block floating point and back, and what behind it says which exponent (src/ops/quantize.rs, formulas in src/backend/int8.rs).
+//
+// Images to operands: the block of an image finds its largest value, then rounds; the image comes from L2 the second time. Traffic per element: 8 B read, 1 B written.
+// Rows to stored tensors: a block per 64 x 32 block, 4 B read, 1 B written, sums.
+// Output gradients of convolutions without a batchnorm: largest values per image and channel, exponents of channels, then a pass that rounds twice.
+#include "stored.cuh"
+
+// rust: crate::ops::quantize::Quantize
+struct Quantize {
+    u32 n, pixels, c;
+    Noise noise;
+};
+// rust: crate::ops::quantize::Dequantize
+struct Dequantize {
+    u32 n, pixels, c, stored;
+};
+// rust: crate::ops::quantize::Store
+struct Store {
+    u32 rows, c;
+    Noise noise;
+};
+// rust: crate::ops::quantize::QuantizeGradient
+struct QuantizeGradient {
+    u32 n, pixels, k, dgrad;
+    Noise noise;
+    u32 dyd_tensor;
+};
+
+// Eight values of an operand from padded index `at` (a multiple of 8) of image `n` on; 0 in padded channels.
+__device__ __forceinline__ void load8(const f32* __restrict__ x, u32 pixels, u32 c, u32 n, u32 at, f32 (&v)[8]) {
+    const u32 stride = pad16(c), pixel = at / stride, channel = at % stride;
+    const f32* from = x + ((u64)n * pixels + pixel) * c + channel;
+#pragma unroll
+    for (u32 j = 0; j < 8; j++) v[j] = channel + j < c ? from[j] : 0.f;
+}
+
+// Images to an operand: a block per image.
+extern "C" __global__ void __launch_bounds__(256) quantize_fwd_i8(
+    const __grid_constant__ Quantize p, const f32* __restrict__ x, const u32* __restrict__ step, i8* __restrict__ q, i8* __restrict__ exponents) {
+    __shared__ u32 scratch[32];
+    const u32 n = blockIdx.x, image = p.pixels * pad16(p.c), length = p.pixels * p.c;
+    u32 bits = 0;
+    for (u32 i = threadIdx.x; i < length; i += blockDim.x) bits = max(bits, magnitude(x[(u64)n * length + i]));
+    const i32 e = exponent_of(block_max(bits, scratch));
+    if (threadIdx.x == 0) exponents[n] = (i8)e;
+    const f32 scale = power(21 - e);
+    const u32 now = *step;
+    for (u32 at = threadIdx.x * 8; at < image; at += blockDim.x * 8) {
+        const u32 index = n * image + at;
+        const Philox noise = operand_noise(p.noise, p.noise.tensor, index / 8, now);
+        f32 v[8];
+        load8(x, p.pixels, p.c, n, at, v);
+        i32 m[8];
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) m[j] = round_scaled(__fmul_rn(v[j], scale), noise[j]);
+        *(uint2*)(q + index) = pack8(m);
+    }
+}
+
+// Operand or stored tensor to f32. Any grid.
+extern "C" __global__ void __launch_bounds__(256) dequantize_fwd_i8(
+    const __grid_constant__ Dequantize p, const i8* __restrict__ q, const i8* __restrict__ exponents, f32* __restrict__ x) {
+    const u32 stride = pad16(p.c), across = div_up(stride, BLOCK_CHANNELS), count = p.n * p.pixels * p.c;
+    for (u32 i = thread_index(); i < count; i += thread_count()) {
+        const u32 row = i / p.c, channel = i % p.c;
+        const u32 block = p.stored ? row / BLOCK_ROWS * across + channel / BLOCK_CHANNELS : row / p.pixels;
+        x[i] = __fmul_rn(__int2float_rn(q[(u64)row * stride + channel]), power(exponents[block] - 6));
+    }
+}
+
+// Rows to a stored tensor with its sums. Blocks of 256: grid x over blocks of channels, y over blocks of rows.
+extern "C" __global__ void __launch_bounds__(256) quantize_store_i8(
+    const __grid_constant__ Store p, const f32* __restrict__ x, const u32* __restrict__ step, i8* __restrict__ q, i8* __restrict__ exponents,
+    OutputSums* __restrict__ sums) {
+    __shared__ StoredScratch scratch;
+    const StoredPlace place;
+    const u32 stride = pad16(p.c), tile = blockIdx.y, first = tile * BLOCK_ROWS + place.row, channel = blockIdx.x * BLOCK_CHANNELS + place.channel;
+    f32 values[4][2];
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) {
+#pragma unroll
+        for (u32 j = 0; j < 2; j++) values[i][j] = first + 8 * i < p.rows && channel + j < p.c ? x[(u64)(first + 8 * i) * p.c + channel + j] : 0.f;
+    }
+    i32 m[4][2], s[2][4];
+    stored_put(values, p.rows, stride, tile, blockIdx.x, gridDim.x, p.noise, *step, q, exponents, scratch.warps, m);
+#pragma unroll
+    for (u32 j = 0; j < 2; j++) {
+        s[j][0] = s[j][1] = 0, s[j][2] = BFP_MAX, s[j][3] = -BFP_MAX;
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            if (first + 8 * i >= p.rows) continue;
+            s[j][0] += m[i][j] * m[i][j], s[j][1] += m[i][j];
+            s[j][2] = min(s[j][2], m[i][j]), s[j][3] = max(s[j][3], m[i][j]);
+        }
+    }
+    stored_reduce<4>(s, scratch.parts, [](u32 m, i32 a, i32 b) { return m < 2 ? a + b : m == 2 ? min(a, b) : max(a, b); });
+    if (warp_id() < 4 && lane_id() < 4 && channel < stride) {
+#pragma unroll
+        for (u32 j = 0; j < 2; j++) sums[(u64)tile * stride + channel + j] = OutputSums::of(s[j][0], s[j][1], s[j][2], s[j][3]);
+    }
+}
+
+// largest[n][k] = max |dy| of an image. Blocks of 32 x 8 threads: grid x over channels by 32, y over images.
+extern "C" __global__ void __launch_bounds__(256) quantize_bwd_largest_i8(
+    const __grid_constant__ QuantizeGradient p, const f32* __restrict__ dy, f32* __restrict__ largest) {
+    __shared__ u32 scratch[8][32];
+    const u32 channel = blockIdx.x * 32 + lane_id(), n = blockIdx.y;
+    u32 bits = 0;
+    if (channel < p.k) {
+        for (u32 pixel = warp_id(); pixel < p.pixels; pixel += 8) bits = max(bits, magnitude(dy[((u64)n * p.pixels + pixel) * p.k + channel]));
+    }
+    scratch[warp_id()][lane_id()] = bits;
+    __syncthreads();
+    if (warp_id() != 0 || channel >= p.k) return;
+#pragma unroll
+    for (u32 w = 1; w < 8; w++) bits = max(bits, scratch[w][lane_id()]);
+    largest[(u64)n * p.k + channel] = __uint_as_float(bits);
+}
+
+// Exponents of the channels. Blocks of whole warps, a warp per channel, any grid.
+extern "C" __global__ void __launch_bounds__(256) quantize_bwd_exponents_i8(
+    const __grid_constant__ QuantizeGradient p, const f32* __restrict__ largest, const i8* __restrict__ input_exponents, i8* __restrict__ dyw_exponents) {
+    for (u32 k = thread_index() / 32; k < p.k; k += thread_count() / 32) {
+        u32 bits = 0;
+        for (u32 n = lane_id(); n < p.n; n += 32) bits = max(bits, magnitude(__fmul_rn(largest[(u64)n * p.k + k], power(input_exponents[n]))));
+        bits = __reduce_max_sync(FULL_WARP, bits);
+        if (lane_id() == 0) dyw_exponents[k] = (i8)exponent_of(bits);
+    }
+}
+
+// Both roundings: a block per image.
+extern "C" __global__ void __launch_bounds__(256) quantize_bwd_i8(
+    const __grid_constant__ QuantizeGradient p, const f32* __restrict__ dy, const f32* __restrict__ largest, const i8* __restrict__ weight_exponents,
+    const i8* __restrict__ input_exponents, const u32* __restrict__ step, i8* __restrict__ dyd, i8* __restrict__ dyd_exponents, i8* __restrict__ dyw,
+    const i8* __restrict__ dyw_exponents) {
+    __shared__ u32 scratch[32];
+    const u32 n = blockIdx.x, stride = pad16(p.k), image = p.pixels * stride, now = *step;
+    i32 e = 0;
+    if (p.dgrad) {
+        u32 bits = 0;
+        for (u32 k = threadIdx.x; k < p.k; k += blockDim.x) bits = max(bits, magnitude(__fmul_rn(largest[(u64)n * p.k + k], power(weight_exponents[k]))));
+        e = exponent_of(block_max(bits, scratch));
+        if (threadIdx.x == 0) dyd_exponents[n] = (i8)e;
+    }
+    const f32 x = power(input_exponents[n]), sample = power(21 - e);
+    for (u32 at = threadIdx.x * 8; at < image; at += blockDim.x * 8) {
+        const u32 index = n * image + at, channel = at % stride;
+        f32 v[8];
+        load8(dy, p.pixels, p.k, n, at, v);
+        i32 m[8];
+        Philox noise = operand_noise(p.noise, p.noise.tensor, index / 8, now);
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) {
+            const i32 own = channel + j < p.k ? dyw_exponents[channel + j] : 0;
+            m[j] = round_scaled(__fmul_rn(v[j], __fmul_rn(power(21 - own), x)), noise[j]);
+        }
+        *(uint2*)(dyw + index) = pack8(m);
+        if (!p.dgrad) continue;
+        noise = operand_noise(p.noise, p.dyd_tensor, index / 8, now);
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) {
+            const i32 own = channel + j < p.k ? weight_exponents[channel + j] : 0;
+            m[j] = round_scaled(__fmul_rn(v[j], __fmul_rn(power(own), sample)), noise[j]);
+        }
+        *(uint2*)(dyd + index) = pack8(m);
+    }
+}

@@ -1,0 +1,252 @@
+//! Grids of `kernels/batchnorm_i8.cu`.
+//!
+//! Nothing that is computed depends on a grid here: sums have their order in the kernels, roundings their noise from places.
+
+use super::device::Cuda;
+use super::int8::aligned;
+use super::quantize::per_block;
+use crate::Result;
+use crate::backend::{BatchNormGradients, BatchNormState, Bfp, Normalised, Span};
+use crate::driver::{DevPtr, Dims};
+use crate::ops::batchnorm::{BatchNormI8, GradientForm, GradientSums, OutputSums};
+use crate::quant::layout::{BLOCK_ROWS, blocks, pad};
+
+/// Threads of a block.
+const THREADS: u32 = 256;
+/// Channels of a block that makes coefficients.
+const COEFFICIENT_CHANNELS: u32 = 8;
+/// Elements that a thread handles at once.
+const GROUP: u32 = 8;
+
+/// Sizes that the passes share.
+struct Sizes {
+    n: usize,
+    c: usize,
+    stride: usize,
+    pixels: usize,
+    pooled: usize,
+    rows: usize,
+    sums: usize,
+    exponents: usize,
+}
+
+impl Sizes {
+    fn of(p: &BatchNormI8) -> Sizes {
+        let pool = &p.pool;
+        let (n, c, pixels) = (pool.n as usize, pool.c as usize, pool.h as usize * pool.w as usize);
+        let rows = n * pixels;
+        Sizes {
+            n,
+            c,
+            stride: pad(c),
+            pixels,
+            pooled: pool.p as usize * pool.q as usize,
+            rows,
+            sums: rows.div_ceil(BLOCK_ROWS) * pad(c),
+            exponents: blocks(rows, c),
+        }
+    }
+
+    /// Whether every block of rows lies in one image.
+    fn whole_blocks(&self) -> bool {
+        self.pixels.is_multiple_of(BLOCK_ROWS)
+    }
+
+    /// Blocks for the coefficients of all padded channels.
+    fn coefficients(&self) -> Dims {
+        Dims::linear(self.stride as u32 / COEFFICIENT_CHANNELS, THREADS)
+    }
+
+    /// Blocks for a pass over `pixels` of every image: enough for the device, and few where each has to look at its whole image first.
+    fn pass(&self, cuda: &Cuda, pixels: usize) -> Dims {
+        let props = cuda.kernels().driver().props();
+        let resident = props.sm_count * (props.max_threads_per_sm / THREADS);
+        let work = (pixels * self.stride) as u32 / GROUP;
+        let most = if self.whole_blocks() { resident.div_ceil(self.n as u32).max(1) } else { 1 };
+        Dims { grid: [work.div_ceil(THREADS).clamp(1, most), self.n as u32, 1], block: [THREADS, 1, 1], shared: 0 }
+    }
+
+    fn coef_bytes(&self) -> usize {
+        self.stride * (size_of::<f64>() + 3 * size_of::<f32>())
+    }
+}
+
+/// Bytes of scratch memory of the backward pass: coefficients and, where blocks of rows span images, three extremes of each image and channel.
+pub(super) fn workspace(p: &BatchNormI8) -> usize {
+    let s = Sizes::of(p);
+    s.coef_bytes() + if s.whole_blocks() { 0 } else { s.n * s.stride * 3 * 4 }
+}
+
+/// Forward.
+#[allow(clippy::too_many_arguments)] // an operator's tensors
+pub(super) fn fwd(
+    cuda: &Cuda,
+    p: &BatchNormI8,
+    y: Bfp,
+    sums: Span,
+    state: BatchNormState,
+    step: Span,
+    out: Bfp,
+    index: Span,
+) -> Result<()> {
+    const OP: &str = "batchnorm_fwd_i8";
+    let s = Sizes::of(p);
+    let (one, image) = (s.c * 4, s.pooled * s.stride);
+    let reads = [
+        (y.mantissas, s.rows * s.stride),
+        (y.exponents, s.exponents),
+        (sums, s.sums * size_of::<OutputSums>()),
+        (state.gamma, one),
+        (state.beta, one),
+        (step, 4),
+    ];
+    let writes = [
+        (state.running_mean, one),
+        (state.running_var, one),
+        (state.mean, one),
+        (state.invstd, one),
+        (state.affine, 2 * s.stride * 4),
+        (out.mantissas, s.n * image),
+        (out.exponents, s.n),
+        (index, if p.pool.kernel_h == 0 { 0 } else { s.n * image }),
+    ];
+    let ([y, ye, sums, gamma, beta, step], writes) = cuda.open(OP, reads, writes)?;
+    let [running_mean, running_var, mean, invstd, affine, out, oute, index] = writes;
+    if s.rows * s.c == 0 {
+        return Ok(());
+    }
+    aligned(OP, 8, &[y, out])?;
+    if p.pool.kernel_h != 0 {
+        aligned(OP, 8, &[index])?;
+    }
+    let (kernels, stream) = (cuda.kernels(), cuda.stream());
+    kernels.batchnorm_fwd_stats_i8(
+        s.coefficients(),
+        stream,
+        p,
+        ye,
+        sums,
+        gamma,
+        beta,
+        running_mean,
+        running_var,
+        mean,
+        invstd,
+        affine,
+    )?;
+    let pass = s.pass(cuda, s.pooled);
+    Ok(kernels.batchnorm_fwd_i8(pass, stream, p, y, ye, sums, affine, step, out, oute, index)?)
+}
+
+/// The gradient behind the batchnorm.
+#[allow(clippy::too_many_arguments)] // an operator's tensors
+pub(super) fn grad(
+    cuda: &Cuda,
+    p: &BatchNormI8,
+    up_f32: Span,
+    up: Bfp,
+    index: Span,
+    forward: Normalised,
+    step: Span,
+    dz: Bfp,
+    sums: Span,
+) -> Result<()> {
+    let s = Sizes::of(p);
+    let pooled = s.n * s.pooled;
+    let f32_form = p.gradient == GradientForm::F32 as u32;
+    let reads = [
+        (up_f32, if f32_form { pooled * s.c * 4 } else { 0 }),
+        (up.mantissas, if f32_form { 0 } else { pooled * s.stride }),
+        (up.exponents, if f32_form { 0 } else { blocks(pooled, s.c) }),
+        (index, if p.pool.kernel_h == 0 { 0 } else { pooled * s.stride }),
+        (forward.y.mantissas, s.rows * s.stride),
+        (forward.y.exponents, s.exponents),
+        (forward.affine, 2 * s.stride * 4),
+        (step, 4),
+    ];
+    let writes =
+        [(dz.mantissas, s.rows * s.stride), (dz.exponents, s.exponents), (sums, s.sums * size_of::<GradientSums>())];
+    let (reads, [dz, dze, sums]) = cuda.open("batchnorm_grad_i8", reads, writes)?;
+    let [up_f32, up, upe, index, y, ye, affine, step] = reads;
+    if s.rows * s.c == 0 {
+        return Ok(());
+    }
+    let (kernels, dims) = (cuda.kernels(), per_block(s.rows, s.c));
+    Ok(kernels.batchnorm_grad_i8(dims, cuda.stream(), p, up_f32, up, upe, index, y, ye, affine, step, dz, dze, sums)?)
+}
+
+/// Both output gradients of the convolution. `tensors`: dZ and Y, each with its sums.
+#[allow(clippy::too_many_arguments)] // an operator's tensors
+pub(super) fn bwd(
+    cuda: &Cuda,
+    p: &BatchNormI8,
+    tensors: [(Bfp, Span); 2],
+    gradients: BatchNormGradients,
+    step: Span,
+    dyd: Bfp,
+    dyw: Bfp,
+    ws: Span,
+) -> Result<()> {
+    const OP: &str = "batchnorm_bwd_i8";
+    let s = Sizes::of(p);
+    let (one, all, wanted) = (s.c * 4, s.rows * s.stride, usize::from(p.dgrad != 0));
+    let [(dz, sums), (y, y_sums)] = tensors;
+    let reads = [
+        (dz.mantissas, all),
+        (dz.exponents, s.exponents),
+        (sums, s.sums * size_of::<GradientSums>()),
+        (y.mantissas, all),
+        (y.exponents, s.exponents),
+        (y_sums, s.sums * size_of::<OutputSums>()),
+        (gradients.gamma, one),
+        (gradients.mean, one),
+        (gradients.invstd, one),
+        (gradients.weight_exponents, s.c),
+        (gradients.input_exponents, s.n),
+        (step, 4),
+    ];
+    let writes = [
+        (gradients.dgamma, one),
+        (gradients.dbeta, one),
+        (dyd.mantissas, wanted * all),
+        (dyd.exponents, wanted * s.n),
+        (dyw.mantissas, all),
+        (dyw.exponents, s.c),
+        (ws, workspace(p)),
+    ];
+    let (reads, writes) = cuda.open(OP, reads, writes)?;
+    let [dz, dze, sums, y, ye, y_sums, gamma, mean, invstd, we, xe, step]: [DevPtr; 12] = reads;
+    let [dgamma, dbeta, dyd, ed, dyw, ew, coef] = writes;
+    if s.rows * s.c == 0 {
+        return Ok(());
+    }
+    aligned(OP, 8, &[dz, y, dyd, dyw, coef])?;
+    let (kernels, stream) = (cuda.kernels(), cuda.stream());
+    let extremes = coef.offset(s.coef_bytes());
+    if !s.whole_blocks() {
+        let dims = Dims { grid: [(s.stride as u32).div_ceil(32), s.n as u32, 1], block: [THREADS, 1, 1], shared: 0 };
+        kernels.batchnorm_bwd_extremes_i8(dims, stream, p, dz, dze, y, ye, extremes)?;
+    }
+    kernels.batchnorm_bwd_coef_i8(
+        s.coefficients(),
+        stream,
+        p,
+        dze,
+        sums,
+        ye,
+        y_sums,
+        gamma,
+        mean,
+        invstd,
+        xe,
+        extremes,
+        dgamma,
+        dbeta,
+        coef,
+        ew,
+    )?;
+    let pass = s.pass(cuda, s.pixels);
+    Ok(kernels.batchnorm_bwd_i8(
+        pass, stream, p, dz, dze, sums, y, ye, y_sums, mean, we, xe, extremes, coef, step, dyd, ed, dyw, ew,
+    )?)
+}

@@ -1,0 +1,273 @@
+//! Grids of `kernels/conv2d_i8.cu` and `kernels/conv2d_wgrad_i8.cu`: which tile, and how many slices.
+//!
+//! Every tile and every split gives the same bits, so the choice may depend on the device.
+
+use super::device::Cuda;
+use super::grid_stride;
+use super::int8::aligned;
+use crate::backend::{Bfp, Normalised, Span};
+use crate::driver::Dims;
+use crate::ops::batchnorm::{GradientSums, OutputSums};
+use crate::ops::conv2d::{Conv2d, Conv2dI8};
+use crate::quant::layout::{BLOCK_ROWS, WGRAD_SLICE, blocks, pad};
+use crate::{Error, Result};
+
+/// A tile of the forward pass or the data gradient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tile {
+    /// 128 x 128
+    Large,
+    /// 128 x 64
+    N64,
+    /// 64 x 64
+    Small,
+    /// 128 x 32
+    N32,
+    /// 64 x 64, any taps and strides
+    Any,
+}
+
+/// Most taps a side for which a row's valid taps fit into a word, with room for the last stage's surplus.
+const MOST_TAPS: u32 = 12;
+
+impl Tile {
+    /// Rows, columns, threads, stages.
+    const fn shape(self) -> (usize, usize, u32, usize) {
+        match self {
+            Tile::Large => (128, 128, 128, 5),
+            Tile::N64 => (128, 64, 128, 5),
+            Tile::Small => (64, 64, 64, 6),
+            Tile::N32 => (128, 32, 64, 6),
+            Tile::Any => (64, 64, 64, 4),
+        }
+    }
+
+    fn dims(self, rows: usize, columns: usize) -> Dims {
+        let (m, n, threads, stages) = self.shape();
+        Dims {
+            grid: [rows.div_ceil(m) as u32, columns.div_ceil(n) as u32, 1],
+            block: [threads, 1, 1],
+            shared: (stages * (m + n) * 64) as u32,
+        }
+    }
+
+    /// The largest tile that leaves every multiprocessor work: large ones need the fewest bytes of shared memory per product.
+    fn choose(cuda: &Cuda, p: &Conv2d, rows: usize, columns: usize, divided: bool) -> Tile {
+        if divided || p.r > MOST_TAPS || p.s > MOST_TAPS {
+            return Tile::Any;
+        }
+        let enough = 2 * cuda.kernels().driver().props().sm_count as usize;
+        let fills = |tile: Tile| {
+            let (m, n, ..) = tile.shape();
+            rows.div_ceil(m) * columns.div_ceil(n) >= enough
+        };
+        match columns {
+            0..=32 => Tile::N32,
+            65.. if fills(Tile::Large) => Tile::Large,
+            _ if fills(Tile::N64) => Tile::N64,
+            _ => Tile::Small,
+        }
+    }
+}
+
+/// Refuses shapes whose byte offsets or coordinates do not fit the kernels' indices.
+fn check(op: &'static str, p: &Conv2d) -> Result<()> {
+    let shape = padded(p);
+    let most = i32::MAX as usize;
+    let sides = [p.h + p.pad_h, p.w + p.pad_w, p.p * p.stride_h, p.q * p.stride_w, p.r, p.s];
+    if shape.x_len() > most || shape.y_len() > most || shape.w_len() > most || sides.iter().any(|s| *s > 16_000) {
+        let what = format!("more than {most} elements or 16000 pixels a side: use a smaller batch");
+        return Err(Error::Graph { node: op.into(), op: "cuda", what });
+    }
+    Ok(())
+}
+
+/// The shape as it lies in memory: channels padded.
+fn padded(p: &Conv2d) -> Conv2d {
+    Conv2d { c: pad(p.c as usize) as u32, k: pad(p.k as usize) as u32, ..*p }
+}
+
+/// Calls the launcher of a tile: one name per tile, in order, then the arguments.
+macro_rules! launch {
+    ($cuda:expr, $tile:expr, [$large:ident, $n64:ident, $small:ident, $n32:ident, $any:ident], $dims:expr, $arguments:tt) => {
+        match $tile {
+            Tile::Large => launch!(@one $cuda, $large, $dims, $arguments),
+            Tile::N64 => launch!(@one $cuda, $n64, $dims, $arguments),
+            Tile::Small => launch!(@one $cuda, $small, $dims, $arguments),
+            Tile::N32 => launch!(@one $cuda, $n32, $dims, $arguments),
+            Tile::Any => launch!(@one $cuda, $any, $dims, $arguments),
+        }
+    };
+    (@one $cuda:expr, $name:ident, $dims:expr, $arguments:tt) => {{
+        let kernels = $cuda.kernels();
+        kernels.allow_shared("conv2d_i8", stringify!($name), $dims.shared)?;
+        kernels.$name $arguments ?
+    }};
+}
+
+/// Forward.
+pub(super) fn fwd(cuda: &Cuda, p: &Conv2dI8, x: Bfp, w: Bfp, step: Span, y: Bfp, sums: Span) -> Result<()> {
+    const OP: &str = "conv2d_fwd_i8";
+    let (conv, shape) = (&p.conv, padded(&p.conv));
+    let (n, k, rows) = (conv.n as usize, conv.k as usize, conv.rows());
+    let reads = [
+        (x.mantissas, shape.x_len()),
+        (x.exponents, n),
+        (w.mantissas, k * (shape.r * shape.s * shape.c) as usize),
+        (w.exponents, k),
+        (step, 4),
+    ];
+    let writes = [
+        (y.mantissas, rows * pad(k)),
+        (y.exponents, blocks(rows, k)),
+        (sums, rows.div_ceil(BLOCK_ROWS) * pad(k) * size_of::<OutputSums>()),
+    ];
+    let ([x, xe, w, we, step], [y, ye, sums]) = cuda.open(OP, reads, writes)?;
+    if rows == 0 {
+        return Ok(());
+    }
+    check(OP, conv)?;
+    aligned(OP, 16, &[x, w, y])?;
+    aligned(OP, 8, &[sums])?;
+    let tile = Tile::choose(cuda, conv, rows, pad(k), false);
+    let dims = tile.dims(rows, pad(k));
+    launch!(
+        cuda,
+        tile,
+        [conv2d_fwd_i8, conv2d_fwd_i8_n64, conv2d_fwd_i8_small, conv2d_fwd_i8_n32, conv2d_fwd_i8_any],
+        dims,
+        (dims, cuda.stream(), p, x, xe, w, we, step, y, ye, sums, 0)
+    );
+    Ok(())
+}
+
+/// Data gradient, with the ReLU's mask of the batchnorm before it where `fused` says so.
+#[allow(clippy::too_many_arguments)] // an operator's tensors
+pub(super) fn dgrad(
+    cuda: &Cuda,
+    p: &Conv2dI8,
+    dyd: Bfp,
+    transposed: Span,
+    step: Span,
+    fused: Option<Normalised>,
+    dx: Bfp,
+    sums: Span,
+) -> Result<()> {
+    const OP: &str = "conv2d_dgrad_i8";
+    let (conv, shape) = (&p.conv, padded(&p.conv));
+    let (n, c) = (conv.n as usize, conv.c as usize);
+    let rows = n * conv.h as usize * conv.w as usize;
+    let none = transposed.part(0, 0)?;
+    let (before, affine, there) = match fused {
+        Some(fused) => (fused.y, fused.affine, 1),
+        None => (Bfp { mantissas: none, exponents: none }, none, 0),
+    };
+    let reads = [
+        (dyd.mantissas, shape.y_len()),
+        (dyd.exponents, n),
+        (transposed, c * (shape.r * shape.s * shape.k) as usize),
+        (step, 4),
+        (before.mantissas, there * rows * pad(c)),
+        (before.exponents, there * blocks(rows, c)),
+        (affine, there * 2 * pad(c) * 4),
+    ];
+    let writes = [
+        (dx.mantissas, rows * pad(c)),
+        (dx.exponents, blocks(rows, c)),
+        (sums, there * rows.div_ceil(BLOCK_ROWS) * pad(c) * size_of::<GradientSums>()),
+    ];
+    let (reads, [dx, dxe, sums]) = cuda.open(OP, reads, writes)?;
+    let [dyd, ed, w, step, y, ye, affine] = reads;
+    if rows == 0 {
+        return Ok(());
+    }
+    check(OP, conv)?;
+    aligned(OP, 16, &[dyd, w, dx])?;
+    let tile = Tile::choose(cuda, conv, rows, pad(c), conv.stride_h != 1 || conv.stride_w != 1);
+    let dims = tile.dims(rows, pad(c));
+    if fused.is_some() {
+        aligned(OP, 16, &[y])?;
+        aligned(OP, 8, &[sums])?;
+        launch!(
+            cuda,
+            tile,
+            [
+                conv2d_dgrad_i8_masked,
+                conv2d_dgrad_i8_masked_n64,
+                conv2d_dgrad_i8_masked_small,
+                conv2d_dgrad_i8_masked_n32,
+                conv2d_dgrad_i8_masked_any
+            ],
+            dims,
+            (dims, cuda.stream(), p, dyd, ed, w, step, y, ye, affine, dx, dxe, sums, 0)
+        );
+    } else {
+        launch!(
+            cuda,
+            tile,
+            [conv2d_dgrad_i8, conv2d_dgrad_i8_n64, conv2d_dgrad_i8_small, conv2d_dgrad_i8_n32, conv2d_dgrad_i8_any],
+            dims,
+            (dims, cuda.stream(), p, dyd, ed, w, step, dx, dxe, 0)
+        );
+    }
+    Ok(())
+}
+
+/// How the weight gradient is cut: the tile's side, slices, and pixels of each.
+struct Cut {
+    side: usize,
+    slices: usize,
+    rows: usize,
+}
+
+/// Blocks that keep a large device busy; the workspace must not depend on the device.
+const WGRAD_BLOCKS: usize = 256;
+
+impl Cut {
+    fn of(p: &Conv2d) -> Cut {
+        let shape = padded(p);
+        let (k, columns) = (shape.k as usize, (shape.r * shape.s * shape.c) as usize);
+        let side = if k > 64 && columns > 64 { 128 } else { 64 };
+        let tiles = (k.div_ceil(side) * columns.div_ceil(side)).max(1);
+        // At least 16 stages of 64 pixels a slice, so that its sums are worth writing.
+        let wanted = WGRAD_BLOCKS.div_ceil(tiles).min(p.rows().div_ceil(16 * 64)).max(1);
+        let rows = p.rows().div_ceil(wanted).next_multiple_of(64).clamp(64, WGRAD_SLICE);
+        Cut { side, slices: p.rows().div_ceil(rows), rows }
+    }
+}
+
+/// Bytes of scratch memory of the weight gradient: 32-bit sums of every slice.
+pub(super) fn workspace(p: &Conv2dI8) -> usize {
+    let shape = padded(&p.conv);
+    Cut::of(&p.conv).slices * shape.w_len() * 4
+}
+
+/// Weight gradient.
+pub(super) fn wgrad(cuda: &Cuda, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span, ws: Span) -> Result<()> {
+    const OP: &str = "conv2d_wgrad_i8";
+    let (conv, shape) = (&p.conv, padded(&p.conv));
+    let reads = [(x.mantissas, shape.x_len()), (dyw.mantissas, shape.y_len()), (dyw.exponents, conv.k as usize)];
+    let ([x, dyw, ew], [dw, ws]) = cuda.open(OP, reads, [(dw, conv.w_len() * 4), (ws, workspace(p))])?;
+    if conv.w_len() == 0 {
+        return Ok(());
+    }
+    check(OP, conv)?;
+    let (kernels, stream, cut) = (cuda.kernels(), cuda.stream(), Cut::of(conv));
+    if cut.slices > 0 {
+        aligned(OP, 16, &[x, dyw, ws])?;
+        let columns = (shape.r * shape.s * shape.c) as usize;
+        let [k, columns] = [shape.k as usize, columns].map(|size| size.div_ceil(cut.side) as u32);
+        let threads = if cut.side == 128 { 128 } else { 64 };
+        let shared = (4 * 2 * cut.side * 64) as u32;
+        let dims = Dims { grid: [k, columns, cut.slices as u32], block: [threads, 1, 1], shared };
+        let rows = cut.rows as u32;
+        if cut.side == 128 {
+            kernels.allow_shared("conv2d_wgrad_i8", "conv2d_wgrad_i8", shared)?;
+            kernels.conv2d_wgrad_i8(dims, stream, p, x, dyw, ws, rows)?;
+        } else {
+            kernels.conv2d_wgrad_i8_small(dims, stream, p, x, dyw, ws, rows)?;
+        }
+    }
+    let dims = grid_stride(kernels, conv.w_len() as u32);
+    Ok(kernels.conv2d_wgrad_sum_i8(dims, stream, p, ws, ew, dw, cut.slices as u32)?)
+}

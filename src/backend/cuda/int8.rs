@@ -1,0 +1,136 @@
+//! `impl Int8 for Cuda`: which file runs which operator.
+//!
+//! Not here: grids and arguments (the operators' files beside this one).
+
+use super::device::Cuda;
+use super::{batchnorm_i8, conv2d_i8, quantize, sgd_i8};
+use crate::backend::{BatchNormGradients, BatchNormState, Bfp, Int8, Normalised, Span};
+use crate::driver::DevPtr;
+use crate::ops::batchnorm::BatchNormI8;
+use crate::ops::conv2d::Conv2dI8;
+use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Store};
+use crate::ops::sgd::SgdI8;
+use crate::{Error, Result};
+
+/// An error where an address does not have the alignment that the kernels' wide accesses need.
+pub(super) fn aligned(op: &'static str, to: u64, addresses: &[DevPtr]) -> Result<()> {
+    match addresses.iter().position(|a| a.0 % to != 0) {
+        None => Ok(()),
+        Some(i) => Err(Error::Graph {
+            node: op.into(),
+            op: "cuda",
+            what: format!("tensor {i} lies at {:#x}, which is no multiple of {to}", addresses[i].0),
+        }),
+    }
+}
+
+impl Int8 for Cuda {
+    fn quantize_fwd_i8(&self, p: &Quantize, x: Span, step: Span, q: Bfp) -> Result<()> {
+        quantize::fwd(self, p, x, step, q)
+    }
+
+    fn dequantize_fwd_i8(&self, p: &Dequantize, q: Bfp, x: Span) -> Result<()> {
+        quantize::dequantize(self, p, q, x)
+    }
+
+    fn quantize_store_i8(&self, p: &Store, x: Span, step: Span, q: Bfp, sums: Span) -> Result<()> {
+        quantize::store(self, p, x, step, q, sums)
+    }
+
+    fn quantize_bwd_i8(
+        &self,
+        p: &QuantizeGradient,
+        dy: Span,
+        weight_exponents: Span,
+        input_exponents: Span,
+        step: Span,
+        dyd: Bfp,
+        dyw: Bfp,
+        ws: Span,
+    ) -> Result<()> {
+        quantize::bwd(self, p, dy, [weight_exponents, input_exponents], step, dyd, dyw, ws)
+    }
+
+    fn conv2d_fwd_i8(&self, p: &Conv2dI8, x: Bfp, w: Bfp, step: Span, y: Bfp, sums: Span) -> Result<()> {
+        conv2d_i8::fwd(self, p, x, w, step, y, sums)
+    }
+
+    fn batchnorm_fwd_i8(
+        &self,
+        p: &BatchNormI8,
+        y: Bfp,
+        sums: Span,
+        state: BatchNormState,
+        step: Span,
+        out: Bfp,
+        index: Span,
+        _ws: Span,
+    ) -> Result<()> {
+        batchnorm_i8::fwd(self, p, y, sums, state, step, out, index)
+    }
+
+    fn batchnorm_grad_i8(
+        &self,
+        p: &BatchNormI8,
+        up_f32: Span,
+        up: Bfp,
+        index: Span,
+        forward: Normalised,
+        step: Span,
+        dz: Bfp,
+        sums: Span,
+    ) -> Result<()> {
+        batchnorm_i8::grad(self, p, up_f32, up, index, forward, step, dz, sums)
+    }
+
+    fn batchnorm_bwd_i8(
+        &self,
+        p: &BatchNormI8,
+        dz: Bfp,
+        sums: Span,
+        y: Bfp,
+        y_sums: Span,
+        gradients: BatchNormGradients,
+        step: Span,
+        dyd: Bfp,
+        dyw: Bfp,
+        ws: Span,
+    ) -> Result<()> {
+        batchnorm_i8::bwd(self, p, [(dz, sums), (y, y_sums)], gradients, step, dyd, dyw, ws)
+    }
+
+    fn conv2d_dgrad_i8(
+        &self,
+        p: &Conv2dI8,
+        dyd: Bfp,
+        transposed: Span,
+        step: Span,
+        fused: Option<Normalised>,
+        dx: Bfp,
+        sums: Span,
+    ) -> Result<()> {
+        conv2d_i8::dgrad(self, p, dyd, transposed, step, fused, dx, sums)
+    }
+
+    fn conv2d_wgrad_i8(&self, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span, ws: Span) -> Result<()> {
+        conv2d_i8::wgrad(self, p, x, dyw, dw, ws)
+    }
+
+    fn sgd_step_i8(
+        &self,
+        p: &SgdI8,
+        table: Span,
+        lr: Span,
+        step: Span,
+        g: Span,
+        v: Span,
+        w: Span,
+        packed: Span,
+    ) -> Result<()> {
+        sgd_i8::step(self, p, table, [lr, step], g, v, w, packed)
+    }
+
+    fn sgd_pack_i8(&self, p: &SgdI8, table: Span, step: Span, w: Span, packed: Span) -> Result<()> {
+        sgd_i8::pack(self, p, table, step, w, packed)
+    }
+}

@@ -1,0 +1,101 @@
+//! Grids of `kernels/quantize.cu`.
+
+use super::device::Cuda;
+use super::grid_stride;
+use super::int8::aligned;
+use crate::Result;
+use crate::backend::{Bfp, Span};
+use crate::driver::Dims;
+use crate::ops::batchnorm::OutputSums;
+use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Store};
+use crate::quant::layout::{BLOCK_ROWS, blocks, blocks_across, pad};
+
+/// Images to an operand: a block per image.
+pub(super) fn fwd(cuda: &Cuda, p: &Quantize, x: Span, step: Span, q: Bfp) -> Result<()> {
+    const OP: &str = "quantize_fwd_i8";
+    let (n, pixels, c) = (p.n as usize, p.pixels as usize, p.c as usize);
+    let reads = [(x, n * pixels * c * 4), (step, 4)];
+    let writes = [(q.mantissas, n * pixels * pad(c)), (q.exponents, n)];
+    let ([x, step], [q, e]) = cuda.open(OP, reads, writes)?;
+    if n * pixels * c == 0 {
+        return Ok(());
+    }
+    aligned(OP, 8, &[q])?;
+    Ok(cuda.kernels().quantize_fwd_i8(Dims::linear(p.n, 256), cuda.stream(), p, x, step, q, e)?)
+}
+
+/// To f32.
+pub(super) fn dequantize(cuda: &Cuda, p: &Dequantize, q: Bfp, x: Span) -> Result<()> {
+    let (n, pixels, c) = (p.n as usize, p.pixels as usize, p.c as usize);
+    let exponents = if p.stored != 0 { blocks(n * pixels, c) } else { n };
+    let reads = [(q.mantissas, n * pixels * pad(c)), (q.exponents, exponents)];
+    let ([q, e], [x]) = cuda.open("dequantize_fwd_i8", reads, [(x, n * pixels * c * 4)])?;
+    match n * pixels * c {
+        0 => Ok(()),
+        count => {
+            let dims = grid_stride(cuda.kernels(), count as u32);
+            Ok(cuda.kernels().dequantize_fwd_i8(dims, cuda.stream(), p, q, e, x)?)
+        }
+    }
+}
+
+/// A block of threads for each block of a stored tensor.
+pub(super) fn per_block(rows: usize, c: usize) -> Dims {
+    Dims { grid: [blocks_across(c) as u32, rows.div_ceil(BLOCK_ROWS) as u32, 1], block: [256, 1, 1], shared: 0 }
+}
+
+/// Rows to a stored tensor with its sums.
+pub(super) fn store(cuda: &Cuda, p: &Store, x: Span, step: Span, q: Bfp, sums: Span) -> Result<()> {
+    const OP: &str = "quantize_store_i8";
+    let (rows, c) = (p.rows as usize, p.c as usize);
+    let writes = [
+        (q.mantissas, rows * pad(c)),
+        (q.exponents, blocks(rows, c)),
+        (sums, rows.div_ceil(BLOCK_ROWS) * pad(c) * size_of::<OutputSums>()),
+    ];
+    let ([x, step], [q, e, sums]) = cuda.open(OP, [(x, rows * c * 4), (step, 4)], writes)?;
+    if rows * c == 0 {
+        return Ok(());
+    }
+    Ok(cuda.kernels().quantize_store_i8(per_block(rows, c), cuda.stream(), p, x, step, q, e, sums)?)
+}
+
+/// Bytes of scratch memory: the largest gradient of each image and channel.
+pub(super) fn workspace(p: &QuantizeGradient) -> usize {
+    p.n as usize * p.k as usize * 4
+}
+
+/// Both quantised gradients of a convolution without a batchnorm. `exponents`: of its weights, of its input.
+#[allow(clippy::too_many_arguments)] // an operator's tensors
+pub(super) fn bwd(
+    cuda: &Cuda,
+    p: &QuantizeGradient,
+    dy: Span,
+    exponents: [Span; 2],
+    step: Span,
+    dyd: Bfp,
+    dyw: Bfp,
+    ws: Span,
+) -> Result<()> {
+    const OP: &str = "quantize_bwd_i8";
+    let (n, k) = (p.n as usize, p.k as usize);
+    let (all, wanted) = (n * p.pixels as usize, usize::from(p.dgrad != 0));
+    let reads = [(dy, all * k * 4), (exponents[0], wanted * k), (exponents[1], n), (step, 4)];
+    let writes = [
+        (dyd.mantissas, wanted * all * pad(k)),
+        (dyd.exponents, wanted * n),
+        (dyw.mantissas, all * pad(k)),
+        (dyw.exponents, k),
+        (ws, workspace(p)),
+    ];
+    let ([dy, we, xe, step], [dyd, ed, dyw, ew, ws]) = cuda.open(OP, reads, writes)?;
+    if all * k == 0 {
+        return Ok(());
+    }
+    aligned(OP, 8, &[dyd, dyw])?;
+    let (kernels, stream) = (cuda.kernels(), cuda.stream());
+    let images = Dims { grid: [p.k.div_ceil(32), p.n, 1], block: [256, 1, 1], shared: 0 };
+    kernels.quantize_bwd_largest_i8(images, stream, p, dy, ws)?;
+    kernels.quantize_bwd_exponents_i8(Dims::linear((p.k * 32).div_ceil(256), 256), stream, p, ws, xe, ew)?;
+    Ok(kernels.quantize_bwd_i8(Dims::linear(p.n, 256), stream, p, dy, ws, we, xe, step, dyd, ed, dyw, ew)?)
+}

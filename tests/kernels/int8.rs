@@ -1,0 +1,442 @@
+//! Every 8-bit kernel on the virtual GPU against the plain CPU: the same bytes.
+//!
+//! A case runs one operator on both and compares every byte that it wrote; outputs and scratch memory are full of 0xa5 before. The devices: an A100 with every check on, and
+//! a GPU of one multiprocessor, which the same small shapes give large tiles. `EARLYBIRD_INT8_CASES=all` runs more shapes, and on other schedules.
+
+use std::sync::Arc;
+
+use earlybird::backend::cpu::{Cpu, Path};
+use earlybird::backend::cuda::Cuda;
+use earlybird::backend::{Backend, BatchNormGradients, BatchNormState, Bfp, Memory, Normalised};
+use earlybird::driver::vgpu::Vgpu;
+use earlybird::ops::Kernel;
+use earlybird::ops::batchnorm::{BatchNormI8, GradientSums, OutputSums};
+use earlybird::ops::conv2d::{Conv2d, Conv2dI8};
+use earlybird::ops::pool::Pool;
+use earlybird::ops::quantize::{Dequantize, Noise, Quantize, QuantizeGradient, Store};
+use earlybird::ops::sgd::{Format, Segment, Sgd, SgdI8};
+use earlybird::quant::layout::{blocks, pad};
+use earlybird::vgpu::device::Options;
+use earlybird::vgpu::exec::Schedule;
+use earlybird::vgpu::limits::{A100, Limits};
+
+use crate::common::have_kernels;
+
+/// What an untouched byte looks like.
+const UNTOUCHED: u8 = 0xa5;
+
+/// Repeatable random words.
+struct Random(u64);
+
+impl Random {
+    fn word(&mut self) -> u32 {
+        self.0 = self.0.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (self.0 >> 32) as u32 ^ (self.0 >> 11) as u32
+    }
+
+    fn below(&mut self, bound: u32) -> u32 {
+        (u64::from(self.word()) * u64::from(bound) >> 32) as u32
+    }
+
+    /// Numbers around 0 of very different sizes.
+    fn floats(&mut self, count: usize) -> Vec<f32> {
+        let mut one = || (self.below(2001) as f32 - 1000.0) / 256.0 * (self.below(9) as f32 - 4.0).exp2();
+        (0..count).map(|_| one()).collect()
+    }
+
+    fn between(&mut self, low: i32, high: i32) -> i8 {
+        (low + self.below((high - low + 1) as u32) as i32) as i8
+    }
+
+    fn exponents(&mut self, count: usize) -> Vec<i8> {
+        (0..count).map(|_| self.between(-9, 5)).collect()
+    }
+
+    /// Mantissas of `rows` rows, padded channels 0; `large` makes all of them 127 in size.
+    fn mantissas(&mut self, rows: usize, c: usize, large: bool) -> Vec<i8> {
+        let mut all = vec![0i8; rows * pad(c)];
+        for row in all.chunks_exact_mut(pad(c)) {
+            row[..c].fill_with(|| if large { 127 } else { self.between(-127, 127) });
+        }
+        all
+    }
+}
+
+/// One device's side of a case.
+struct Side {
+    backend: Arc<dyn Backend>,
+    outputs: Vec<(&'static str, Memory)>,
+}
+
+impl Side {
+    fn put<T: bytemuck::NoUninit>(&self, data: &[T]) -> Memory {
+        let memory = self.backend.alloc(size_of_val(data)).unwrap();
+        self.backend.upload(bytemuck::cast_slice(data), memory.all()).unwrap();
+        memory
+    }
+
+    /// Memory that the operator writes, and the case compares.
+    fn out(&mut self, name: &'static str, bytes: usize) -> Memory {
+        let memory = self.put(&vec![UNTOUCHED; bytes]);
+        self.outputs.push((name, memory.clone()));
+        memory
+    }
+
+    /// Memory that is read and written.
+    fn updated<T: bytemuck::NoUninit>(&mut self, name: &'static str, data: &[T]) -> Memory {
+        let memory = self.put(data);
+        self.outputs.push((name, memory.clone()));
+        memory
+    }
+
+    fn ws(&self, kernel: &Kernel) -> Memory {
+        self.put(&vec![UNTOUCHED; self.backend.workspace(kernel)])
+    }
+
+    fn bytes(&self, memory: &Memory) -> Vec<u8> {
+        let mut data = vec![0; memory.bytes()];
+        self.backend.download(memory.all(), &mut data).unwrap();
+        data
+    }
+}
+
+fn bfp<'m>(mantissas: &'m Memory, exponents: &'m Memory) -> Bfp<'m> {
+    Bfp { mantissas: mantissas.all(), exponents: exponents.all() }
+}
+
+fn everything() -> bool {
+    std::env::var("EARLYBIRD_INT8_CASES").as_deref() == Ok("all")
+}
+
+fn devices() -> Vec<(String, Arc<dyn Backend>)> {
+    let mut all = vec![("A100", Options::checked()), ("one multiprocessor", Options::checked())];
+    all[1].1.limits = Limits { sms: 1, ..A100 };
+    if everything() {
+        for schedule in [Schedule::Reverse, Schedule::Random(3)] {
+            all.push(("other schedule", Options { schedule, ..Options::checked() }));
+        }
+        all.push(("two workers, unchecked", Options { workers: 2, ..Options::default() }));
+    }
+    let open = |options: Options| Arc::new(Cuda::new(Arc::new(Vgpu::new(options))).unwrap()) as Arc<dyn Backend>;
+    all.into_iter().map(|(name, options)| (name.to_string(), open(options))).collect()
+}
+
+/// Runs `body` on the CPU and on every virtual GPU and compares what it wrote.
+fn same(case: &str, body: impl Fn(&mut Side)) {
+    if !have_kernels(case) {
+        return;
+    }
+    let run = |backend: Arc<dyn Backend>| {
+        let mut side = Side { backend, outputs: Vec::new() };
+        body(&mut side);
+        side.outputs.iter().map(|(name, memory)| (*name, side.bytes(memory))).collect::<Vec<_>>()
+    };
+    let want = run(Cpu::with_path(Path::Portable).unwrap());
+    for (device, backend) in devices() {
+        for ((name, want), (_, got)) in want.iter().zip(run(backend)) {
+            let wrong = want.iter().zip(&got).filter(|(a, b)| a != b).count();
+            if let Some(i) = want.iter().zip(&got).position(|(a, b)| a != b) {
+                panic!(
+                    "{case} on {device}: {name}: {wrong} of {} bytes differ, the first at {i}: {:?}, want {:?}",
+                    want.len(),
+                    &got[i..(i + 8).min(got.len())],
+                    &want[i..(i + 8).min(want.len())]
+                );
+            }
+        }
+    }
+}
+
+fn noise(tensor: u32, stochastic: bool) -> Noise {
+    Noise { seed: [0x1234_5678, 0xfedc_ba98], tensor, stochastic: u32::from(stochastic) }
+}
+
+const STEP: [u32; 1] = [17];
+
+#[test]
+fn operands_and_stored_tensors_from_f32_and_back() {
+    for (n, pixels, c, stochastic) in [(3, 25, 3, true), (2, 64, 37, true), (2, 9, 48, false), (1, 1, 1, true)] {
+        same(&format!("quantize {n} {pixels} {c} {stochastic}"), |side| {
+            let mut random = Random(n as u64 * 7 + c as u64);
+            let mut x = random.floats(n * pixels * c);
+            x[..pixels * c].iter_mut().take(if n > 2 { usize::MAX } else { 0 }).for_each(|x| *x = 0.0);
+            let (x, step, rows) = (side.put(&x), side.put(&STEP), n * pixels);
+            let i8 = side.backend.clone();
+            let i8 = i8.int8().unwrap();
+            let (q, e) = (side.out("mantissas", rows * pad(c)), side.out("exponents", n));
+            let p = Quantize { n: n as u32, pixels: pixels as u32, c: c as u32, noise: noise(5, stochastic) };
+            i8.quantize_fwd_i8(&p, x.all(), step.all(), bfp(&q, &e)).unwrap();
+            let back = side.out("operand in f32", rows * c * 4);
+            let p = Dequantize { n: n as u32, pixels: pixels as u32, c: c as u32, stored: 0 };
+            i8.dequantize_fwd_i8(&p, bfp(&q, &e), back.all()).unwrap();
+
+            let (q, e) = (side.out("stored mantissas", rows * pad(c)), side.out("stored exponents", blocks(rows, c)));
+            let sums = side.out("sums", rows.div_ceil(64) * pad(c) * size_of::<OutputSums>());
+            let p = Store { rows: rows as u32, c: c as u32, noise: noise(6, stochastic) };
+            i8.quantize_store_i8(&p, x.all(), step.all(), bfp(&q, &e), sums.all()).unwrap();
+            let back = side.out("stored in f32", rows * c * 4);
+            let p = Dequantize { n: n as u32, pixels: pixels as u32, c: c as u32, stored: 1 };
+            i8.dequantize_fwd_i8(&p, bfp(&q, &e), back.all()).unwrap();
+
+            for dgrad in [true, false] {
+                let p = QuantizeGradient {
+                    n: n as u32,
+                    pixels: pixels as u32,
+                    k: c as u32,
+                    dgrad: u32::from(dgrad),
+                    noise: noise(7, stochastic),
+                    dyd_tensor: 8,
+                };
+                let wanted = usize::from(dgrad);
+                let (we, xe) = (side.put(&random.exponents(c)), side.put(&random.exponents(n)));
+                let (dyd, ed) = (side.out("dyd", wanted * rows * pad(c)), side.out("dyd exponents", wanted * n));
+                let (dyw, ew) = (side.out("dyw", rows * pad(c)), side.out("dyw exponents", c));
+                let ws = side.ws(&Kernel::QuantizeBwdI8(p));
+                let (we, xe, dyd, dyw) = (we.all(), xe.all(), bfp(&dyd, &ed), bfp(&dyw, &ew));
+                i8.quantize_bwd_i8(&p, x.all(), we, xe, step.all(), dyd, dyw, ws.all()).unwrap();
+            }
+        });
+    }
+}
+
+/// Batch, height, width, C, K, kernel, stride, padding.
+type Shape = (usize, usize, usize, usize, usize, usize, usize, usize);
+
+fn conv(s: Shape) -> Conv2d {
+    let (n, h, w, c, k, kernel, stride, padding) = s;
+    let out = |size: usize| (size + 2 * padding - kernel) / stride + 1;
+    let [n, h, w, c, k, r, s, p, q, stride_h, stride_w, pad_h, pad_w] =
+        [n, h, w, c, k, kernel, kernel, out(h), out(w), stride, stride, padding, padding].map(|v| v as u32);
+    Conv2d { n, h, w, c, k, r, s, p, q, stride_h, stride_w, pad_h, pad_w }
+}
+
+/// All three passes of one convolution.
+fn passes(shape: Shape, large: bool, stochastic: bool) {
+    let conv = conv(shape);
+    same(&format!("conv2d {shape:?} large {large} stochastic {stochastic}"), |side| {
+        let mut random = Random(conv.x_len() as u64);
+        let (n, c, k, taps) = (conv.n as usize, conv.c as usize, conv.k as usize, (conv.r * conv.s) as usize);
+        let (rows, pixels) = (conv.rows(), n * (conv.h * conv.w) as usize);
+        let step = side.put(&STEP);
+        let (x, xe) = (side.put(&random.mantissas(pixels, c, large)), side.put(&random.exponents(n)));
+        let (w, we) = (side.put(&random.mantissas(k * taps, c, large)), side.put(&random.exponents(k)));
+        let i8 = side.backend.clone();
+        let i8 = i8.int8().unwrap();
+        let p = Conv2dI8 { conv, noise: noise(33, stochastic) };
+        let (y, ye) = (side.out("y", rows * pad(k)), side.out("y exponents", blocks(rows, k)));
+        let sums = side.out("y sums", rows.div_ceil(64) * pad(k) * size_of::<OutputSums>());
+        i8.conv2d_fwd_i8(&p, bfp(&x, &xe), bfp(&w, &we), step.all(), bfp(&y, &ye), sums.all()).unwrap();
+
+        let (dy, ed) = (side.put(&random.mantissas(rows, k, large)), side.put(&random.exponents(n)));
+        let turned = side.put(&random.mantissas(c * taps, k, large));
+        let (z, ze) = (side.put(&random.mantissas(pixels, c, false)), side.put(&random.exponents(blocks(pixels, c))));
+        let affine: Vec<f32> = random.floats(2 * pad(c));
+        let affine: Vec<f32> = affine.iter().enumerate().map(|(i, v)| if i % pad(c) < c { *v } else { 0.0 }).collect();
+        let affine = side.put(&affine);
+        for fused in [false, true] {
+            let (dx, dxe) = (side.out("dx", pixels * pad(c)), side.out("dx exponents", blocks(pixels, c)));
+            let length = if fused { pixels.div_ceil(64) * pad(c) * size_of::<GradientSums>() } else { 0 };
+            let sums = side.out("dx sums", length);
+            let before = fused.then_some(Normalised { y: bfp(&z, &ze), affine: affine.all() });
+            let (dy, dx) = (bfp(&dy, &ed), bfp(&dx, &dxe));
+            i8.conv2d_dgrad_i8(&p, dy, turned.all(), step.all(), before, dx, sums.all()).unwrap();
+        }
+
+        let ew = side.put(&random.exponents(k));
+        let (dw, ws) = (side.out("dw", conv.w_len() * 4), side.ws(&Kernel::Conv2dWgradI8(p)));
+        i8.conv2d_wgrad_i8(&p, bfp(&x, &xe), bfp(&dy, &ew), dw.all(), ws.all()).unwrap();
+    });
+}
+
+#[test]
+fn convolutions() {
+    passes((2, 8, 8, 3, 16, 3, 1, 1), false, true);
+    passes((3, 7, 5, 37, 48, 3, 1, 1), false, true); // samples within a block
+    passes((1, 12, 11, 16, 130, 1, 1, 0), true, false);
+    passes((1, 9, 9, 48, 37, 3, 2, 1), false, true);
+    passes((2, 13, 12, 3, 37, 7, 3, 3), false, true);
+    passes((1, 17, 16, 130, 130, 3, 1, 1), false, true);
+    passes((3, 2, 2, 64, 64, 3, 1, 1), true, true);
+    if everything() {
+        for (i, c) in [3, 16, 37, 48, 64, 130].into_iter().enumerate() {
+            for (j, k) in [3, 16, 37, 48, 64, 130].into_iter().enumerate() {
+                let (kernel, padding) = [(1, 0), (3, 1), (7, 3), (5, 0)][(i + j) % 4];
+                passes((1 + j % 3, 8 + i, 9 + j, c, k, kernel, 1 + (i + 2 * j) % 3, padding), i == j, j % 2 == 0);
+            }
+        }
+        passes((1, 14, 15, 20, 20, 13, 1, 6), false, true);
+    }
+}
+
+/// Batch, height, width, C; window (0: no pool), stride, padding.
+type Layer = ((usize, usize, usize, usize), (usize, usize, usize));
+
+/// All passes of one batchnorm.
+fn batchnorm(layer: Layer, relu: bool, stored: bool, stochastic: bool) {
+    let ((n, h, w, c), (window, stride, padding)) = layer;
+    let out = |size: usize| if window == 0 { size } else { (size + 2 * padding - window) / stride + 1 };
+    let (rows, pooled) = (n * h * w, n * out(h) * out(w));
+    let [pn, ph, pw, pc, pp, pq, kernel, pstride, ppadding] =
+        [n, h, w, c, out(h), out(w), window, stride, padding].map(|v| v as u32);
+    let pool = Pool {
+        n: pn,
+        h: ph,
+        w: pw,
+        c: pc,
+        p: pp,
+        q: pq,
+        kernel_h: kernel,
+        kernel_w: kernel,
+        stride: pstride,
+        padding: ppadding,
+    };
+    same(&format!("batchnorm {layer:?} relu {relu} stored {stored} stochastic {stochastic}"), |side| {
+        let mut random = Random((rows * c) as u64);
+        let i8 = side.backend.clone();
+        let i8 = i8.int8().unwrap();
+        let step = side.put(&STEP);
+        let stored_sums = rows.div_ceil(64) * pad(c) * size_of::<OutputSums>();
+        let (y, ye, y_sums) =
+            (side.out("y", rows * pad(c)), side.out("ye", blocks(rows, c)), side.out("y sums", stored_sums));
+        let x = side.put(&random.floats(rows * c));
+        let p = Store { rows: rows as u32, c: c as u32, noise: noise(1, false) };
+        i8.quantize_store_i8(&p, x.all(), step.all(), bfp(&y, &ye), y_sums.all()).unwrap();
+
+        let p = BatchNormI8 {
+            pool,
+            eps: 1e-5,
+            momentum: 0.1,
+            relu: u32::from(relu),
+            gradient: u32::from(stored),
+            dgrad: u32::from(relu),
+            noise: noise(2, stochastic),
+            dyd_tensor: 3,
+        };
+        let (gamma, beta) = (side.put(&random.floats(c)), side.put(&random.floats(c)));
+        let positive: Vec<f32> = random.floats(c).iter().map(|v| v.abs() + 0.1).collect();
+        let running = (side.updated("running mean", &random.floats(c)), side.updated("running var", &positive));
+        let (mean, invstd) = (side.out("mean", c * 4), side.out("invstd", c * 4));
+        let affine = side.out("affine", 2 * pad(c) * 4);
+        let state = BatchNormState {
+            gamma: gamma.all(),
+            beta: beta.all(),
+            running_mean: running.0.all(),
+            running_var: running.1.all(),
+            mean: mean.all(),
+            invstd: invstd.all(),
+            affine: affine.all(),
+        };
+        let (out, oute) = (side.out("out", pooled * pad(c)), side.out("out exponents", n));
+        let index = side.out("index", if window == 0 { 0 } else { pooled * pad(c) });
+        let ws = side.ws(&Kernel::BatchNormFwdI8(p));
+        let (ys, outs) = (bfp(&y, &ye), bfp(&out, &oute));
+        i8.batchnorm_fwd_i8(&p, ys, y_sums.all(), state, step.all(), outs, index.all(), ws.all()).unwrap();
+
+        let up_f32 = side.put(&if stored { Vec::new() } else { random.floats(pooled * c) });
+        let (up, upe) = match stored {
+            true => (side.put(&random.mantissas(pooled, c, false)), side.put(&random.exponents(blocks(pooled, c)))),
+            false => (side.put::<i8>(&[]), side.put::<i8>(&[])),
+        };
+        let (dz, dze, sums) =
+            (side.out("dz", rows * pad(c)), side.out("dze", blocks(rows, c)), side.out("dz sums", stored_sums));
+        let (ups, forward) = (bfp(&up, &upe), Normalised { y: ys, affine: affine.all() });
+        let dzs = bfp(&dz, &dze);
+        i8.batchnorm_grad_i8(&p, up_f32.all(), ups, index.all(), forward, step.all(), dzs, sums.all()).unwrap();
+
+        let (we, xe) = (side.put(&random.exponents(c)), side.put(&random.exponents(n)));
+        let (dgamma, dbeta) = (side.out("dgamma", c * 4), side.out("dbeta", c * 4));
+        let wanted = usize::from(relu);
+        let (dyd, ed) = (side.out("dyd", wanted * rows * pad(c)), side.out("dyd exponents", wanted * n));
+        let (dyw, ew) = (side.out("dyw", rows * pad(c)), side.out("dyw exponents", c));
+        let ws = side.ws(&Kernel::BatchNormBwdI8(p));
+        let gradients = BatchNormGradients {
+            gamma: gamma.all(),
+            mean: mean.all(),
+            invstd: invstd.all(),
+            weight_exponents: we.all(),
+            input_exponents: xe.all(),
+            dgamma: dgamma.all(),
+            dbeta: dbeta.all(),
+        };
+        let (dyds, dyws) = (bfp(&dyd, &ed), bfp(&dyw, &ew));
+        i8.batchnorm_bwd_i8(&p, dzs, sums.all(), ys, y_sums.all(), gradients, step.all(), dyds, dyws, ws.all())
+            .unwrap();
+    });
+}
+
+#[test]
+fn batchnorms() {
+    batchnorm(((2, 8, 8, 16), (0, 1, 0)), true, true, true);
+    batchnorm(((3, 8, 16, 37), (2, 2, 0)), true, false, true);
+    batchnorm(((3, 7, 5, 48), (3, 2, 1)), true, true, true); // overlapping windows, samples within a block
+    batchnorm(((5, 2, 2, 130), (2, 2, 0)), false, false, false);
+    batchnorm(((1, 1, 1, 3), (0, 1, 0)), false, true, true);
+    if everything() {
+        for (i, c) in [3, 16, 37, 48, 64, 130].into_iter().enumerate() {
+            batchnorm(((2 + i, 16, 8, c), [(0, 1, 0), (2, 2, 0), (3, 2, 1)][i % 3]), i != 1, i % 2 == 0, true);
+            batchnorm(((3, 9, 4 + i, c), [(3, 1, 1), (2, 3, 0), (0, 1, 0)][i % 3]), true, i % 2 == 1, i != 4);
+        }
+        batchnorm(((40, 8, 8, 20), (0, 1, 0)), true, true, true);
+    }
+}
+
+/// A table of one parameter of each kind.
+fn segments(scales: u32, k: u32, taps: u32, c: u32) -> (Vec<Segment>, usize, usize) {
+    let columns = taps * c;
+    let (padded_c, padded_k) = (pad(c as usize) as u32, pad(k as usize) as u32);
+    let none =
+        Segment { offset: 0, rows: 1, columns: 0, format: 0, taps: 0, c: 0, weights: 0, transposed: 0, exponents: 0 };
+    let first = (scales * 2).next_multiple_of(16);
+    let weights = k * taps * padded_c;
+    let conv = Segment {
+        offset: first,
+        rows: k,
+        columns,
+        format: Format::Conv as u32,
+        taps,
+        c,
+        weights: 0,
+        transposed: weights,
+        exponents: weights + c * taps * padded_k,
+    };
+    let linear = Segment { offset: first + k * columns, rows: 3, columns: 29, format: Format::Rows as u32, ..none };
+    let bias = Segment { offset: linear.offset + 87, rows: 1, columns: 2100, ..none };
+    let table = vec![
+        Segment { columns: scales, ..none },
+        Segment { offset: scales, columns: scales, ..none },
+        conv,
+        linear,
+        bias,
+    ];
+    (table, bias.offset as usize + 2100, (conv.exponents + k) as usize)
+}
+
+#[test]
+fn optimiser_steps() {
+    for (k, taps, c, master, rounds) in [(5, 9, 3, 0, 1), (18, 1, 37, 1, 1), (3, 9, 48, 0, 0)] {
+        same(&format!("sgd {k} {taps} {c} {master} {rounds}"), |side| {
+            let (table, count, packed) = segments(21, k, taps, c);
+            let mut random = Random(u64::from(k));
+            let i8 = side.backend.clone();
+            let i8 = i8.int8().unwrap();
+            let p = SgdI8 {
+                sgd: Sgd { count: count as u32, scales: 21, momentum: 0.9, weight_decay: 1e-4, l1: 1e-2 },
+                segments: table.len() as u32,
+                master_f32: master,
+                round_gradients: rounds,
+                seed: [5, 6],
+                tensors: [101, 102, 103],
+            };
+            let (table, lr, step) = (side.put(&table), side.put(&[0.1f32]), side.put(&STEP));
+            let (v, w) = (side.updated("v", &random.floats(count)), side.updated("w", &random.floats(count)));
+            let packed = side.out("packed", packed);
+            i8.sgd_pack_i8(&p, table.all(), step.all(), w.all(), packed.all()).unwrap();
+            let again = side.updated("packed first", &side.bytes(&packed));
+            assert_eq!(again.bytes(), packed.bytes());
+            for _ in 0..2 {
+                let g = side.put(&random.floats(count));
+                i8.sgd_step_i8(&p, table.all(), lr.all(), step.all(), g.all(), v.all(), w.all(), packed.all()).unwrap();
+            }
+        });
+    }
+}
