@@ -218,30 +218,31 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_grad_i8(
         const u32 row = first + 8 * i;
         values[i][0] = values[i][1] = 0.f;
         other[i][0] = other[i][1] = 0;
-        if (row >= s.rows || channel >= s.stride) continue;
-        if (p.pool.kernel_h == 0) {
-            gradient_behind(p, s, up_f32, up, up_exponents, row, channel, values[i]);
-        } else {
-            const u32 n = row / s.pixels, pixel = row % s.pixels, h = pixel / p.pool.w + p.pool.padding, w = pixel % p.pool.w + p.pool.padding;
-            // Windows that hold the pixel, in order.
-            const u32 h_first = h + 1 > p.pool.kernel_h ? div_up(h + 1 - p.pool.kernel_h, p.pool.stride) : 0, h_end = min(h / p.pool.stride + 1, p.pool.p);
-            const u32 w_first = w + 1 > p.pool.kernel_w ? div_up(w + 1 - p.pool.kernel_w, p.pool.stride) : 0, w_end = min(w / p.pool.stride + 1, p.pool.q);
-            for (u32 r = h_first; r < h_end; r++) {
-                for (u32 c = w_first; c < w_end; c++) {
-                    const u32 from = n * (p.pool.p * p.pool.q) + r * p.pool.q + c, tap = (h - r * p.pool.stride) * p.pool.kernel_w + (w - c * p.pool.stride);
-                    const u32 winners = *(const u16*)(index + (u64)from * s.stride + channel);
-                    f32 v[2];
-                    gradient_behind(p, s, up_f32, up, up_exponents, from, channel, v);
-#pragma unroll
-                    for (u32 j = 0; j < 2; j++) values[i][j] = __fadd_rn(values[i][j], (winners >> 8 * j & 255u) == tap ? v[j] : 0.f);
+        if (row < s.rows && channel < s.stride) {
+            if (p.pool.kernel_h == 0) {
+                gradient_behind(p, s, up_f32, up, up_exponents, row, channel, values[i]);
+            } else {
+                const u32 n = row / s.pixels, pixel = row % s.pixels, h = pixel / p.pool.w + p.pool.padding, w = pixel % p.pool.w + p.pool.padding;
+                // Windows that hold the pixel, in order.
+                const u32 h_first = h + 1 > p.pool.kernel_h ? div_up(h + 1 - p.pool.kernel_h, p.pool.stride) : 0, h_end = min(h / p.pool.stride + 1, p.pool.p);
+                const u32 w_first = w + 1 > p.pool.kernel_w ? div_up(w + 1 - p.pool.kernel_w, p.pool.stride) : 0, w_end = min(w / p.pool.stride + 1, p.pool.q);
+                for (u32 r = h_first; r < h_end; r++) {
+                    for (u32 c = w_first; c < w_end; c++) {
+                        const u32 from = n * (p.pool.p * p.pool.q) + r * p.pool.q + c, tap = (h - r * p.pool.stride) * p.pool.kernel_w + (w - c * p.pool.stride);
+                        const u32 winners = *(const u16*)(index + (u64)from * s.stride + channel);
+                        f32 v[2];
+                        gradient_behind(p, s, up_f32, up, up_exponents, from, channel, v);
+    #pragma unroll
+                        for (u32 j = 0; j < 2; j++) values[i][j] = __fadd_rn(values[i][j], (winners >> 8 * j & 255u) == tap ? v[j] : 0.f);
+                    }
                 }
             }
-        }
-        const u32 m = *(const u16*)(y + (u64)row * s.stride + channel);
-#pragma unroll
-        for (u32 j = 0; j < 2; j++) {
-            other[i][j] = mantissa(m, j);
-            if (p.relu && !(__fmaf_rn(a[j], __fmul_rn(__int2float_rn(other[i][j]), y_scale), b[j]) > 0.f)) values[i][j] = 0.f;
+            const u32 m = *(const u16*)(y + (u64)row * s.stride + channel);
+    #pragma unroll
+            for (u32 j = 0; j < 2; j++) {
+                other[i][j] = mantissa(m, j);
+                if (p.relu && !(__fmaf_rn(a[j], __fmul_rn(__int2float_rn(other[i][j]), y_scale), b[j]) > 0.f)) values[i][j] = 0.f;
+            }
         }
     }
     i32 q[4][2], sum[2][3];
@@ -342,22 +343,19 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_coef_i8(
     u32 largest = 0; // exponents of the input, + 128 so that they are not negative
     for (u32 n = threadIdx.x; n < p.pool.n; n += blockDim.x) largest = max(largest, (u32)(input_exponents[n] + 128));
     largest = block_max(largest, scratch);
-    if (lane != 0) return;
+    if (warp_id() != 0) return;
     f32* f = coef_f32(coef, s.stride);
-    if (!there) {
-        coef[channel] = 0.0;
-        f[channel] = f[s.stride + channel] = f[2 * s.stride + channel] = 0.f;
-        return;
-    }
     const double m = s.rows, u = (dot - mean * sum) * invstd, m1 = sum / m, m2 = u / m;
-    const double a = (double)gamma[channel] * invstd, b = -(a * m2 * invstd), d = -(a * m1) - b * mean;
+    const double a = (there ? (double)gamma[channel] : 0.0) * invstd, b = -(a * m2 * invstd), d = -(a * m1) - b * mean;
     const f32 a32 = (f32)a, b32 = (f32)b;
     const double shift = fabs((double)a32 * m1);
+    const double bound = (fabs((double)a32) * r + (fabs((double)b32) * farthest_y + shift) * power_f64((i32)largest - 128)) * (1.0 + 1.0 / 1024.0);
+    if (lane != 0) return;
+    coef[channel] = there ? shift : 0.0;
+    f[channel] = there ? a32 : 0.f, f[s.stride + channel] = there ? b32 : 0.f, f[2 * s.stride + channel] = there ? (f32)d : 0.f;
+    if (!there) return;
     dgamma[channel] = (f32)u;
     dbeta[channel] = (f32)sum;
-    coef[channel] = shift;
-    f[channel] = a32, f[s.stride + channel] = b32, f[2 * s.stride + channel] = (f32)d;
-    const double bound = (fabs((double)a32) * r + (fabs((double)b32) * farthest_y + shift) * power_f64((i32)largest - 128)) * (1.0 + 1.0 / 1024.0);
     dyw_exponents[channel] = (i8)exponent_of(magnitude((f32)bound));
 }
 

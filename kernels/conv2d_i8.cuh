@@ -100,17 +100,18 @@ template <u32 WN> __device__ __forceinline__ u32 staged(u32 row, u32 piece) {
 }
 
 // Adds (or takes the larger, smaller) over the 8 lanes that hold the rows of a warp: each step halves the columns that a lane still has.
-template <u32 N, class F> __device__ __forceinline__ void fold_rows(i32 (&v)[N], F f) {
+template <u32 HALF, u32 N, class F> __device__ __forceinline__ void fold_half(i32 (&v)[N], u32 distance, F f) {
+    const i32 upper = lane_id() & distance ? -1 : 0; // a mask: `?:` between elements would send the array to local memory
 #pragma unroll
-    for (u32 level = 0; level < 3; level++) {
-        const u32 half = N >> (level + 1);
-        const bool upper = lane_id() >> (2 + level) & 1;
-#pragma unroll
-        for (u32 k = 0; k < half; k++) {
-            const i32 send = upper ? v[k] : v[k + half], keep = upper ? v[k + half] : v[k];
-            v[k] = f(keep, __shfl_xor_sync(FULL_WARP, send, 4 << level));
-        }
+    for (u32 k = 0; k < HALF; k++) {
+        const i32 swap = (v[k] ^ v[k + HALF]) & upper, keep = v[k] ^ swap, send = v[k + HALF] ^ swap;
+        v[k] = f(keep, __shfl_xor_sync(FULL_WARP, send, distance));
     }
+}
+template <u32 N, class F> __device__ __forceinline__ void fold_rows(i32 (&v)[N], F f) {
+    fold_half<N / 2>(v, 4, f);
+    fold_half<N / 4>(v, 8, f);
+    fold_half<N / 8>(v, 16, f);
 }
 
 // Scales, masks, rounds and writes the 64 x WN results of a warp, and their sums. `m0`, `n0`: first row and column. `stage`: 64 * WN bytes of shared memory.
