@@ -49,8 +49,10 @@ template <> struct Row<false> {
         for (u32 r = 0; r < g.taps_h; r++) inside |= (u32)(h + (i32)r) < g.in_h ? 1u << r : 0u;
         for (u32 s = 0; s < g.taps_w; s++) inside |= (u32)(w + (i32)s) < g.in_w ? 0x10000u << s : 0u;
     }
-    __device__ __forceinline__ u32 bytes(const Geometry&, u32 r, u32 s) const { return (inside >> r & inside >> (s + 16) & 1u) << 4; }
-    __device__ __forceinline__ i32 offset(const Geometry&, u32, u32, i32 tap) const { return base + tap; }
+    // `tap`: what `tap_bits` says.
+    __device__ __forceinline__ u32 bytes(const Geometry&, u32, u32, u32 tap) const { return tap & ~inside ? 0 : 16; }
+    __device__ __forceinline__ i32 offset(const Geometry&, u32, u32) const { return base; }
+    __device__ __forceinline__ static u32 tap_bits(u32 r, u32 s) { return 1u << r | 0x10000u << s; }
     __device__ __forceinline__ static i32 tap(const Geometry& g, u32 r, u32 s, u32 piece) { return (i32)((r * g.in_w + s) * g.in_c + piece * 16); }
 };
 template <> struct Row<true> {
@@ -64,15 +66,16 @@ template <> struct Row<true> {
         image = n * g.in_h * g.in_w;
         h = (i32)oh * g.step_h + g.first_h, w = (i32)ow * g.step_w + g.first_w;
     }
-    __device__ __forceinline__ u32 bytes(const Geometry& g, u32 r, u32 s) const {
+    __device__ __forceinline__ u32 bytes(const Geometry& g, u32 r, u32 s, u32) const {
         const i32 y = h + (i32)r, x = w + (i32)s;
         const bool in = there && r < g.taps_h && y >= 0 && x >= 0 && (u32)y % g.divide_h == 0 && (u32)x % g.divide_w == 0 && (u32)y / g.divide_h < g.in_h &&
                         (u32)x / g.divide_w < g.in_w;
         return in ? 16 : 0;
     }
-    __device__ __forceinline__ i32 offset(const Geometry& g, u32 r, u32 s, i32 tap) const {
+    __device__ __forceinline__ static u32 tap_bits(u32, u32) { return 0; }
+    __device__ __forceinline__ i32 offset(const Geometry& g, u32 r, u32 s) const {
         const u32 y = (u32)(h + (i32)r) / g.divide_h, x = (u32)(w + (i32)s) / g.divide_w;
-        return (i32)((image + y * g.in_w + x) * g.in_c) + tap;
+        return (i32)((image + y * g.in_w + x) * g.in_c);
     }
     __device__ __forceinline__ static i32 tap(const Geometry&, u32, u32, u32 piece) { return (i32)(piece * 16); }
 };
@@ -285,22 +288,24 @@ __device__ __forceinline__ void conv_tile(const Conv2dI8& p, const i8* __restric
     for (u32 i = 0; i < BP; i++) columns[i] = w + (u64)min(n0 + row0 + i * PASS_ROWS, g.out_c - 1) * width + piece * 16; // columns behind the end are scaled by 0
 
     // This thread's piece in digits: piece of a tap, column and row of taps.
-    u32 low = piece % per_tap, mid = piece / per_tap % g.taps_w, high = piece / per_tap / g.taps_w, at = piece;
+    u32 low = piece % per_tap, mid = piece / per_tap % g.taps_w, high = piece / per_tap / g.taps_w;
     const u32 step_low = 4 % per_tap, step_mid = 4 / per_tap % g.taps_w, step_high = 4 / per_tap / g.taps_w;
-    const u32 base = ptx_shared(shared), a_to = base + swizzled(row0, piece), b_to = base + BM * 64 + swizzled(row0, piece);
+    // The shuffle says nothing new: it keeps ptxas from working the address out again in every round.
+    const u32 base = ptx_shared(shared), a_to = __shfl_sync(FULL_WARP, base + swizzled(row0, piece), lane), b_to = a_to + BM * 64;
     auto load = [&](u32 slot) {
-        const i32 tap = Row<ANY>::tap(g, high, mid, low);
+        const i8* from = x + Row<ANY>::tap(g, high, mid, low);
+        const u32 tap = Row<ANY>::tap_bits(high, mid);
 #pragma unroll
         for (u32 i = 0; i < AP; i++) {
-            ptx_cp_async16(a_to + slot + i * PASS_ROWS * 64, x + rows[i].offset(g, high, mid, tap), rows[i].bytes(g, high, mid));
+            ptx_cp_async16(a_to + slot + i * PASS_ROWS * 64, from + rows[i].offset(g, high, mid), rows[i].bytes(g, high, mid, tap));
         }
-        const u32 bytes = at < pieces ? 16 : 0;
+        const u32 bytes = high < g.taps_h ? 16 : 0; // 0 behind the last tap
 #pragma unroll
         for (u32 i = 0; i < BP; i++) {
             ptx_cp_async16(b_to + slot + i * PASS_ROWS * 64, columns[i], bytes);
             columns[i] += 64;
         }
-        at += 4, low += step_low, mid += step_mid, high += step_high;
+        low += step_low, mid += step_mid, high += step_high;
         if (low >= per_tap) low -= per_tap, mid++;
         if (mid >= g.taps_w) mid -= g.taps_w, high++;
     };
@@ -314,6 +319,12 @@ __device__ __forceinline__ void conv_tile(const Conv2dI8& p, const i8* __restric
 #pragma unroll
     for (u32 s = 0; s < STAGES - 1; s++) {
         if (s < iterations) load(s * STAGE);
+        else { // read ahead by the last round, used by nobody
+#pragma unroll
+            for (u32 i = 0; i < AP; i++) ptx_cp_async16(a_to + s * STAGE + i * PASS_ROWS * 64, x, 0);
+#pragma unroll
+            for (u32 i = 0; i < BP; i++) ptx_cp_async16(b_to + s * STAGE + i * PASS_ROWS * 64, x, 0);
+        }
         ptx_cp_async_commit();
     }
     u32 a_at[2], b_at[2];
@@ -340,7 +351,7 @@ __device__ __forceinline__ void conv_tile(const Conv2dI8& p, const i8* __restric
             if (k == 1) {
                 ptx_cp_async_wait<STAGES - 2>();
                 __syncthreads();
-                if (it + 1 < iterations) read = read == (STAGES - 1) * STAGE ? 0 : read + STAGE; // the last round reads what nobody uses
+                read = read == (STAGES - 1) * STAGE ? 0 : read + STAGE;
             }
             fragments(k ^ 1, read, k ^ 1);
             if (k == 0) {
