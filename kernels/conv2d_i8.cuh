@@ -316,15 +316,15 @@ __device__ __forceinline__ void conv_tile(const Conv2dI8& p, const i8* __restric
 #pragma unroll
         for (u32 j = 0; j < NI; j++) acc[i][j][0] = acc[i][j][1] = acc[i][j][2] = acc[i][j][3] = 0;
     }
+    if (iterations < STAGES) { // the last round reads ahead what nobody uses: not what nobody wrote
+#pragma unroll
+        for (u32 i = 0; i < AP; i++) ptx_cp_async16(a_to + iterations * STAGE + i * PASS_ROWS * 64, x, 0);
+#pragma unroll
+        for (u32 i = 0; i < BP; i++) ptx_cp_async16(b_to + iterations * STAGE + i * PASS_ROWS * 64, x, 0);
+    }
 #pragma unroll
     for (u32 s = 0; s < STAGES - 1; s++) {
         if (s < iterations) load(s * STAGE);
-        else { // read ahead by the last round, used by nobody
-#pragma unroll
-            for (u32 i = 0; i < AP; i++) ptx_cp_async16(a_to + s * STAGE + i * PASS_ROWS * 64, x, 0);
-#pragma unroll
-            for (u32 i = 0; i < BP; i++) ptx_cp_async16(b_to + s * STAGE + i * PASS_ROWS * 64, x, 0);
-        }
         ptx_cp_async_commit();
     }
     u32 a_at[2], b_at[2];

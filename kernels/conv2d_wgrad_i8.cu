@@ -14,7 +14,8 @@ template <u32 B> __device__ __forceinline__ u32 pixel_place(u32 pixel, u32 piece
 
 // One tile of BM channels x BN columns over one slice. Grid x over channels, y over columns, z over slices.
 template <u32 BM, u32 BN, u32 WN, u32 STAGES>
-__device__ __forceinline__ void wgrad_tile(const Conv2d& p, const i8* __restrict__ x, const i8* __restrict__ dyw, i32* __restrict__ partial, u32 slice) {
+__device__ __forceinline__ void wgrad_tile(const Conv2d& p, const i8* __restrict__ x, const i8* __restrict__ dyw, i32* __restrict__ partial, u32 slice, const i8* __restrict__ exponents,
+                                            f32* __restrict__ dw) {
     constexpr u32 WARPS_M = BM / 64, THREADS = WARPS_M * (BN / WN) * 32, BK = 64, STAGE = (BM + BN) * BK, NJ = WN / 16;
     constexpr u32 CA = BM / 16, CB = BN / 16, RA = THREADS / CA, RB = THREADS / CB, AP = BK / RA, BP = BK / RB;
     extern __shared__ __align__(128) u8 shared[];
@@ -130,6 +131,29 @@ __device__ __forceinline__ void wgrad_tile(const Conv2d& p, const i8* __restrict
         }
     }
     ptx_cp_async_wait<0>();
+    if (gridDim.z == 1) { // the only slice: no sums to add
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+#pragma unroll
+            for (u32 odd = 0; odd < 2; odd++) {
+                const u32 k = k0 + wm + i * 16 + (lane >> 2) * 2 + odd;
+                if (k >= p.k) continue;
+                const f32 scale = power(exponents[k] - 12);
+#pragma unroll
+                for (u32 j = 0; j < NJ; j++) {
+                    const u32 at = column0 * 16 + wn + j * 16 + (lane & 3) * 4, channel = at % c_stride;
+                    if (at >= columns * 16) continue;
+                    f32* to = dw + ((u64)k * (p.r * p.s) + at / c_stride) * p.c + channel;
+                    const i32(&v)[2][4] = acc[i][j];
+#pragma unroll
+                    for (u32 x = 0; x < 4; x++) {
+                        if (channel + x < p.c) to[x] = __fmul_rn(__int2float_rn(v[x & 1][odd * 2 + x / 2]), scale);
+                    }
+                }
+            }
+        }
+        return;
+    }
     i32* out = partial + (u64)blockIdx.z * k_stride * (columns * 16);
 #pragma unroll
     for (u32 i = 0; i < 4; i++) {
@@ -148,15 +172,18 @@ __device__ __forceinline__ void wgrad_tile(const Conv2d& p, const i8* __restrict
     }
 }
 
-// Tiles of 128 x 128: blocks of 128, 65536 bytes of dynamic shared memory, grid x over channels, y over columns, z over slices of `slice` pixels (at most 131072).
+// Tiles of 128 x 128: blocks of 128, 65536 bytes of dynamic shared memory, grid x over channels, y over columns, z over slices of `slice` pixels (at most 131072). A single
+// slice goes to dw at once, several to `partial`.
 extern "C" __global__ void __launch_bounds__(128, 2) conv2d_wgrad_i8(
-    const __grid_constant__ Conv2dI8 p, const i8* __restrict__ x, const i8* __restrict__ dyw, i32* __restrict__ partial, u32 slice) {
-    wgrad_tile<128, 128, 64, 4>(p.conv, x, dyw, partial, slice);
+    const __grid_constant__ Conv2dI8 p, const i8* __restrict__ x, const i8* __restrict__ dyw, i32* __restrict__ partial, u32 slice,
+    const i8* __restrict__ exponents, f32* __restrict__ dw) {
+    wgrad_tile<128, 128, 64, 4>(p.conv, x, dyw, partial, slice, exponents, dw);
 }
 // Tiles of 64 x 64: blocks of 64, 32768 bytes of dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(64, 5) conv2d_wgrad_i8_small(
-    const __grid_constant__ Conv2dI8 p, const i8* __restrict__ x, const i8* __restrict__ dyw, i32* __restrict__ partial, u32 slice) {
-    wgrad_tile<64, 64, 32, 4>(p.conv, x, dyw, partial, slice);
+    const __grid_constant__ Conv2dI8 p, const i8* __restrict__ x, const i8* __restrict__ dyw, i32* __restrict__ partial, u32 slice,
+    const i8* __restrict__ exponents, f32* __restrict__ dw) {
+    wgrad_tile<64, 64, 32, 4>(p.conv, x, dyw, partial, slice, exponents, dw);
 }
 
 // Adds the slices and scales. Any grid.

@@ -1,7 +1,8 @@
 //! Every 8-bit kernel on the virtual GPU against the plain CPU: the same bytes.
 //!
 //! A case runs one operator on both and compares every byte that it wrote; outputs and scratch memory are full of 0xa5 before. The devices: an A100 with every check on, and
-//! a GPU of one multiprocessor, which the same small shapes give large tiles. `EARLYBIRD_INT8_CASES=all` runs more shapes, and on other schedules.
+//! a GPU of one multiprocessor, which the same small shapes give large tiles. `EARLYBIRD_INT8_CASES=all` runs more shapes, and on other schedules. Here also: counters of
+//! the integer GEMMs.
 
 use std::sync::Arc;
 
@@ -214,38 +215,42 @@ fn conv(s: Shape) -> Conv2d {
 fn passes(shape: Shape, large: bool, stochastic: bool) {
     let conv = conv(shape);
     same(&format!("conv2d {shape:?} large {large} stochastic {stochastic}"), |side| {
-        let mut random = Random(conv.x_len() as u64);
-        let (n, c, k, taps) = (conv.n as usize, conv.c as usize, conv.k as usize, (conv.r * conv.s) as usize);
-        let (rows, pixels) = (conv.rows(), n * (conv.h * conv.w) as usize);
-        let step = side.put(&STEP);
-        let (x, xe) = (side.put(&random.mantissas(pixels, c, large)), side.put(&random.exponents(n)));
-        let (w, we) = (side.put(&random.mantissas(k * taps, c, large)), side.put(&random.exponents(k)));
-        let i8 = side.backend.clone();
-        let i8 = i8.int8().unwrap();
-        let p = Conv2dI8 { conv, noise: noise(33, stochastic) };
-        let (y, ye) = (side.out("y", rows * pad(k)), side.out("y exponents", blocks(rows, k)));
-        let sums = side.out("y sums", rows.div_ceil(64) * pad(k) * size_of::<OutputSums>());
-        i8.conv2d_fwd_i8(&p, bfp(&x, &xe), bfp(&w, &we), step.all(), bfp(&y, &ye), sums.all()).unwrap();
-
-        let (dy, ed) = (side.put(&random.mantissas(rows, k, large)), side.put(&random.exponents(n)));
-        let turned = side.put(&random.mantissas(c * taps, k, large));
-        let (z, ze) = (side.put(&random.mantissas(pixels, c, false)), side.put(&random.exponents(blocks(pixels, c))));
-        let affine: Vec<f32> = random.floats(2 * pad(c));
-        let affine: Vec<f32> = affine.iter().enumerate().map(|(i, v)| if i % pad(c) < c { *v } else { 0.0 }).collect();
-        let affine = side.put(&affine);
-        for fused in [false, true] {
-            let (dx, dxe) = (side.out("dx", pixels * pad(c)), side.out("dx exponents", blocks(pixels, c)));
-            let length = if fused { pixels.div_ceil(64) * pad(c) * size_of::<GradientSums>() } else { 0 };
-            let sums = side.out("dx sums", length);
-            let before = fused.then_some(Normalised { y: bfp(&z, &ze), affine: affine.all() });
-            let (dy, dx) = (bfp(&dy, &ed), bfp(&dx, &dxe));
-            i8.conv2d_dgrad_i8(&p, dy, turned.all(), step.all(), before, dx, sums.all()).unwrap();
-        }
-
-        let ew = side.put(&random.exponents(k));
-        let (dw, ws) = (side.out("dw", conv.w_len() * 4), side.ws(&Kernel::Conv2dWgradI8(p)));
-        i8.conv2d_wgrad_i8(&p, bfp(&x, &xe), bfp(&dy, &ew), dw.all(), ws.all()).unwrap();
+        gemms(side, conv, large, stochastic)
     });
+}
+
+fn gemms(side: &mut Side, conv: Conv2d, large: bool, stochastic: bool) {
+    let mut random = Random(conv.x_len() as u64);
+    let (n, c, k, taps) = (conv.n as usize, conv.c as usize, conv.k as usize, (conv.r * conv.s) as usize);
+    let (rows, pixels) = (conv.rows(), n * (conv.h * conv.w) as usize);
+    let step = side.put(&STEP);
+    let (x, xe) = (side.put(&random.mantissas(pixels, c, large)), side.put(&random.exponents(n)));
+    let (w, we) = (side.put(&random.mantissas(k * taps, c, large)), side.put(&random.exponents(k)));
+    let i8 = side.backend.clone();
+    let i8 = i8.int8().unwrap();
+    let p = Conv2dI8 { conv, noise: noise(33, stochastic) };
+    let (y, ye) = (side.out("y", rows * pad(k)), side.out("y exponents", blocks(rows, k)));
+    let sums = side.out("y sums", rows.div_ceil(64) * pad(k) * size_of::<OutputSums>());
+    i8.conv2d_fwd_i8(&p, bfp(&x, &xe), bfp(&w, &we), step.all(), bfp(&y, &ye), sums.all()).unwrap();
+
+    let (dy, ed) = (side.put(&random.mantissas(rows, k, large)), side.put(&random.exponents(n)));
+    let turned = side.put(&random.mantissas(c * taps, k, large));
+    let (z, ze) = (side.put(&random.mantissas(pixels, c, false)), side.put(&random.exponents(blocks(pixels, c))));
+    let affine: Vec<f32> = random.floats(2 * pad(c));
+    let affine: Vec<f32> = affine.iter().enumerate().map(|(i, v)| if i % pad(c) < c { *v } else { 0.0 }).collect();
+    let affine = side.put(&affine);
+    for fused in [false, true] {
+        let (dx, dxe) = (side.out("dx", pixels * pad(c)), side.out("dx exponents", blocks(pixels, c)));
+        let length = if fused { pixels.div_ceil(64) * pad(c) * size_of::<GradientSums>() } else { 0 };
+        let sums = side.out("dx sums", length);
+        let before = fused.then_some(Normalised { y: bfp(&z, &ze), affine: affine.all() });
+        let (dy, dx) = (bfp(&dy, &ed), bfp(&dx, &dxe));
+        i8.conv2d_dgrad_i8(&p, dy, turned.all(), step.all(), before, dx, sums.all()).unwrap();
+    }
+
+    let ew = side.put(&random.exponents(k));
+    let (dw, ws) = (side.out("dw", conv.w_len() * 4), side.ws(&Kernel::Conv2dWgradI8(p)));
+    i8.conv2d_wgrad_i8(&p, bfp(&x, &xe), bfp(&dy, &ew), dw.all(), ws.all()).unwrap();
 }
 
 #[test]
@@ -257,6 +262,7 @@ fn convolutions() {
     passes((2, 13, 12, 3, 37, 7, 3, 3), false, true);
     passes((1, 17, 16, 130, 130, 3, 1, 1), false, true);
     passes((3, 2, 2, 64, 64, 3, 1, 1), true, true);
+    passes((2, 36, 36, 3, 20, 3, 1, 1), true, true); // several slices of the weight gradient
     if everything() {
         for (i, c) in [3, 16, 37, 48, 64, 130].into_iter().enumerate() {
             for (j, k) in [3, 16, 37, 48, 64, 130].into_iter().enumerate() {
@@ -438,5 +444,27 @@ fn optimiser_steps() {
                 i8.sgd_step_i8(&p, table.all(), lr.all(), step.all(), g.all(), v.all(), w.all(), packed.all()).unwrap();
             }
         });
+    }
+}
+
+#[test]
+fn integer_gemms_have_no_bank_conflicts() {
+    if !have_kernels("int8: bank conflicts") {
+        return;
+    }
+    for sms in [1, 108] {
+        let driver =
+            Arc::new(Vgpu::new(Options { profile: true, limits: Limits { sms, ..A100 }, ..Options::default() }));
+        let mut side = Side { backend: Arc::new(Cuda::new(driver.clone()).unwrap()), outputs: Vec::new() };
+        driver.take_summaries();
+        let conv = conv((1, 16, 16, 128, 128, 3, 1, 1));
+        gemms(&mut side, conv, false, false);
+        let counted = driver.take_summaries();
+        let products: Vec<_> =
+            counted.iter().filter(|s| s.kernel.starts_with("conv2d") && !s.kernel.contains("sum")).collect();
+        assert_eq!(products.len(), 4, "forward, two data gradients, weight gradient");
+        for s in products {
+            assert_eq!(s.shared.wavefronts, s.shared.ideal, "{}: bank conflicts", s.kernel);
+        }
     }
 }

@@ -230,16 +230,19 @@ impl Cut {
         let side = if k > 64 && columns > 64 { 128 } else { 64 };
         let tiles = (k.div_ceil(side) * columns.div_ceil(side)).max(1);
         // At least 16 stages of 64 pixels a slice, so that its sums are worth writing.
-        let wanted = WGRAD_BLOCKS.div_ceil(tiles).min(p.rows().div_ceil(16 * 64)).max(1);
+        let wanted = (WGRAD_BLOCKS / tiles).min(p.rows().div_ceil(16 * 64)).max(1);
         let rows = p.rows().div_ceil(wanted).next_multiple_of(64).clamp(64, WGRAD_SLICE);
         Cut { side, slices: p.rows().div_ceil(rows), rows }
     }
 }
 
-/// Bytes of scratch memory of the weight gradient: 32-bit sums of every slice.
+/// Bytes of scratch memory of the weight gradient: 32-bit sums of every slice, if there are several.
 pub(super) fn workspace(p: &Conv2dI8) -> usize {
     let shape = padded(&p.conv);
-    Cut::of(&p.conv).slices * shape.w_len() * 4
+    match Cut::of(&p.conv).slices {
+        1 => 0,
+        slices => slices * shape.w_len() * 4,
+    }
 }
 
 /// Weight gradient.
@@ -253,8 +256,9 @@ pub(super) fn wgrad(cuda: &Cuda, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span, ws: S
     }
     check(OP, conv)?;
     let (kernels, stream, cut) = (cuda.kernels(), cuda.stream(), Cut::of(conv));
+    let operands = [x, dyw, ws];
     if cut.slices > 0 {
-        aligned(OP, 16, &[x, dyw, ws])?;
+        aligned(OP, 16, if cut.slices > 1 { &operands } else { &operands[..2] })?;
         let columns = (shape.r * shape.s * shape.c) as usize;
         let [k, columns] = [shape.k as usize, columns].map(|size| size.div_ceil(cut.side) as u32);
         let threads = if cut.side == 128 { 128 } else { 64 };
@@ -263,10 +267,13 @@ pub(super) fn wgrad(cuda: &Cuda, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span, ws: S
         let rows = cut.rows as u32;
         if cut.side == 128 {
             kernels.allow_shared("conv2d_wgrad_i8", "conv2d_wgrad_i8", shared)?;
-            kernels.conv2d_wgrad_i8(dims, stream, p, x, dyw, ws, rows)?;
+            kernels.conv2d_wgrad_i8(dims, stream, p, x, dyw, ws, rows, ew, dw)?;
         } else {
-            kernels.conv2d_wgrad_i8_small(dims, stream, p, x, dyw, ws, rows)?;
+            kernels.conv2d_wgrad_i8_small(dims, stream, p, x, dyw, ws, rows, ew, dw)?;
         }
+    }
+    if cut.slices == 1 {
+        return Ok(());
     }
     let dims = grid_stride(kernels, conv.w_len() as u32);
     Ok(kernels.conv2d_wgrad_sum_i8(dims, stream, p, ws, ew, dw, cut.slices as u32)?)
