@@ -136,6 +136,9 @@ fn commands_say_what_is_wrong_with_their_files() {
     place.refuses(&["info", "--input", "32"], &["--input"]);
     place.refuses(&["info", "--classes", "1"], &["classes"]);
     place.refuses(&["bench", "step", "--batch-size", "0"], &["--batch-size"]);
+    // A virtual GPU has no speed to measure, and only a virtual GPU's step can be modelled.
+    place.refuses(&["bench", "step", "--device", "vgpu"], &["--modelled"]);
+    place.refuses(&["bench", "step", "--modelled", "--device", "cpu"], &["--device", "vgpu:a100"]);
     place.refuses(&small(&["train"], &["--data", "nowhere"]), &["nowhere"]);
     place.refuses(&small(&["train"], &["--init", "none.safetensors"]), &["none.safetensors"]);
 }
