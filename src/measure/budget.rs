@@ -17,8 +17,10 @@
 
 use std::collections::BTreeMap;
 
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
 use super::probe::{Counted, probe};
-use crate::driver::kernels;
+use crate::driver::kernels::{self, Entry, Module};
 use crate::driver::ptxas::{ARCHS, Tool, Usage};
 use crate::driver::sass::{self, Mix};
 use crate::{Error, Result};
@@ -192,21 +194,25 @@ pub fn facts() -> Result<BTreeMap<&'static str, Facts>> {
     kernels::available("vgpu, cuda")?;
     let (ptxas, nvdisasm) = (Tool::ptxas()?, Tool::nvdisasm()?);
     let folder = tempfile::tempdir().map_err(|e| Error::io("create a folder in", std::env::temp_dir(), e))?;
+    let assemble = |(module, arch): (&'static Module, &'static str)| -> Result<Vec<(&'static str, Facts)>> {
+        let cubin = folder.path().join(format!("{}.{arch}.cubin", module.name));
+        let usage = ptxas.assemble(module.source, module.ptx, arch, &cubin)?;
+        let code = if arch == CODE { nvdisasm.disassemble(&cubin)? } else { BTreeMap::new() };
+        let of = |entry: &Entry| Facts {
+            usage: usage.get(entry.name).map(|u| (arch, u.clone())).into_iter().collect(),
+            code: code.get(entry.name).map(|code| sass::all(code)),
+            main_loop: code.get(entry.name).and_then(|code| sass::main_loop(code)),
+            counted: Vec::new(),
+        };
+        Ok(module.entries.iter().map(|entry| (entry.name, of(entry))).collect())
+    };
+    let work: Vec<_> = kernels::MODULES.iter().flat_map(|module| ARCHS.map(|arch| (module, arch))).collect();
     let mut all: BTreeMap<&'static str, Facts> = BTreeMap::new();
-    for module in kernels::MODULES {
-        for arch in ARCHS {
-            let cubin = folder.path().join(format!("{}.{arch}.cubin", module.name));
-            let usage = ptxas.assemble(module.source, module.ptx, arch, &cubin)?;
-            let code = if arch == CODE { nvdisasm.disassemble(&cubin)? } else { BTreeMap::new() };
-            for entry in module.entries {
-                let facts = all.entry(entry.name).or_default();
-                facts.usage.extend(usage.get(entry.name).map(|u| (arch, u.clone())));
-                if let Some(code) = code.get(entry.name) {
-                    facts.code = Some(sass::all(code));
-                    facts.main_loop = sass::main_loop(code);
-                }
-            }
-        }
+    for (name, new) in work.into_par_iter().map(assemble).collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+        let facts = all.entry(name).or_default();
+        facts.usage.extend(new.usage);
+        facts.code = facts.code.take().or(new.code);
+        facts.main_loop = facts.main_loop.take().or(new.main_loop);
     }
     for counted in probe()? {
         if let Some(facts) = all.get_mut(counted.summary.kernel.as_str()) {
