@@ -36,7 +36,7 @@ impl Random {
     }
 
     fn below(&mut self, bound: u32) -> u32 {
-        (u64::from(self.word()) * u64::from(bound) >> 32) as u32
+        ((u64::from(self.word()) * u64::from(bound)) >> 32) as u32
     }
 
     /// Numbers around 0 of very different sizes.
