@@ -14,6 +14,7 @@ mod device;
 mod add;
 mod batchnorm;
 mod conv2d;
+mod int8;
 mod linear;
 mod misuse;
 mod oracle;

@@ -1,0 +1,228 @@
+//! conv2d in integers: forward, data gradient (plain and masked by the batchnorm before), weight gradient.
+
+use earlybird::backend::Normalised;
+use earlybird::ops::batchnorm::{GradientSums, OutputSums};
+use earlybird::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8};
+use earlybird::ops::{Kernel, Shape};
+use earlybird::quant::layout::{blocks, pad};
+
+use super::*;
+
+/// Batch, image (h, w, c), outputs, kernel, stride, padding.
+pub type Case = (usize, (usize, usize, usize), usize, (usize, usize), (usize, usize), (usize, usize));
+
+/// Odd channel counts, strides, kernels that hang over every edge, partial blocks, one row.
+pub const CASES: [Case; 12] = [
+    (2, (8, 8, 3), 16, (3, 3), (1, 1), (1, 1)),
+    (3, (7, 5, 16), 37, (3, 3), (1, 1), (1, 1)),
+    (2, (9, 8, 37), 48, (3, 3), (2, 2), (1, 1)),
+    (1, (6, 6, 64), 130, (1, 1), (1, 1), (0, 0)),
+    (2, (5, 5, 130), 16, (1, 1), (2, 2), (0, 0)),
+    (2, (11, 9, 3), 48, (7, 7), (2, 3), (3, 3)),
+    (9, (2, 2, 48), 64, (3, 3), (1, 1), (1, 1)),
+    (1, (1, 1, 16), 17, (1, 1), (1, 1), (0, 0)),
+    (1, (3, 3, 130), 130, (3, 3), (3, 3), (0, 0)),
+    (2, (8, 16, 64), 64, (3, 3), (1, 1), (1, 1)),
+    (5, (4, 4, 16), 33, (5, 2), (1, 1), (2, 0)),
+    (2, (10, 10, 48), 37, (3, 3), (3, 1), (1, 1)),
+];
+
+pub fn shape(case: &Case) -> Conv2d {
+    let (n, (h, w, c), k, kernel, stride, padding) = *case;
+    let attr = Conv2dAttr { out_channels: k, kernel, stride, padding, bias: false };
+    Conv2d::new(n, Shape::new(h, w, c), &attr).unwrap()
+}
+
+/// Calls `each([n, p, q], [n, h, w], r, s)` for every pair of pixels that meet under a tap.
+fn pairs(p: &Conv2d, mut each: impl FnMut(usize, usize, usize)) {
+    for n in 0..p.n as i64 {
+        for (row, column) in (0..i64::from(p.p)).flat_map(|row| (0..i64::from(p.q)).map(move |column| (row, column))) {
+            for (r, s) in (0..i64::from(p.r)).flat_map(|r| (0..i64::from(p.s)).map(move |s| (r, s))) {
+                let h = row * i64::from(p.stride_h) + r - i64::from(p.pad_h);
+                let w = column * i64::from(p.stride_w) + s - i64::from(p.pad_w);
+                if (0..i64::from(p.h)).contains(&h) && (0..i64::from(p.w)).contains(&w) {
+                    let output = (n * i64::from(p.p) + row) * i64::from(p.q) + column;
+                    let input = (n * i64::from(p.h) + h) * i64::from(p.w) + w;
+                    each(output as usize, input as usize, (r * i64::from(p.s) + s) as usize);
+                }
+            }
+        }
+    }
+}
+
+struct Data {
+    p: Conv2d,
+    x: Host,
+    w: Host,
+    transposed: Vec<i8>,
+    dy: Host,
+    dyw_exponents: Vec<i8>,
+    before: Host,
+    affine: Vec<f32>,
+}
+
+fn data(case: &Case, seed: u64, low: i32, high: i32) -> Data {
+    let p = shape(case);
+    let mut s = stream(seed, "conv");
+    let (n, c, k, taps) = (p.n as usize, p.c as usize, p.k as usize, (p.r * p.s) as usize);
+    let pixels = n * (p.h * p.w) as usize;
+    let w = Host { m: mantissas(&mut s, k * taps, c), e: exponents(&mut s, k, low, high) };
+    let mut transposed = vec![0i8; c * taps * pad(k)];
+    for (out, tap, channel) in (0..k).flat_map(|o| (0..taps).flat_map(move |t| (0..c).map(move |c| (o, t, c)))) {
+        transposed[(channel * taps + taps - 1 - tap) * pad(k) + out] = w.m[(out * taps + tap) * pad(c) + channel];
+    }
+    let mut affine = vec![0.0; 2 * pad(c)];
+    for channel in 0..c {
+        affine[channel] = (s.normal() * 0.5) as f32;
+        affine[pad(c) + channel] = (s.normal() * 0.1) as f32;
+    }
+    Data {
+        x: Host { m: mantissas(&mut s, pixels, c), e: exponents(&mut s, n, low, high) },
+        w,
+        transposed,
+        dy: Host { m: mantissas(&mut s, p.rows(), k), e: exponents(&mut s, n, low, high) },
+        dyw_exponents: exponents(&mut s, k, low, high),
+        before: stored(&mut s, pixels, c, -4, 2),
+        affine,
+        p,
+    }
+}
+
+fn forward(device: &Device, d: &Data, rounding: Rounding) {
+    let (p, c, k) = (&d.p, d.p.c as usize, d.p.k as usize);
+    let (taps, rows) = ((p.r * p.s) as usize, p.rows());
+    let mut acc = vec![0i64; rows * k];
+    pairs(p, |output, input, tap| {
+        for out in 0..k {
+            for channel in 0..c {
+                acc[output * k + out] += i64::from(d.x.m[input * pad(c) + channel])
+                    * i64::from(d.w.m[(out * taps + tap) * pad(c) + channel]);
+            }
+        }
+    });
+    let value = |(i, acc): (usize, &i64)| {
+        let (image, out) = (i / k / (p.p * p.q) as usize, i % k);
+        let scale = 2f64.powi(i32::from(d.x.e[image]) - 6 + i32::from(d.w.e[out]) - 6);
+        (f64::from(*acc as f32) * scale) as f32
+    };
+    let want = rounding.store(&acc.iter().enumerate().map(value).collect::<Vec<f32>>(), k);
+    let blank = Host::blank(rows * pad(k), blocks(rows, k));
+    let (x, w, y) = (d.x.put(device), d.w.put(device), blank.put(device));
+    let sums = device.put(&vec![OutputSums { squares: 7, sum: 7, min: 7, max: 7 }; rows.div_ceil(64) * pad(k)]);
+    let call = Conv2dI8 { conv: *p, noise: rounding.noise };
+    let at = step(device, &rounding);
+    let int8 = device.backend.int8().unwrap();
+    int8.conv2d_fwd_i8(&call, x.bfp(), w.bfp(), at.all(), y.bfp(), sums.all()).unwrap();
+    let what = format!("{} forward {p:?}", device.name);
+    same_host(&what, &blank.get(device, &y), &want);
+    same(&format!("{what} sums"), &device.get::<OutputSums>(&sums), &output_sums(&want, k));
+}
+
+fn data_gradient(device: &Device, d: &Data, rounding: Rounding, fused: bool) {
+    let (p, c, k) = (&d.p, d.p.c as usize, d.p.k as usize);
+    let (taps, rows) = ((p.r * p.s) as usize, (p.n * p.h * p.w) as usize);
+    let mut acc = vec![0i64; rows * c];
+    pairs(p, |output, input, tap| {
+        for out in 0..k {
+            for channel in 0..c {
+                acc[input * c + channel] +=
+                    i64::from(d.dy.m[output * pad(k) + out]) * i64::from(d.w.m[(out * taps + tap) * pad(c) + channel]);
+            }
+        }
+    });
+    let value = |(i, acc): (usize, &i64)| {
+        let (row, channel) = (i / c, i % c);
+        let y = stored_value(&d.before, c, row, channel) as f32;
+        let z = d.affine[channel].mul_add(y, d.affine[pad(c) + channel]);
+        let scale = 2f64.powi(i32::from(d.dy.e[row / (p.h * p.w) as usize]) - 12);
+        if fused && z <= 0.0 { 0.0 } else { (f64::from(*acc as f32) * scale) as f32 }
+    };
+    let want = rounding.store(&acc.iter().enumerate().map(value).collect::<Vec<f32>>(), c);
+    let blank = Host::blank(rows * pad(c), blocks(rows, c));
+    let (dy, w, dx) = (d.dy.put(device), put(device, &d.transposed), blank.put(device));
+    let (before, affine) = (d.before.put(device), device.put(&d.affine));
+    let sums = device.put(&vec![GradientSums { products: 7, sum: 7, max: 7, zero: 7 }; rows.div_ceil(64) * pad(c)]);
+    let call = Conv2dI8 { conv: *p, noise: rounding.noise };
+    let at = step(device, &rounding);
+    let (mask, sums_out) = match fused {
+        true => (Some(Normalised { y: before.bfp(), affine: affine.all() }), sums.all()),
+        false => (None, none(&sums)),
+    };
+    let int8 = device.backend.int8().unwrap();
+    int8.conv2d_dgrad_i8(&call, dy.bfp(), w.all(), at.all(), mask, dx.bfp(), sums_out).unwrap();
+    let what = format!("{} data gradient {p:?} fused {fused}", device.name);
+    same_host(&what, &blank.get(device, &dx), &want);
+    if fused {
+        same(&format!("{what} sums"), &device.get::<GradientSums>(&sums), &gradient_sums(&want, &d.before, c));
+    }
+}
+
+/// The sums of a gradient's mantissas and their products with a stored tensor's.
+pub fn gradient_sums(dz: &Host, y: &Host, channels: usize) -> Vec<GradientSums> {
+    let stride = pad(channels);
+    let strips = dz.m.chunks(64 * stride).zip(y.m.chunks(64 * stride));
+    strips
+        .flat_map(|(dz, y)| {
+            (0..stride).map(move |c| {
+                let column = || dz.iter().zip(y).skip(c).step_by(stride);
+                GradientSums {
+                    products: column().map(|(dz, y)| i32::from(*dz) * i32::from(*y)).sum(),
+                    sum: column().map(|(dz, _)| i16::from(*dz)).sum(),
+                    max: column().map(|(dz, _)| dz.unsigned_abs()).max().unwrap(),
+                    zero: 0,
+                }
+            })
+        })
+        .collect()
+}
+
+fn weight_gradient(device: &Device, d: &Data, rounding: Rounding) {
+    let (p, c, k) = (&d.p, d.p.c as usize, d.p.k as usize);
+    let taps = (p.r * p.s) as usize;
+    let mut acc = vec![0i64; k * taps * c];
+    pairs(p, |output, input, tap| {
+        for out in 0..k {
+            for channel in 0..c {
+                acc[(out * taps + tap) * c + channel] +=
+                    i64::from(d.dy.m[output * pad(k) + out]) * i64::from(d.x.m[input * pad(c) + channel]);
+            }
+        }
+    });
+    let value = |(i, acc): (usize, &i64)| {
+        (f64::from(*acc as f32) * 2f64.powi(i32::from(d.dyw_exponents[i / (taps * c)]) - 12)) as f32
+    };
+    let want: Vec<f32> = acc.iter().enumerate().map(value).collect();
+    let dyw = Host { m: d.dy.m.clone(), e: d.dyw_exponents.clone() }.put(device);
+    let (x, dw) = (d.x.put(device), device.out(want.len()));
+    let call = Conv2dI8 { conv: *p, noise: rounding.noise };
+    let ws = device.workspace(&Kernel::Conv2dWgradI8(call));
+    let int8 = device.backend.int8().unwrap();
+    int8.conv2d_wgrad_i8(&call, x.bfp(), dyw.bfp(), dw.all(), ws.all()).unwrap();
+    same(&format!("{} weight gradient {p:?}", device.name), &device.get::<f32>(&dw), &want);
+}
+
+#[test]
+fn every_case_agrees_with_the_definition() {
+    for (number, case) in CASES.iter().enumerate() {
+        let d = data(case, number as u64, -20, 4);
+        let rounding = Rounding::new(0x0123_4567_89ab_cdef ^ number as u64, 18, number % 3 != 1);
+        everywhere(|device| {
+            forward(device, &d, rounding);
+            data_gradient(device, &d, rounding, false);
+            data_gradient(device, &d, rounding, true);
+            weight_gradient(device, &d, rounding);
+        });
+    }
+}
+
+#[test]
+fn the_ends_of_the_exponents() {
+    for (low, high) in [(-48, -46), (10, 20), (-48, 20)] {
+        let d = data(&CASES[1], 5, low, high);
+        everywhere(|device| {
+            forward(device, &d, Rounding::new(3, 18, true));
+            data_gradient(device, &d, Rounding::new(4, 18, true), true);
+            weight_gradient(device, &d, Rounding::new(4, 18, true));
+        });
+    }
+}

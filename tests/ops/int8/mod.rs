@@ -1,0 +1,219 @@
+//! The 8-bit operators against oracles in i64 and f64, bit by bit, on every instruction set and with one and two threads.
+//!
+//! Here: random operands, rounding as QPyTorch formulates it (adding noise to the bits of a float), storage in blocks. The oracles share no arithmetic with
+//! `quant::bfp`; random bits come from `NoiseKey`, which has known answers of its own.
+
+mod batchnorm;
+mod conv2d;
+
+mod quantize;
+mod sgd;
+
+use earlybird::backend::{Bfp, Memory, Span};
+use earlybird::ops::batchnorm::OutputSums;
+use earlybird::ops::quantize::Noise;
+use earlybird::quant::layout::{NoiseKey, blocks, blocks_across, pad};
+use earlybird::quant::philox::{Stream, stream_of};
+
+use crate::device::Device;
+
+/// Mantissas and exponents on the host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Host {
+    pub m: Vec<i8>,
+    pub e: Vec<i8>,
+}
+
+/// The same on a device.
+pub struct OnDevice {
+    pub m: Memory,
+    pub e: Memory,
+}
+
+impl OnDevice {
+    pub fn bfp(&self) -> Bfp<'_> {
+        Bfp { mantissas: self.m.all(), exponents: self.e.all() }
+    }
+}
+
+/// Bytes, with room to a multiple of 4.
+pub fn put(device: &Device, bytes: &[i8]) -> Memory {
+    let mut bytes = bytes.to_vec();
+    bytes.resize(bytes.len().next_multiple_of(4), 77);
+    device.put(&bytes)
+}
+
+impl Host {
+    pub fn put(&self, device: &Device) -> OnDevice {
+        OnDevice { m: put(device, &self.m), e: put(device, &self.e) }
+    }
+
+    pub fn blank(mantissas: usize, exponents: usize) -> Host {
+        Host { m: vec![-128; mantissas], e: vec![-128; exponents] }
+    }
+
+    /// What a device has written in place of `self`, a blank.
+    pub fn get(&self, device: &Device, from: &OnDevice) -> Host {
+        let (mut m, mut e) = (device.get::<i8>(&from.m), device.get::<i8>(&from.e));
+        m.truncate(self.m.len());
+        e.truncate(self.e.len());
+        Host { m, e }
+    }
+}
+
+/// Random numbers of a name.
+pub fn stream(seed: u64, what: &str) -> Stream {
+    Stream::new(seed, stream_of(what))
+}
+
+/// `rows` rows of `c` random mantissas, padded channels 0; a seventh of the rows is all 0, some mantissas are the largest.
+pub fn mantissas(stream: &mut Stream, rows: usize, c: usize) -> Vec<i8> {
+    let mut all = vec![0; rows * pad(c)];
+    for row in all.chunks_exact_mut(pad(c)) {
+        let kind = stream.below(7);
+        for m in &mut row[..c] {
+            *m = match kind {
+                0 => 0,
+                1 => [-127, 127][stream.below(2) as usize],
+                _ => (stream.below(255) as i32 - 127) as i8,
+            };
+        }
+    }
+    all
+}
+
+/// `n` exponents in `low..=high`.
+pub fn exponents(stream: &mut Stream, n: usize, low: i32, high: i32) -> Vec<i8> {
+    (0..n).map(|_| (low + stream.below((high - low + 1) as u32) as i32) as i8).collect()
+}
+
+/// A stored tensor of random numbers.
+pub fn stored(stream: &mut Stream, rows: usize, c: usize, low: i32, high: i32) -> Host {
+    Host { m: mantissas(stream, rows, c), e: exponents(stream, blocks(rows, c), low, high) }
+}
+
+/// The value of row `row`, channel `c` of a stored tensor of `channels`.
+pub fn stored_value(t: &Host, channels: usize, row: usize, c: usize) -> f64 {
+    let e = t.e[row / 64 * blocks_across(channels) + c / 32];
+    f64::from(t.m[row * pad(channels) + c]) * 2f64.powi(i32::from(e) - 6)
+}
+
+/// `floor(log2 max)`, clamped to the format's range, by comparison with powers of two.
+pub fn exponent(max: f64) -> i32 {
+    (-48..=47).rev().find(|e| 2f64.powi(*e) <= max).unwrap_or(-48)
+}
+
+/// QPyTorch's block rounding of `x` to 8 bits where the block's exponent is `e` (early-bird.md 5.4): noise `rho` is added to the bits of `x + 6*2^e`.
+pub fn qpytorch(x: f32, e: i32, rho: u32) -> i8 {
+    let s = 2f32.powi(e);
+    let base = 6.0 * s;
+    let bits = ((x + base).to_bits() + rho) & !((1 << 15) - 1);
+    let y = f32::from_bits(bits) - base;
+    let step = s / 64.0;
+    let y = if y.abs() >= 2.0 * s { y.signum() * (2.0 * s - step) } else { y };
+    (y / step) as i8
+}
+
+/// How a tensor is rounded.
+#[derive(Clone, Copy, Debug)]
+pub struct Rounding {
+    pub noise: Noise,
+    pub step: u32,
+}
+
+impl Rounding {
+    pub fn new(seed: u64, tensor: u32, stochastic: bool) -> Rounding {
+        let noise = Noise { seed: [seed as u32, 99], tensor, stochastic: u32::from(stochastic) };
+        Rounding { noise, step: (seed >> 40) as u32 }
+    }
+
+    pub fn of_tensor(self, tensor: u32) -> Rounding {
+        Rounding { noise: Noise { tensor, ..self.noise }, ..self }
+    }
+
+    fn key(&self) -> NoiseKey {
+        NoiseKey { seed: self.noise.seed, step: self.step, tensor: self.noise.tensor }
+    }
+
+    /// An operand's element number `index` (padded).
+    pub fn element(&self, x: f32, e: i32, index: usize) -> i8 {
+        let rho = if self.noise.stochastic != 0 { self.key().element(index) } else { 1 << 14 };
+        qpytorch(x, e, rho)
+    }
+
+    /// Rows x channels of values to a stored tensor.
+    pub fn store(&self, values: &[f32], channels: usize) -> Host {
+        let (rows, stride, across) = (values.len() / channels, pad(channels), blocks_across(channels));
+        let mut out = Host { m: vec![0; rows * stride], e: vec![0; blocks(rows, channels)] };
+        for (block, e) in out.e.iter_mut().enumerate() {
+            let (top, left) = (block / across * 64, block % across * 32);
+            let places =
+                (top..(top + 64).min(rows)).flat_map(|row| (left..(left + 32).min(channels)).map(move |c| (row, c)));
+            let max = places.clone().map(|(row, c)| f64::from(values[row * channels + c]).abs()).fold(0.0, f64::max);
+            let exponent = exponent(max);
+            *e = exponent as i8;
+            for (row, c) in places {
+                let x = values[row * channels + c];
+                out.m[row * stride + c] = if self.noise.stochastic != 0 {
+                    qpytorch(x, exponent, self.key().stored(block, row - top, c - left))
+                } else {
+                    (f64::from(x) * 2f64.powi(6 - exponent)).round_ties_even().clamp(-127.0, 127.0) as i8
+                };
+            }
+        }
+        out
+    }
+}
+
+/// The sums over blocks of 64 rows of a stored tensor.
+pub fn output_sums(t: &Host, channels: usize) -> Vec<OutputSums> {
+    let stride = pad(channels);
+    let strips = t.m.chunks(64 * stride);
+    strips
+        .flat_map(|strip| {
+            (0..stride).map(move |c| {
+                let column = || strip.iter().skip(c).step_by(stride).copied();
+                OutputSums {
+                    squares: column().map(|m| u32::from(m.unsigned_abs()).pow(2)).sum(),
+                    sum: column().map(i16::from).sum(),
+                    min: column().min().unwrap(),
+                    max: column().max().unwrap(),
+                }
+            })
+        })
+        .collect()
+}
+
+/// Calls `body` for each device of the CPU and for one and two threads.
+pub fn everywhere(body: impl Fn(&Device) + Send + Sync) {
+    for device in crate::device::cpu() {
+        for threads in [1, 2] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| body(&device));
+        }
+    }
+}
+
+/// The step counter on a device.
+pub fn step(device: &Device, rounding: &Rounding) -> Memory {
+    device.put(&[rounding.step])
+}
+
+/// An empty span.
+pub fn none(memory: &Memory) -> Span<'_> {
+    memory.span(0, 0).unwrap()
+}
+
+/// Fails where two tensors differ, with the first place.
+pub fn same<T: PartialEq + std::fmt::Debug>(what: &str, got: &[T], want: &[T]) {
+    assert_eq!(got.len(), want.len(), "{what}: lengths");
+    if let Some(i) = got.iter().zip(want).position(|(got, want)| got != want) {
+        panic!("{what}: {:?} for {:?} at {i} of {}", got[i], want[i], got.len());
+    }
+}
+
+/// Fails where two tensors differ.
+pub fn same_host(what: &str, got: &Host, want: &Host) {
+    same(&format!("{what} exponents"), &got.e, &want.e);
+    same(&format!("{what} mantissas"), &got.m, &want.m);
+}

@@ -1,0 +1,146 @@
+//! quantize: f32 to operands, stored tensors and output gradients, and back.
+
+use earlybird::ops::Kernel;
+use earlybird::ops::batchnorm::OutputSums;
+use earlybird::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Store};
+use earlybird::quant::layout::{blocks, pad};
+
+use super::*;
+use crate::oracle::normal;
+
+const SHAPES: [(usize, usize, usize); 7] =
+    [(2, 9, 3), (3, 64, 16), (1, 130, 37), (4, 5, 48), (2, 70, 64), (2, 33, 130), (1, 1, 1)];
+
+/// Images of very different sizes, the second all 0.
+fn images(n: usize, each: usize, seed: u64) -> Vec<f32> {
+    let mut all = normal(seed, "images", n * each, 1.0);
+    for (i, image) in all.chunks_exact_mut(each).enumerate() {
+        let scale = [1.0, 0.0, 1e-14, 3e13][i % 4];
+        image.iter_mut().for_each(|v| *v *= scale);
+    }
+    all
+}
+
+fn operand(values: &[f32], n: usize, c: usize, rounding: Rounding) -> Host {
+    let image = values.len() / n;
+    let mut out = Host { m: vec![0; values.len() / c * pad(c)], e: vec![0; n] };
+    for (i, values) in values.chunks_exact(image).enumerate() {
+        let e = exponent(values.iter().map(|v| f64::from(v.abs())).fold(0.0, f64::max));
+        out.e[i] = e as i8;
+        for (j, v) in values.iter().enumerate() {
+            let index = (i * image / c + j / c) * pad(c) + j % c;
+            out.m[index] = rounding.element(*v, e, index);
+        }
+    }
+    out
+}
+
+#[test]
+fn images_become_operands_and_come_back() {
+    for (n, pixels, c) in SHAPES {
+        let x = images(n, pixels * c, 1);
+        for stochastic in [true, false] {
+            let rounding = Rounding::new(0x0500_0000_0000_0003, 33, stochastic);
+            let want = operand(&x, n, c, rounding);
+            let back: Vec<f32> = (0..x.len())
+                .map(|i| {
+                    let m = want.m[i / c * pad(c) + i % c];
+                    f32::from(m) * 2f32.powi(i32::from(want.e[i / (pixels * c)]) - 6)
+                })
+                .collect();
+            everywhere(|device| {
+                let blank = Host::blank(n * pixels * pad(c), n);
+                let (from, q, at) = (device.put(&x), blank.put(device), step(device, &rounding));
+                let p = Quantize { n: n as u32, pixels: pixels as u32, c: c as u32, noise: rounding.noise };
+                let int8 = device.backend.int8().unwrap();
+                int8.quantize_fwd_i8(&p, from.all(), at.all(), q.bfp()).unwrap();
+                same_host(&format!("{} {p:?}", device.name), &blank.get(device, &q), &want);
+                let p = Dequantize { n: p.n, pixels: p.pixels, c: p.c, stored: 0 };
+                let x = device.out(back.len());
+                int8.dequantize_fwd_i8(&p, q.bfp(), x.all()).unwrap();
+                same(&format!("{} {p:?}", device.name), &device.get::<f32>(&x), &back);
+            });
+        }
+    }
+}
+
+#[test]
+fn rows_become_stored_tensors_and_come_back() {
+    for (n, pixels, c) in SHAPES {
+        let x = images(n, pixels * c, 2);
+        for stochastic in [true, false] {
+            let rounding = Rounding::new(0x0500_0000_0000_0004, 34, stochastic);
+            let want = rounding.store(&x, c);
+            let rows = n * pixels;
+            let back: Vec<f32> = (0..x.len()).map(|i| stored_value(&want, c, i / c, i % c) as f32).collect();
+            everywhere(|device| {
+                let blank = Host::blank(rows * pad(c), blocks(rows, c));
+                let (from, q, at) = (device.put(&x), blank.put(device), step(device, &rounding));
+                let p = Store { rows: rows as u32, c: c as u32, noise: rounding.noise };
+                let sums = device.put(&vec![OutputSums::default(); rows.div_ceil(64) * pad(c)]);
+                let int8 = device.backend.int8().unwrap();
+                int8.quantize_store_i8(&p, from.all(), at.all(), q.bfp(), sums.all()).unwrap();
+                let what = format!("{} {p:?}", device.name);
+                same_host(&what, &blank.get(device, &q), &want);
+                same(&what, &device.get::<OutputSums>(&sums), &output_sums(&want, c));
+                let p = Dequantize { n: n as u32, pixels: pixels as u32, c: c as u32, stored: 1 };
+                let x = device.out(back.len());
+                int8.dequantize_fwd_i8(&p, q.bfp(), x.all()).unwrap();
+                same(&format!("{} {p:?}", device.name), &device.get::<f32>(&x), &back);
+            });
+        }
+    }
+}
+
+#[test]
+fn both_forms_of_an_output_gradient() {
+    for (number, (n, pixels, k)) in SHAPES.into_iter().enumerate() {
+        let dy = images(n, pixels * k, 3);
+        let mut s = stream(number as u64, "exponents");
+        let (we, xe) = (exponents(&mut s, k, -9, 3), exponents(&mut s, n, -5, 5));
+        let rounding = Rounding::new(0x0700_0000_0000_0001, 35, true);
+        let power = |e: i8| 2f32.powi(i32::from(e));
+        let image = pixels * k;
+        let mut want_d = Host { m: vec![0; n * pixels * pad(k)], e: vec![0; n] };
+        let mut want_w = Host { m: want_d.m.clone(), e: vec![0; k] };
+        let largest = |pick: &dyn Fn(usize) -> f32, wanted: &dyn Fn(usize) -> bool| {
+            (0..dy.len()).filter(|i| wanted(*i)).map(|i| f64::from(pick(i).abs())).fold(0.0, f64::max)
+        };
+        let (by_weight, by_input) = (|i: usize| dy[i] * power(we[i % k]), |i: usize| dy[i] * power(xe[i / image]));
+        for (i, e) in want_d.e.iter_mut().enumerate() {
+            *e = exponent(largest(&by_weight, &|j| j / image == i)) as i8;
+        }
+        for (i, e) in want_w.e.iter_mut().enumerate() {
+            *e = exponent(largest(&by_input, &|j| j % k == i)) as i8;
+        }
+        for i in 0..dy.len() {
+            let index = i / k * pad(k) + i % k;
+            let (ed, ew) = (i32::from(want_d.e[i / image]), i32::from(want_w.e[i % k]));
+            want_d.m[index] = rounding.of_tensor(77).element(by_weight(i), ed, index);
+            want_w.m[index] = rounding.element(by_input(i), ew, index);
+        }
+        for dgrad in [true, false] {
+            everywhere(|device| {
+                let (blank_d, blank_w) = (Host::blank(want_d.m.len(), n), Host::blank(want_w.m.len(), k));
+                let (dyd, dyw, at) = (blank_d.put(device), blank_w.put(device), step(device, &rounding));
+                let p = QuantizeGradient {
+                    n: n as u32,
+                    pixels: pixels as u32,
+                    k: k as u32,
+                    dgrad: u32::from(dgrad),
+                    noise: rounding.noise,
+                    dyd_tensor: 77,
+                };
+                let (from, we, xe) = (device.put(&dy), put(device, &we), put(device, &xe));
+                let ws = device.workspace(&Kernel::QuantizeBwdI8(p));
+                let (d, w) = (dyd.bfp(), dyw.bfp());
+                let int8 = device.backend.int8().unwrap();
+                int8.quantize_bwd_i8(&p, from.all(), we.all(), xe.all(), at.all(), d, w, ws.all()).unwrap();
+                let what = format!("{} {p:?}", device.name);
+                same_host(&what, &blank_w.get(device, &dyw), &want_w);
+                let want = if dgrad { &want_d } else { &blank_d };
+                same_host(&what, &blank_d.get(device, &dyd), want);
+            });
+        }
+    }
+}
