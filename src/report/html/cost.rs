@@ -147,11 +147,14 @@ pub fn cost(run: &RunRecord, twin: Option<&RunRecord>) -> Vec<Figure> {
     all
 }
 
+/// Joules by phase, read off a run; unknown where nothing was counted.
+type Rows<'a> = &'a dyn Fn(&RunRecord) -> Vec<(String, Option<f64>)>;
+
 /// Energy by phase: modelled in one chart, measured in another.
 fn joules(run: &RunRecord, twin: Option<&RunRecord>) -> Vec<Figure> {
     let runs = [("this run", Some(run)), ("dense twin", twin)];
     let bars: Vec<String> = runs.iter().filter(|(_, run)| run.is_some()).map(|(name, _)| name.to_string()).collect();
-    let entries = |rows: &dyn Fn(&RunRecord) -> Vec<(String, Option<f64>)>| -> Vec<Entry> {
+    let entries = |rows: Rows| -> Vec<Entry> {
         let of = runs.iter().filter_map(|(name, run)| Some((name, (*run)?)));
         of.flat_map(|(name, run)| rows(run).into_iter().map(|(phase, value)| (name.to_string(), phase, value)))
             .collect()
