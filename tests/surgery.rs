@@ -129,7 +129,7 @@ fn check_cut(g: &Graph, surgery: &Surgery, dense: &StateDict, cut: &StateDict) {
 fn networks() -> impl Strategy<Value = (Vec<usize>, u64, Vec<bool>, SurgeryOptions)> {
     let widths = proptest::collection::vec(1usize..20, 1..5);
     let options = (1usize..6, prop_oneof![Just(1usize), Just(4), Just(8)])
-        .prop_map(|(min_channels, round_to)| SurgeryOptions { min_channels, round_to });
+        .prop_map(|(min_channels, round_to)| SurgeryOptions { min_channels, round_to, ..Default::default() });
     (widths, any::<u64>(), options, 0.0f64..1.0).prop_flat_map(|(widths, seed, options, kept)| {
         let channels = widths.iter().sum::<usize>();
         (Just(widths), Just(seed), proptest::collection::vec(proptest::bool::weighted(kept), channels), Just(options))

@@ -307,14 +307,18 @@ impl Observer for Recorder {
         Ok(())
     }
 
-    fn surgery(&mut self, plan: &[LayerPlan], before: &Graph, after: &Graph, test: &Metrics) -> Result<()> {
+    fn plan(&mut self, plan: &[LayerPlan], before: &Graph, after: &Graph) -> Result<()> {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
         if !self.quiet {
             prune::print_plan(before, after, plan);
-            self.tell(format_args!("accuracy right after the cut {:.2}%", 100.0 * test.accuracy()));
         }
+        Ok(())
+    }
+
+    fn surgery(&mut self, _plan: &[LayerPlan], _before: &Graph, _after: &Graph, test: &Metrics) -> Result<()> {
+        self.tell(format_args!("accuracy right after the cut {:.2}%", 100.0 * test.accuracy()));
         Ok(())
     }
 
@@ -356,6 +360,7 @@ pub fn finish(recorder: Recorder, run: &Run, outcome: &Outcome) -> Result<u8> {
     let mut model = Checkpoint::new(session.graph(), session.state_dict()?)?;
     if let Some(layers) = &run.progress().layers {
         model.put(prune::KEPT_KEY, layers)?;
+        model.put(prune::SURGERY_KEY, &run.options().surgery)?;
     }
     model.put(DATA_KEY, &run.data().info())?;
     model.save(&recorder.folder.file(MODEL))?;

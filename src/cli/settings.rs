@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::autograd::Hyper;
 use crate::data::Augment;
-use crate::ticket::{Criterion, DetectorOptions, RunOptions, Start, SurgeryOptions, Task};
+use crate::ticket::{Criterion, DetectorOptions, Policy, RunOptions, Start, SurgeryOptions, Task};
 use crate::train::{BatchOptions, Schedule};
 use crate::{Error, Result, fsio};
 
@@ -128,7 +128,7 @@ impl TryFrom<Listed<f64>> for Ratios {
 
 settings! {
     data: String [String] = "digits".into(), "Data set: `digits` (embedded) or a directory whose form is recognised";
-    model: String [String] = "vgg16".into(), "Model: vgg11, vgg13, vgg16, vgg19";
+    model: String [String] = "vgg16".into(), "Model: vgg11, 13, 16, 19; preresnet20, 56, 101, 164 (any 9n+2); resnet18, 34, 50, 101, resnet50-official";
     width: f64 [f64] = 1.0, "Factor on every layer's channels";
     device: String [String] = "auto".into(), "Device: auto, cpu, vgpu[:a100|:h100|:rtx4090], cuda[:N]";
     threads: Option<usize> [usize] = None, "CPU threads; results do not depend on it [default: all]";
@@ -149,6 +149,7 @@ settings! {
     queue: usize [usize] = 5, "Length of the detector's queue";
     min_channels: usize [usize] = 1, "Channels that every layer keeps at least";
     round_to: usize [usize] = 1, "Widen layers to a multiple of this";
+    surgery: Policy [Policy] = Policy::Select, "Where adds tie channels: select (the stream keeps its width, gathers feed the blocks) or group (tied channels go together)";
     start: Start [Start] = Start::Inherit, "What the ticket starts from: inherit, reinit or rewind";
     search_precision: String [String] = "f32".into(), "Precision of the search: f32, eb8, int8";
     train_precision: String [String] = "f32".into(), "Precision after the ticket: f32, eb8, int8";
@@ -219,6 +220,11 @@ impl Settings {
         Ok(())
     }
 
+    /// How channels are removed.
+    pub fn surgery_options(&self) -> SurgeryOptions {
+        SurgeryOptions { min_channels: self.min_channels, round_to: self.round_to, policy: self.surgery }
+    }
+
     /// Options of the run that these settings describe. `flip` says whether mirrored images are still of their class.
     pub fn run_options(&self, task: Task, flip: bool) -> Result<RunOptions> {
         self.check_precision()?;
@@ -249,7 +255,7 @@ impl Settings {
             },
             hyper: Hyper { momentum: self.momentum, weight_decay: self.weight_decay, l1: self.l1 },
             batch: BatchOptions { size: self.batch_size, shuffle: !self.no_shuffle, augment, seed: self.seed },
-            surgery: SurgeryOptions { min_channels: self.min_channels, round_to: self.round_to },
+            surgery: self.surgery_options(),
             start: self.start,
             steps: self.steps,
         };

@@ -227,7 +227,7 @@ impl Graph {
 
     /// Mean over the image.
     pub fn global_avgpool(&mut self, x: NodeId, name: &str) -> Result<NodeId> {
-        self.add_node(name, Op::GlobalAvgPool(GlobalAvgPoolAttr {}), &[x])
+        self.add_node(name, Op::GlobalAvgPool(GlobalAvgPoolAttr::default()), &[x])
     }
 
     /// Fully connected layer with bias.

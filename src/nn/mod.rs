@@ -3,6 +3,8 @@
 //! A model is a name, a few options and a function that builds a [`Graph`]; everything else (parameters, FLOPs, masks, surgery) is read off the graph.
 
 mod init;
+mod preresnet;
+mod resnet;
 mod vgg;
 
 pub use init::{init, init_like};
@@ -35,8 +37,22 @@ impl ModelOptions {
     }
 }
 
-/// Names of all models.
-pub const MODELS: [&str; 4] = ["vgg11", "vgg13", "vgg16", "vgg19"];
+/// Names of all models. PreResNets of any depth 9n+2 are built as well.
+pub const MODELS: [&str; 13] = [
+    "vgg11",
+    "vgg13",
+    "vgg16",
+    "vgg19",
+    "preresnet20",
+    "preresnet56",
+    "preresnet101",
+    "preresnet164",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    resnet::OFFICIAL50,
+];
 
 /// Builds a model by name.
 ///
@@ -53,6 +69,8 @@ pub fn build(model: &str, options: &ModelOptions) -> Result<Graph> {
     }
     match model {
         "vgg11" | "vgg13" | "vgg16" | "vgg19" => vgg::build(model, options),
+        _ if preresnet::blocks(model).is_some() => preresnet::build(model, options),
+        _ if resnet::layers(model).is_some() => resnet::build(model, options),
         _ => Err(Error::bad_setting(
             "model",
             format!("there is no model `{model}`"),

@@ -29,7 +29,11 @@ pub struct AvgPoolAttr(pub Window);
 
 /// Mean over the image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GlobalAvgPoolAttr {}
+pub struct GlobalAvgPoolAttr {
+    /// Whether its operations are counted: the official ResNet pools in a module that its hooks see, the official PreResNet does not (early-bird.md 6.1).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub counted: bool,
+}
 
 /// What kernels receive: N batch, H W C input, P Q output.
 #[repr(C)]
@@ -158,9 +162,9 @@ impl Operator for GlobalAvgPoolAttr {
         one(inputs).map(|x| Shape::new(1, 1, x.c))
     }
 
-    /// The official count leaves adaptive pools out (early-bird.md 6.1).
-    fn flops(&self, _inputs: &[Shape], _y: Shape) -> u64 {
-        0
+    /// One per input where it is counted (early-bird.md 6.1), else 0.
+    fn flops(&self, inputs: &[Shape], _y: Shape) -> u64 {
+        inputs.first().filter(|_| self.counted).map_or(0, |x| x.elements() as u64)
     }
 
     fn forward(&self, node: &Node, emit: &mut dyn Emit) -> Vec<Value> {

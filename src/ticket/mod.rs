@@ -7,8 +7,10 @@ mod detector;
 mod file;
 mod mask;
 mod run;
+mod shrink;
 mod snapshot;
 mod spaces;
+mod streams;
 mod surgery;
 mod tracker;
 
@@ -18,5 +20,5 @@ pub use mask::{Cut, Mask, check_ratio, draw};
 pub use run::{DrawReport, EpochReport, Observer, Outcome, Quiet, Run, RunOptions, Start, Task};
 pub use snapshot::{Phase, Progress, Seconds, Snapshot, Watched};
 pub use spaces::{Space, Spaces};
-pub use surgery::{LayerPlan, Surgery, SurgeryOptions, masked_state, plan_surgery};
+pub use surgery::{LayerPlan, Policy, Surgery, SurgeryOptions, masked_state, plan_surgery};
 pub use tracker::{MaskTracker, Observation};

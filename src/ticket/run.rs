@@ -176,6 +176,10 @@ pub trait Observer {
     fn ticket(&mut self, _ticket: &Ticket) -> Result<()> {
         Ok(())
     }
+    /// The network is about to be cut so.
+    fn plan(&mut self, _plan: &[LayerPlan], _before: &Graph, _after: &Graph) -> Result<()> {
+        Ok(())
+    }
     /// The network was cut; `before` and `after` are the networks, `accuracy` the test metrics right after.
     fn surgery(&mut self, _plan: &[LayerPlan], _before: &Graph, _after: &Graph, _test: &Metrics) -> Result<()> {
         Ok(())
@@ -464,6 +468,7 @@ impl Run {
         observer.enter(Some(Activity::Surgery));
         let start = Instant::now();
         let surgery = ticket.surgery(self.options.surgery)?;
+        observer.plan(&surgery.layers, &ticket.graph, &surgery.graph)?;
         let momenta = surgery.cut(&ticket.momenta)?;
         let (state, momenta) = match (self.options.start, &self.initial) {
             (Start::Inherit, _) => (surgery.cut(&ticket.state)?, Some(momenta)),

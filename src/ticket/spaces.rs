@@ -1,7 +1,8 @@
-//! Channel spaces: which tensors of a network share their channels, read off the graph.
+//! Channel spaces: which tensors of a network share their channels, read off the graph. What the `group` policy removes channels from.
 //!
 //! A convolution or linear layer opens a new space; batchnorm, ReLU and pools stay in their input's; an `Add` ties its inputs' spaces into one; a select opens a
-//! new one. Surgery removes channels from whole spaces, so that producers, batchnorms and consumers always agree.
+//! new one. Channels go from whole spaces, so that producers, batchnorms and consumers always agree. Not here: the `select` policy, for which every batchnorm
+//! stands alone ([`super::streams`]).
 
 use std::collections::BTreeMap;
 
@@ -14,26 +15,24 @@ pub struct Space {
     pub channels: usize,
     /// Nodes that create the channels: convolutions, linear layers, selects, the input.
     pub producers: Vec<NodeId>,
-    /// Batchnorms inside the space, whose scales can score its channels.
+    /// Batchnorms inside the space, whose scales score its channels.
     pub norms: Vec<NodeId>,
-    /// Whether an `Add` ties it together.
-    pub tied: bool,
+    /// Whether a select reads it by the numbers of its channels.
+    pub selected: bool,
     /// Whether the network's output lies in it.
     pub output: bool,
 }
 
 impl Space {
-    /// Why the space cannot be pruned by one batchnorm's mask; `None` if it can.
+    /// Why no channel can be removed from the space; `None` if some can.
     pub fn obstacle(&self, graph: &Graph) -> Option<&'static str> {
-        let conv = |id: &NodeId| matches!(graph.node(*id).op, Op::Conv2d(_));
-        if self.tied {
-            Some("an add ties its channels to other layers'")
-        } else if self.output {
+        let narrows = |id: &NodeId| matches!(graph.node(*id).op, Op::Conv2d(_) | Op::Select(_));
+        if self.output {
             Some("it is the output of the network")
-        } else if !self.producers.iter().all(conv) {
+        } else if self.selected {
+            Some("a select reads its channels by number")
+        } else if !self.producers.iter().all(narrows) {
             Some("no convolution produces its channels")
-        } else if self.norms.len() != 1 {
-            Some("it has not exactly one batchnorm")
         } else {
             None
         }
@@ -62,8 +61,7 @@ impl Spaces {
         };
         for id in graph.ids() {
             let node = graph.node(id);
-            let opens = matches!(node.op, Op::Input(_) | Op::Conv2d(_) | Op::Linear(_) | Op::Select(_));
-            for input in node.inputs.iter().filter(|_| !opens) {
+            for input in node.inputs.iter().filter(|_| !opens(&node.op)) {
                 let (a, b) = (find(&parent, id.0), find(&parent, input.0));
                 parent[a.max(b)] = a.min(b);
             }
@@ -74,13 +72,18 @@ impl Spaces {
             let space = all.entry(of[id.0]).or_default();
             space.channels = graph.shape(id).c;
             match graph.node(id).op {
-                Op::Input(_) | Op::Conv2d(_) | Op::Linear(_) | Op::Select(_) => space.producers.push(id),
                 Op::BatchNorm(_) => space.norms.push(id),
-                Op::Add(_) => space.tied = true,
-                Op::Relu(_) | Op::MaxPool(_) | Op::AvgPool(_) | Op::GlobalAvgPool(_) => {}
+                ref op if opens(op) => space.producers.push(id),
+                _ => {}
             }
+            space.selected |= graph.consumers(id).iter().any(|c| matches!(graph.node(*c).op, Op::Select(_)));
             space.output |= id.0 + 1 == graph.nodes().len();
         }
         Spaces { of, all }
     }
+}
+
+/// Whether the operator's output has channels of its own.
+fn opens(op: &Op) -> bool {
+    matches!(op, Op::Input(_) | Op::Conv2d(_) | Op::Linear(_) | Op::Select(_))
 }

@@ -8,7 +8,7 @@ use super::Spec;
 use super::lab::{Lab, Part, Ran};
 use super::tickets::{self, Weights};
 use crate::report::study::StudyResult;
-use crate::ticket::{Start, SurgeryOptions, Task, Ticket, ratio_label, ticket_path};
+use crate::ticket::{Start, Task, Ticket, ratio_label, ticket_path};
 use crate::{Error, Result};
 
 /// Name, title, what it is.
@@ -86,7 +86,7 @@ pub fn run(lab: &mut Lab) -> Result<()> {
             lab.method(name, &title, about);
         }
     }
-    let surgery = SurgeryOptions { min_channels: spec.settings.min_channels, round_to: spec.settings.round_to };
+    let surgery = spec.settings.surgery_options();
     for seed in &spec.seeds {
         let seed = *seed;
         let result =
@@ -179,7 +179,7 @@ fn early_birds(lab: &mut Lab, seed: u64, precision: &str) -> Result<()> {
             let settings = super::Settings { train_precision: (*train_precision).into(), ..inherit(lab, &run, seed) };
             let make = || match method.as_str() {
                 "eb-reinit" => {
-                    let surgery = SurgeryOptions { min_channels: settings.min_channels, round_to: settings.round_to };
+                    let surgery = settings.surgery_options();
                     tickets::fresh(ticket.clone(), seed, surgery)
                 }
                 _ => Ok(ticket.clone()),

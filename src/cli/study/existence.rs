@@ -5,7 +5,7 @@ use std::path::Path;
 use super::lab::{Lab, Part};
 use super::tickets::{self, Weights};
 use crate::report::study::StudyResult;
-use crate::ticket::{Start, SurgeryOptions, Ticket, ratio_label, ticket_path};
+use crate::ticket::{Start, Ticket, ratio_label, ticket_path};
 use crate::{Error, Result};
 
 /// The epochs asked for, or seven between the first and the last.
@@ -42,7 +42,7 @@ pub fn run(lab: &mut Lab) -> Result<()> {
         "the ticket of the epoch, with the weights of the epoch, trained as long as the dense network",
     );
     lab.method("random", "Random ticket", "channels drawn evenly over the network, initial weights, trained as long");
-    let surgery = SurgeryOptions { min_channels: spec.settings.min_channels, round_to: spec.settings.round_to };
+    let surgery = spec.settings.surgery_options();
     let ratios = &spec.settings.prune.0;
     for seed in spec.seeds.iter().copied() {
         let dense = format!("s{seed}-dense");
