@@ -21,6 +21,8 @@ use crate::cases::{Bench, Case, floats, noise};
 pub fn case(kernel: &str) -> Option<Case> {
     let starts = |stem: &str| kernel.starts_with(stem);
     Some(match kernel {
+        // The 8-bit kernels have no cases yet: they are listed as such, and a run over all mutants fails for it.
+        _ if kernel.contains("_i8") => return None,
         _ if starts("add_") => add,
         _ if starts("relu_") => relu,
         _ if starts("conv2d_fwd") => conv2d_fwd,
