@@ -3,17 +3,11 @@
 //   probs = exp(logit - max) * (1 / sum);  loss = ln(sum) - (logit[label] - max);  dlogits = (probs - onehot(label)) / n
 // expf and logf are libdevice's (2 ulp). Losses are added in f64: each warp its samples in order, then the warps in order. A label that is no class counts as a NaN
 // loss and no hit, so that it cannot go unseen; the host checks labels when it loads data.
-#include "common.cuh"
+#include "state.cuh"
 
 // rust: crate::ops::softmax_xent::SoftmaxXent
 struct SoftmaxXent {
     u32 n, classes;
-};
-
-// Sums of a batch: crate::ops::Metrics.
-struct Metrics {
-    double loss_sum;
-    u64 top1, top5, count;
 };
 
 // Writes probs, adds to metrics. One block of 1024 threads.

@@ -7,8 +7,10 @@ mod execute;
 mod layout;
 mod plan;
 mod program;
+mod recorded;
 mod session;
 mod state;
+mod step;
 
 pub use execute::execute;
 pub use layout::{Arena, Layout, Placed};

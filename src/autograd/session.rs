@@ -1,20 +1,20 @@
-//! A network on a device: memory, lowered programs, and the three things one does with it: step, evaluate, read or write its state.
+//! A network on a device: memory, lowered programs, and its state, to read and to write.
 //!
-//! Everything is allocated when a batch size is first seen; a step then only runs calls. Not here: epochs, schedules and data ([`crate::train`]), masks
-//! ([`crate::ticket`]).
+//! Everything is allocated when a batch size is first seen; a step then only runs calls, or a recording of them (`step` beside this file). Not here: epochs, schedules
+//! and data ([`crate::train`]), masks ([`crate::ticket`]).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::execute::execute;
 use super::layout::{Arena, Layout};
 use super::plan::{Plan, plan};
-use super::program::{Mode, Place, Program, lower};
+use super::program::{Mode, Program, lower};
+use super::recorded::Recorded;
 use super::state::{StateDict, Tensor, from_torch, to_torch, torch_dims};
-use crate::backend::{Backend, Memory, Span};
+use crate::backend::{Backend, Memory};
 use crate::graph::Graph;
-use crate::ops::sgd::Sgd;
-use crate::ops::{Metrics, Value};
+use crate::ops::Metrics;
+use crate::ops::advance::StepState;
 use crate::{Error, Result};
 
 /// Constants of the optimiser; the learning rate comes with each step.
@@ -49,31 +49,48 @@ pub struct StepEvent {
 /// A hook that runs after each optimiser step.
 pub type StepHook = Box<dyn FnMut(&StepEvent) + Send>;
 
-struct Ready {
-    program: Program,
-    plan: Plan,
+/// A program with its plan.
+pub(super) struct Ready {
+    pub(super) program: Program,
+    pub(super) plan: Plan,
+    /// What has been recorded of it.
+    pub(super) recorded: Recorded,
 }
+
+/// Steps whose sums the device keeps until they are read, see [`Session::take_log`].
+pub(super) const LOG: usize = 64;
 
 /// A network on a device.
 pub struct Session {
-    graph: Arc<Graph>,
-    backend: Arc<dyn Backend>,
-    layout: Layout,
-    hyper: Hyper,
-    parameters: Memory,
-    gradients: Memory,
-    momenta: Memory,
-    state: Memory,
-    constants: Memory,
-    metrics: Memory,
-    lr: Memory,
-    images: Memory,
-    labels: Memory,
-    arena: Memory,
-    programs: BTreeMap<(usize, Mode), Ready>,
-    steps: u64,
+    pub(super) graph: Arc<Graph>,
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) layout: Layout,
+    pub(super) hyper: Hyper,
+    pub(super) parameters: Memory,
+    pub(super) gradients: Memory,
+    pub(super) momenta: Memory,
+    pub(super) state: Memory,
+    pub(super) constants: Memory,
+    /// Sums of batches that have not gone to the log.
+    pub(super) metrics: Memory,
+    /// Sums of the last [`LOG`] steps.
+    pub(super) log: Memory,
+    /// The device's [`StepState`].
+    pub(super) place: Memory,
+    pub(super) images: Memory,
+    pub(super) labels: Memory,
+    pub(super) arena: Memory,
+    pub(super) programs: BTreeMap<(usize, Mode), Ready>,
+    /// What the device's state is to be; `steps` taken are here.
+    pub(super) now: StepState,
+    /// Whether it is that.
+    pub(super) synced: bool,
+    /// Steps in the log that nobody has read.
+    pub(super) unread: usize,
+    /// Sums of steps that fell out of the log unread.
+    pub(super) spilled: Metrics,
     /// Behind a lock only so that a session can be looked at from several threads.
-    hooks: Mutex<Vec<StepHook>>,
+    pub(super) hooks: Mutex<Vec<StepHook>>,
 }
 
 impl Session {
@@ -90,7 +107,8 @@ impl Session {
             state: alloc(layout.length(Arena::State))?,
             constants: alloc(layout.length(Arena::Constants))?,
             metrics: backend.alloc(size_of::<Metrics>())?,
-            lr: alloc(1)?,
+            log: backend.alloc(LOG * size_of::<Metrics>())?,
+            place: backend.alloc(size_of::<StepState>())?,
             images: alloc(1)?,
             labels: alloc(1)?,
             arena: alloc(1)?,
@@ -99,7 +117,10 @@ impl Session {
             layout,
             hyper,
             programs: BTreeMap::new(),
-            steps: 0,
+            now: StepState::default(),
+            synced: true,
+            unread: 0,
+            spilled: Metrics::default(),
             hooks: Mutex::default(),
         };
         session.upload_constants()?;
@@ -130,12 +151,13 @@ impl Session {
 
     /// Optimiser steps taken.
     pub fn steps(&self) -> u64 {
-        self.steps
+        self.now.step
     }
 
     /// Sets the step counter, when a run is resumed.
     pub fn set_steps(&mut self, steps: u64) {
-        self.steps = steps;
+        self.now.step = steps;
+        self.synced = false;
     }
 
     /// Runs `hook` after every optimiser step.
@@ -145,19 +167,14 @@ impl Session {
 
     /// Bytes of device memory that the session holds.
     pub fn device_bytes(&self) -> usize {
-        let all = [
-            &self.parameters,
-            &self.gradients,
-            &self.momenta,
-            &self.state,
-            &self.constants,
-            &self.metrics,
-            &self.lr,
-            &self.images,
-            &self.labels,
-            &self.arena,
-        ];
-        all.iter().map(|memory| memory.bytes()).sum()
+        self.memories().iter().map(|memory| memory.bytes()).sum()
+    }
+
+    /// Everything it holds.
+    pub(super) fn memories(&self) -> [&Memory; 11] {
+        let Session { parameters, gradients, momenta, state, constants, metrics, log, place, .. } = self;
+        let Session { images, labels, arena, .. } = self;
+        [parameters, gradients, momenta, state, constants, metrics, log, place, images, labels, arena]
     }
 
     /// Lowers and plans for batches of `batch` images, if not done yet. [`Session::step`] and the others do it by themselves.
@@ -168,8 +185,11 @@ impl Session {
         let backend = self.backend.clone();
         let program = lower(&self.graph, &self.layout, batch, mode, &|kernel| backend.workspace(kernel))?;
         let plan = plan(&program)?;
-        let grow = |memory: &mut Memory, bytes: usize| -> Result<()> {
+        let programs = &mut self.programs;
+        let mut grow = |memory: &mut Memory, bytes: usize| -> Result<()> {
             if memory.bytes() < bytes {
+                // What was recorded names the old block, and would keep it.
+                programs.values_mut().for_each(|ready| ready.recorded = Recorded::default());
                 *memory = backend.alloc(4)?; // the old block goes before the new one comes
                 *memory = backend.alloc(bytes)?;
             }
@@ -178,94 +198,8 @@ impl Session {
         grow(&mut self.arena, plan.bytes)?;
         grow(&mut self.images, batch * self.graph.input_shape().elements() * 4)?;
         grow(&mut self.labels, batch * 4)?;
-        self.programs.insert((batch, mode), Ready { program, plan });
+        self.programs.insert((batch, mode), Ready { program, plan, recorded: Recorded::default() });
         Ok(())
-    }
-
-    /// One optimiser step on a batch: `images` NHWC, as long as `labels` says; `lr` the learning rate. Loss and hits are added to the running
-    /// metrics, see [`Session::take_metrics`].
-    pub fn step(&mut self, images: &[f32], labels: &[u32], lr: f32) -> Result<()> {
-        self.differentiate(images, labels)?;
-        let p = Sgd {
-            count: self.layout.length(Arena::Parameters) as u32,
-            scales: self.layout.scales() as u32,
-            momentum: self.hyper.momentum,
-            weight_decay: self.hyper.weight_decay,
-            l1: self.hyper.l1,
-        };
-        self.backend.upload(bytemuck::bytes_of(&lr), self.lr.all().part(0, 4)?)?;
-        let length = p.count as usize * 4;
-        let (g, v, w) =
-            (self.gradients.span(0, length)?, self.momenta.span(0, length)?, self.parameters.span(0, length)?);
-        self.backend.sgd_step_f32(&p, self.lr.span(0, 4)?, g, v, w)?;
-        self.steps += 1;
-        let event = StepEvent { step: self.steps, batch: labels.len(), lr };
-        for hook in self.hooks.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            hook(&event);
-        }
-        Ok(())
-    }
-
-    /// Forward and backward in training mode without a step: gradients are left for [`Session::gradients`]; running statistics move.
-    pub fn differentiate(&mut self, images: &[f32], labels: &[u32]) -> Result<()> {
-        self.run(images, labels, Mode::Train)
-    }
-
-    /// Forward with running statistics; loss and hits are added to the running metrics.
-    pub fn evaluate(&mut self, images: &[f32], labels: &[u32]) -> Result<()> {
-        self.run(images, labels, Mode::Evaluate)
-    }
-
-    /// Logits `[N][classes]` with running statistics.
-    pub fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>> {
-        let batch = images.len() / self.graph.input_shape().elements().max(1);
-        let metrics = self.take_metrics()?;
-        self.run(images, &vec![0; batch], Mode::Evaluate)?;
-        self.backend.upload(bytemuck::bytes_of(&metrics), self.metrics.all())?;
-        let mut logits = vec![0.0f32; batch * self.graph.classes()];
-        if let Some(ready) = self.programs.get(&(batch, Mode::Evaluate)) {
-            self.backend.download(self.resolve(ready, ready.program.logits)?, bytemuck::cast_slice_mut(&mut logits))?;
-        }
-        Ok(logits)
-    }
-
-    /// Sums over all batches since the last call.
-    pub fn take_metrics(&mut self) -> Result<Metrics> {
-        self.backend.take_metrics(self.metrics.all())
-    }
-
-    fn run(&mut self, images: &[f32], labels: &[u32], mode: Mode) -> Result<()> {
-        let (batch, shape) = (labels.len(), self.graph.input_shape());
-        if images.len() != batch * shape.elements() || batch == 0 {
-            let what = format!("{} values for {batch} images of {shape}", images.len());
-            return Err(Error::bad_setting("batch", what, "give whole NHWC images of the network's input shape"));
-        }
-        if let Some(bad) = labels.iter().find(|label| **label as usize >= self.graph.classes()) {
-            let what = format!("label {bad} with {} classes", self.graph.classes());
-            return Err(Error::bad_setting("batch", what, "give the network as many classes as the data set has"));
-        }
-        self.prepare(batch, mode)?;
-        self.backend.upload(bytemuck::cast_slice(images), self.images.span(0, images.len() * 4)?)?;
-        self.backend.upload(bytemuck::cast_slice(labels), self.labels.span(0, batch * 4)?)?;
-        let Some(ready) = self.programs.get(&(batch, mode)) else { return Ok(()) };
-        let resolve = |value| self.resolve(ready, value);
-        self.backend
-            .together(&mut || ready.program.calls.iter().try_for_each(|call| execute(&*self.backend, call, &resolve)))
-    }
-
-    fn resolve<'m>(&'m self, ready: &Ready, value: Value) -> Result<Span<'m>> {
-        let info = &ready.program.values[value.0 as usize];
-        let (memory, offset) = match info.place {
-            Place::Arena => (&self.arena, ready.plan.offsets[value.0 as usize]),
-            Place::Parameter(Arena::Parameters, element) => (&self.parameters, element * 4),
-            Place::Parameter(Arena::State, element) => (&self.state, element * 4),
-            Place::Parameter(Arena::Constants, element) => (&self.constants, element * 4),
-            Place::Gradient(element) => (&self.gradients, element * 4),
-            Place::Images => (&self.images, 0),
-            Place::Labels => (&self.labels, 0),
-            Place::Metrics => (&self.metrics, 0),
-        };
-        memory.span(offset, info.bytes)
     }
 
     // ---- state ----------------------------------------------------------------------------------------------------

@@ -12,12 +12,15 @@ pub mod cpu;
 
 mod int8;
 mod memory;
+mod replay;
 
 pub use int8::{BatchNormGradients, BatchNormState, Bfp, Int8, Normalised};
 pub use memory::{Block, Memory, Span};
+pub use replay::Replay;
 
 use crate::Result;
 use crate::ops::add::Add;
+use crate::ops::advance::Advance;
 use crate::ops::batchnorm::BatchNorm;
 use crate::ops::conv2d::Conv2d;
 use crate::ops::linear::Linear;
@@ -61,6 +64,21 @@ pub trait Backend: Send + Sync {
             place: Some(self.name().into()),
             hint: "use another device or --search-precision f32".into(),
         })
+    }
+
+    /// Records `work`, a series of operator calls on memory of `keep`, instead of running it; [`Replay::run`] runs it as often as wanted, at the cost of one call. No
+    /// transfers, allocations or waiting inside. Kernels must have run once before: a GPU loads them when first used, which cannot be recorded. `None` where the backend
+    /// gains nothing by it (`work` is not called then).
+    fn capture(
+        &self,
+        _keep: &[&Memory],
+        _work: &mut (dyn FnMut() -> Result<()> + Send),
+    ) -> Result<Option<Box<dyn Replay>>> {
+        Ok(None)
+    }
+    /// Bytes of device memory that are free; `None` where the device works in the host's own memory and data need not be brought to it.
+    fn room(&self) -> Result<Option<u64>> {
+        Ok(None)
     }
 
     // ---- elementwise and copies -----------------------------------------------------------------------------------
@@ -172,6 +190,10 @@ pub trait Backend: Send + Sync {
     fn softmax_xent_bwd_f32(&self, p: &SoftmaxXent, probs: Span, labels: Span, dlogits: Span) -> Result<()>;
     /// One step for all parameters at once, see [`Sgd`]; `lr` is one f32 in device memory.
     fn sgd_step_f32(&self, p: &Sgd, lr: Span, g: Span, v: Span, w: Span) -> Result<()>;
+
+    /// Ends a step: the sums in `metrics` (one [`Metrics`]) move to their place in `log` (`p.slots` of them), `state` (one
+    /// [`StepState`](crate::ops::advance::StepState)) moves on.
+    fn advance_step_u64(&self, p: &Advance, state: Span, metrics: Span, log: Span) -> Result<()>;
 
     /// Reads and zeroes the running sums that [`Backend::softmax_xent_fwd_f32`] keeps in `metrics`.
     fn take_metrics(&self, metrics: Span) -> Result<Metrics> {

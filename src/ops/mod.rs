@@ -5,6 +5,7 @@
 //! batch ([`crate::autograd`]) it is one or more [`Kernel`]s: parameter struct plus the values read and written.
 
 pub mod add;
+pub mod advance;
 pub mod batchnorm;
 pub mod conv2d;
 pub mod linear;

@@ -4,6 +4,7 @@
 //! rounding, on the instruction set ([`Path`]).
 
 mod add;
+mod advance;
 mod batchnorm;
 mod conv2d;
 mod elementwise;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use crate::backend::{Backend, Int8, Memory, Span};
 use crate::ops::Kernel;
 use crate::ops::add::Add;
+use crate::ops::advance::Advance;
 use crate::ops::batchnorm::BatchNorm;
 use crate::ops::conv2d::Conv2d;
 use crate::ops::linear::Linear;
@@ -263,5 +265,9 @@ impl Backend for Cpu {
 
     fn sgd_step_f32(&self, p: &Sgd, lr: Span, g: Span, v: Span, w: Span) -> Result<()> {
         self.sgd_step(p, lr, g, v, w)
+    }
+
+    fn advance_step_u64(&self, p: &Advance, state: Span, metrics: Span, log: Span) -> Result<()> {
+        self.advance_step(p, state, metrics, log)
     }
 }

@@ -1,20 +1,22 @@
 //! [`Cuda`]: the operators of a GPU, real or virtual, behind [`Backend`]. Here: memory, transfers, and which file runs which operator.
 //!
-//! Not here: grids and arguments (the operators' files beside this one), captured graphs.
+//! Not here: grids and arguments (the operators' files beside this one), recording (`capture`).
 
 use std::sync::Arc;
 
+use super::capture::Recordings;
 use super::launch::Kernels;
 use super::memory::{DeviceBlock, InPlace, identity, open};
 use super::{
-    add, batchnorm, batchnorm_i8, conv2d, conv2d_i8, copy, fill, linear, pool, quantize, relu, select, sgd,
-    softmax_xent,
+    add, advance, batchnorm, batchnorm_i8, capture, conv2d, conv2d_i8, copy, fill, linear, pool, quantize, relu,
+    select, sgd, softmax_xent,
 };
 use crate::Result;
-use crate::backend::{Backend, Int8, Memory, Span};
+use crate::backend::{Backend, Int8, Memory, Replay, Span};
 use crate::driver::{DevPtr, Driver, StreamId};
 use crate::ops::Kernel;
 use crate::ops::add::Add;
+use crate::ops::advance::Advance;
 use crate::ops::batchnorm::BatchNorm;
 use crate::ops::conv2d::Conv2d;
 use crate::ops::linear::Linear;
@@ -31,6 +33,7 @@ pub struct Cuda {
     stream: StreamId,
     owner: u64,
     name: String,
+    recordings: Recordings,
 }
 
 impl Cuda {
@@ -41,7 +44,7 @@ impl Cuda {
     pub fn new(driver: Arc<dyn Driver>) -> Result<Cuda> {
         let kernels = Kernels::new(Arc::clone(&driver))?;
         let (stream, name) = (driver.stream_create()?, driver.props().device.clone());
-        Ok(Cuda { driver, kernels, stream, owner: identity(), name })
+        Ok(Cuda { driver, kernels, stream, owner: identity(), name, recordings: Recordings::default() })
     }
 
     /// The driver underneath.
@@ -54,9 +57,14 @@ impl Cuda {
         &self.kernels
     }
 
-    /// The stream that everything runs on.
+    /// The stream that everything runs on; on a thread that records, the one it records from.
     pub fn stream(&self) -> StreamId {
-        self.stream
+        self.recordings.stream().unwrap_or(self.stream)
+    }
+
+    /// Who records now.
+    pub(super) fn recordings(&self) -> &Recordings {
+        &self.recordings
     }
 
     /// Addresses for one call, see [`open`].
@@ -66,6 +74,8 @@ impl Cuda {
         reads: [(Span, usize); R],
         writes: [(Span, usize); W],
     ) -> Result<([DevPtr; R], [DevPtr; W])> {
+        self.recordings.check(op, &reads.map(|read| read.0))?;
+        self.recordings.check(op, &writes.map(|write| write.0))?;
         open(self.owner, op, reads, writes, InPlace::No)
     }
 
@@ -76,6 +86,8 @@ impl Cuda {
         reads: [(Span, usize); R],
         writes: [(Span, usize); W],
     ) -> Result<([DevPtr; R], [DevPtr; W])> {
+        self.recordings.check(op, &reads.map(|read| read.0))?;
+        self.recordings.check(op, &writes.map(|write| write.0))?;
         open(self.owner, op, reads, writes, InPlace::Allowed)
     }
 }
@@ -94,10 +106,12 @@ impl Backend for Cuda {
     }
 
     fn alloc(&self, bytes: usize) -> Result<Memory> {
+        self.recordings.refuse("an allocation")?;
         Ok(Memory::new(Arc::new(DeviceBlock::zeroed(&self.driver, self.stream, self.owner, bytes)?)))
     }
 
     fn upload(&self, from: &[u8], to: Span) -> Result<()> {
+        self.recordings.refuse("an upload")?;
         let ([], [to]) = self.open("upload", [], [(to, from.len())])?;
         if !from.is_empty() {
             self.driver.copy_htod(to, from, self.stream)?;
@@ -106,6 +120,7 @@ impl Backend for Cuda {
     }
 
     fn download(&self, from: Span, to: &mut [u8]) -> Result<()> {
+        self.recordings.refuse("a download")?;
         let ([from], []) = self.open("download", [(from, to.len())], [])?;
         if !to.is_empty() {
             self.driver.copy_dtoh(to, from, self.stream)?;
@@ -114,6 +129,7 @@ impl Backend for Cuda {
     }
 
     fn synchronize(&self) -> Result<()> {
+        self.recordings.refuse("waiting for the device")?;
         Ok(self.driver.stream_sync(self.stream)?)
     }
 
@@ -132,10 +148,22 @@ impl Backend for Cuda {
         Ok(self)
     }
 
+    fn capture(
+        &self,
+        keep: &[&Memory],
+        work: &mut (dyn FnMut() -> Result<()> + Send),
+    ) -> Result<Option<Box<dyn Replay>>> {
+        capture::capture(self, keep, work).map(Some)
+    }
+
+    fn room(&self) -> Result<Option<u64>> {
+        Ok(Some(self.driver.mem_info()?.0))
+    }
+
     fn fill_f32(&self, value: f32, x: Span) -> Result<()> {
         let n = x.bytes() / 4;
         let ([], [x]) = self.open("fill_f32", [], [(x, n * 4)])?;
-        Ok(fill::fill_f32(&self.kernels, self.stream, x, n as u32, value)?)
+        Ok(fill::fill_f32(&self.kernels, self.stream(), x, n as u32, value)?)
     }
 
     fn copy(&self, x: Span, y: Span) -> Result<()> {
@@ -143,8 +171,8 @@ impl Backend for Cuda {
         let ([x], [y]) = self.open("copy", [(x, bytes)], [(y, bytes)])?;
         // The kernel counts bytes in 32 bits; the driver's own copy does not.
         match u32::try_from(bytes) {
-            Ok(n) => Ok(copy::copy_u8(&self.kernels, self.stream, x, y, n)?),
-            Err(_) => Ok(self.driver.copy_dtod(y, x, bytes, self.stream)?),
+            Ok(n) => Ok(copy::copy_u8(&self.kernels, self.stream(), x, y, n)?),
+            Err(_) => Ok(self.driver.copy_dtod(y, x, bytes, self.stream())?),
         }
     }
 
@@ -279,5 +307,9 @@ impl Backend for Cuda {
 
     fn sgd_step_f32(&self, p: &Sgd, lr: Span, g: Span, v: Span, w: Span) -> Result<()> {
         sgd::step(self, p, lr, g, v, w)
+    }
+
+    fn advance_step_u64(&self, p: &Advance, state: Span, metrics: Span, log: Span) -> Result<()> {
+        advance::step(self, p, state, metrics, log)
     }
 }

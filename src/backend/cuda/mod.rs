@@ -1,11 +1,13 @@
 //! The backend of GPUs, real and virtual: grid, block and arguments for each kernel. One file per operator; all of them know only
 //! [`crate::driver::Driver`].
 //!
-//! [`Cuda`] is the backend. Not here: input augmentation, captured graphs.
+//! [`Cuda`] is the backend, `capture` records series of calls as graphs.
 
 mod add;
+mod advance;
 mod batchnorm;
 mod batchnorm_i8;
+mod capture;
 pub mod cast;
 mod conv2d;
 mod conv2d_i8;

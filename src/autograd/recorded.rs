@@ -1,0 +1,58 @@
+//! Recordings of a program: one per series of calls that is asked for again and again.
+//!
+//! A series runs call by call when it is first wanted (a device loads its kernels then, and a batch that comes only once is not worth a recording), is recorded when it is
+//! wanted again, and replayed from then on.
+
+use crate::Result;
+use crate::backend::{Backend, Memory, Replay};
+
+/// What follows the program's own calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Nothing: gradients are left.
+    Differentiate,
+    /// Optimiser and log.
+    Step,
+    /// Nothing, or the cursor moves on where the images are the device's.
+    Evaluate,
+}
+
+/// A series of calls: what is done, and on the images of which feed (0: the host's).
+pub(super) type Series = (Work, u64);
+
+enum Recording {
+    /// Ran once.
+    Seen,
+    /// The device does not record.
+    Refused,
+    Made(Box<dyn Replay>),
+}
+
+/// All recordings of a program.
+#[derive(Default)]
+pub(super) struct Recorded(Vec<(Series, Recording)>);
+
+impl Recorded {
+    /// Runs `work`, or its recording.
+    pub(super) fn run(
+        &mut self,
+        series: Series,
+        backend: &dyn Backend,
+        keep: &[&Memory],
+        work: &mut (dyn FnMut() -> Result<()> + Send),
+    ) -> Result<()> {
+        let Some(i) = self.0.iter().position(|(other, _)| *other == series) else {
+            backend.together(work)?;
+            self.0.push((series, Recording::Seen));
+            return Ok(());
+        };
+        let recording = &mut self.0[i].1;
+        if matches!(recording, Recording::Seen) {
+            *recording = backend.capture(keep, work)?.map_or(Recording::Refused, Recording::Made);
+        }
+        match recording {
+            Recording::Made(replay) => replay.run(),
+            _ => backend.together(work),
+        }
+    }
+}

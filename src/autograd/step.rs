@@ -1,0 +1,193 @@
+//! What a session does with a batch: a step, gradients, an evaluation; and the sums that it leaves.
+//!
+//! All of it is one series of calls (program, optimiser, advance), which a device that can record replays as a whole. Whatever changes from step to step lies in the
+//! device's [`StepState`]; the host knows what it must be and uploads it only where it is not: at a new learning rate, at a new epoch, after an evaluation.
+
+use std::sync::PoisonError;
+
+use super::execute::execute;
+use super::layout::Arena;
+use super::program::{Mode, Place};
+use super::recorded::Work;
+use super::session::{LOG, Ready, Session, StepEvent};
+use crate::backend::Span;
+use crate::ops::advance::{Advance, StepState};
+use crate::ops::sgd::Sgd;
+use crate::ops::{Metrics, Value};
+use crate::{Error, Result};
+
+impl Session {
+    /// Steps that the device remembers: [`Session::take_log`] must be called at least this often to see each of them.
+    pub const LOG: usize = LOG;
+
+    /// One optimiser step on a batch: `images` NHWC, as long as `labels` says; `lr` the learning rate. Loss and hits stay on the device until
+    /// [`Session::take_log`] or [`Session::take_metrics`].
+    pub fn step(&mut self, images: &[f32], labels: &[u32], lr: f32) -> Result<()> {
+        self.bring(images, labels, Mode::Train)?;
+        self.go_on(StepState { lr, ..self.now })?;
+        self.run(labels.len(), Work::Step)?;
+        self.stepped(labels.len())
+    }
+
+    /// Forward and backward in training mode without a step: gradients are left for [`Session::gradients`]; running statistics move.
+    pub fn differentiate(&mut self, images: &[f32], labels: &[u32]) -> Result<()> {
+        self.bring(images, labels, Mode::Train)?;
+        self.run(labels.len(), Work::Differentiate)
+    }
+
+    /// Forward with running statistics; loss and hits are added to the running metrics.
+    pub fn evaluate(&mut self, images: &[f32], labels: &[u32]) -> Result<()> {
+        self.bring(images, labels, Mode::Evaluate)?;
+        self.run(labels.len(), Work::Evaluate)
+    }
+
+    /// Logits `[N][classes]` with running statistics.
+    pub fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>> {
+        let batch = images.len() / self.graph.input_shape().elements().max(1);
+        let mut metrics = Metrics::default();
+        self.backend.download(self.metrics.all(), bytemuck::bytes_of_mut(&mut metrics))?;
+        self.evaluate(images, &vec![0; batch])?;
+        self.backend.upload(bytemuck::bytes_of(&metrics), self.metrics.all())?;
+        let mut logits = vec![0.0f32; batch * self.graph.classes()];
+        if let Some(ready) = self.programs.get(&(batch, Mode::Evaluate)) {
+            self.backend.download(self.resolve(ready, ready.program.logits)?, bytemuck::cast_slice_mut(&mut logits))?;
+        }
+        Ok(logits)
+    }
+
+    /// Sums over all batches since the last call, those of [`Session::take_log`] left out.
+    pub fn take_metrics(&mut self) -> Result<Metrics> {
+        let mut sums = std::mem::take(&mut self.spilled);
+        self.read_log(&mut |step| sums.merge(step))?;
+        sums.merge(&self.backend.take_metrics(self.metrics.all())?);
+        Ok(sums)
+    }
+
+    /// Sums of each step since the last call, oldest first. Waits for the device.
+    pub fn take_log(&mut self) -> Result<Vec<Metrics>> {
+        let mut steps = Vec::with_capacity(self.unread);
+        self.read_log(&mut |step| steps.push(*step))?;
+        Ok(steps)
+    }
+
+    fn read_log(&mut self, each: &mut dyn FnMut(&Metrics)) -> Result<()> {
+        let mut sums = [Metrics::default(); LOG];
+        let first = (self.now.slot as usize + LOG - self.unread) % LOG;
+        // The unread part may go round the end.
+        let (before, after) = (self.unread.min(LOG - first), self.unread.saturating_sub(LOG - first));
+        for (to, from, count) in [(0, first, before), (before, 0, after)] {
+            if count > 0 {
+                let span = self.log.span(from * size_of::<Metrics>(), count * size_of::<Metrics>())?;
+                self.backend.download(span, bytemuck::cast_slice_mut(&mut sums[to..to + count]))?;
+            }
+        }
+        sums[..self.unread].iter().for_each(each);
+        self.unread = 0;
+        Ok(())
+    }
+
+    /// Puts a batch of the host's on the device.
+    fn bring(&mut self, images: &[f32], labels: &[u32], mode: Mode) -> Result<()> {
+        let (batch, shape) = (labels.len(), self.graph.input_shape());
+        if images.len() != batch * shape.elements() || batch == 0 {
+            let what = format!("{} values for {batch} images of {shape}", images.len());
+            return Err(Error::bad_setting("batch", what, "give whole NHWC images of the network's input shape"));
+        }
+        if let Some(bad) = labels.iter().find(|label| **label as usize >= self.graph.classes()) {
+            let what = format!("label {bad} with {} classes", self.graph.classes());
+            return Err(Error::bad_setting("batch", what, "give the network as many classes as the data set has"));
+        }
+        self.prepare(batch, mode)?;
+        self.backend.upload(bytemuck::cast_slice(images), self.images.span(0, images.len() * 4)?)?;
+        self.backend.upload(bytemuck::cast_slice(labels), self.labels.span(0, batch * 4)?)
+    }
+
+    /// Sees to it that the device's state is `state`.
+    fn go_on(&mut self, state: StepState) -> Result<()> {
+        if self.unread == LOG {
+            let mut sums = Metrics::default();
+            self.read_log(&mut |step| sums.merge(step))?;
+            self.spilled.merge(&sums);
+        }
+        if !self.synced || state != self.now {
+            self.backend.upload(bytemuck::bytes_of(&state), self.place.all())?;
+            (self.now, self.synced) = (state, true);
+        }
+        Ok(())
+    }
+
+    /// Counts a step and tells the hooks.
+    fn stepped(&mut self, batch: usize) -> Result<()> {
+        self.unread += 1;
+        let event = StepEvent { step: self.now.step, batch, lr: self.now.lr };
+        for hook in self.hooks.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            hook(&event);
+        }
+        Ok(())
+    }
+
+    /// Runs the program of a batch, and what belongs behind it.
+    fn run(&mut self, batch: usize, work: Work) -> Result<()> {
+        let mode = if work == Work::Evaluate { Mode::Evaluate } else { Mode::Train };
+        let advance = match work {
+            Work::Step => Some(Advance { images: 0, steps: 1, slots: LOG as u32 }),
+            _ => None,
+        };
+        let Some(ready) = self.programs.get_mut(&(batch, mode)) else { return Ok(()) };
+        let mut recorded = std::mem::take(&mut ready.recorded);
+        self.synced &= advance.is_none(); // until it has worked
+        let done = match self.programs.get(&(batch, mode)) {
+            Some(ready) => {
+                let mut issue = || self.issue(ready, work, advance);
+                recorded.run((work, 0), &*self.backend, &self.memories(), &mut issue)
+            }
+            None => Ok(()),
+        };
+        if let Some(ready) = self.programs.get_mut(&(batch, mode)) {
+            ready.recorded = recorded;
+        }
+        done?;
+        if let Some(advance) = advance {
+            (self.now, self.synced) = (advance.next(self.now), true);
+        }
+        Ok(())
+    }
+
+    /// Issues the calls.
+    fn issue(&self, ready: &Ready, work: Work, advance: Option<Advance>) -> Result<()> {
+        let resolve = |value| self.resolve(ready, value);
+        ready.program.calls.iter().try_for_each(|call| execute(&*self.backend, call, &resolve))?;
+        if work == Work::Step {
+            let p = Sgd {
+                count: self.layout.length(Arena::Parameters) as u32,
+                scales: self.layout.scales() as u32,
+                momentum: self.hyper.momentum,
+                weight_decay: self.hyper.weight_decay,
+                l1: self.hyper.l1,
+            };
+            let length = p.count as usize * 4;
+            let (g, v, w) =
+                (self.gradients.span(0, length)?, self.momenta.span(0, length)?, self.parameters.span(0, length)?);
+            self.backend.sgd_step_f32(&p, self.place.span(StepState::LR, 4)?, g, v, w)?;
+        }
+        match advance {
+            Some(p) => self.backend.advance_step_u64(&p, self.place.all(), self.metrics.all(), self.log.all()),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn resolve<'m>(&'m self, ready: &Ready, value: Value) -> Result<Span<'m>> {
+        let info = &ready.program.values[value.0 as usize];
+        let (memory, offset) = match info.place {
+            Place::Arena => (&self.arena, ready.plan.offsets[value.0 as usize]),
+            Place::Parameter(Arena::Parameters, element) => (&self.parameters, element * 4),
+            Place::Parameter(Arena::State, element) => (&self.state, element * 4),
+            Place::Parameter(Arena::Constants, element) => (&self.constants, element * 4),
+            Place::Gradient(element) => (&self.gradients, element * 4),
+            Place::Images => (&self.images, 0),
+            Place::Labels => (&self.labels, 0),
+            Place::Metrics => (&self.metrics, 0),
+        };
+        memory.span(offset, info.bytes)
+    }
+}
