@@ -268,6 +268,10 @@ fn pools() -> Vec<Pool> {
         (1, 7, 5, 3, 2, 1),
         (1, 6, 8, 3, 1, 1),
         (3, 5, 3, 2, 3, 0),
+        (3, 5, 4, 2, 3, 0),
+        // Windows that tile the image: with a channel count of any kind, pixels behind the last window, a last block that is not full.
+        (2, 7, 5, 2, 2, 0),
+        (3, 9, 7, 2, 2, 0),
         (1, 7, 4, 5, 1, 2),
         (1, 7, 5, 5, 2, 2),
         (1, 7, 4, 7, 1, 3),
