@@ -98,6 +98,18 @@ mod tests {
         );
     }
 
+    /// The same file's vectors of 7 rounds.
+    #[test]
+    fn known_answers_of_random123_with_7_rounds() {
+        let all = u32::MAX;
+        assert_eq!(philox4x32_7([0; 4], [0; 2]), [0x5f6f_b709, 0x0d89_3f64, 0x4f12_1f81, 0x4f73_0a48]);
+        assert_eq!(philox4x32_7([all; 4], [all; 2]), [0x5207_ddc2, 0x4516_5e59, 0x4d8e_e751, 0x8c52_f662]);
+        assert_eq!(
+            philox4x32_7([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]),
+            [0x4dfc_caba, 0x190a_87f0, 0xc473_62ba, 0xb6b5_242a]
+        );
+    }
+
     #[test]
     fn numbers_below_a_bound_are_even() {
         let (mut stream, mut counts) = (Stream::new(3, 5), [0u32; 6]);
