@@ -1,7 +1,7 @@
 //! Claims of `study compare`.
 
 use super::super::output;
-use super::{At, Quantity, percent};
+use super::{At, Measure, Quantity, judgement};
 use crate::report::study::{Check, mean_and_spread};
 
 impl At<'_> {
@@ -53,7 +53,7 @@ impl At<'_> {
                 2.0,
             );
         }
-        let mut times = |name: &str, claim: &str, of: Quantity, pair: [&str; 2], target: Option<f64>| {
+        let times = |checks: &mut Vec<Check>, name: &str, claim: &str, of: Quantity, pair: [&str; 2], target: f64| {
             if pair.into_iter().all(has) {
                 checks.push(self.times(name, claim, of, pair, target));
             }
@@ -61,53 +61,40 @@ impl At<'_> {
         for precision in ["", "-int8"] {
             let ll = format!("eb-ll{precision}");
             let claim = "EB Train LL saves 4.7 times the energy of train-prune-retrain";
-            times(&format!("{ll}-energy"), claim, Quantity::Joules, [&ll, lottery], Some(4.7));
-            times(&format!("{ll}-seconds"), "EB Train LL saves time", Quantity::Seconds, [&ll, lottery], Some(1.0));
+            let (energy, seconds) = (format!("{ll}-energy"), format!("{ll}-seconds"));
+            times(checks, &energy, claim, Quantity::Joules, [&ll, lottery], 4.7);
+            times(checks, &seconds, "EB Train LL saves time", Quantity::Seconds, [&ll, lottery], 1.0);
         }
         if has("eb-ff") && has(lottery) {
             checks.push(self.as_int8("eb-ff", lottery));
         }
-        let mut times = |name: &str, claim: &str, of: Quantity, pair: [&str; 2], target: Option<f64>| {
-            if pair.into_iter().all(has) {
-                checks.push(self.times(name, claim, of, pair, target));
-            }
-        };
-        times("eb-ff-energy", "EB Train saves energy", Quantity::Joules, ["eb-ff", lottery], Some(1.0));
-        times("eb-ff-flops", "EB Train saves training FLOPs", Quantity::Flops, ["eb-ff", lottery], Some(1.0));
-        times("eb-ff-seconds", "EB Train saves time", Quantity::Seconds, ["eb-ff", lottery], Some(1.0));
+        let pair = ["eb-ff", lottery];
+        times(checks, "eb-ff-energy", "EB Train saves energy", Quantity::Joules, pair, 1.0);
+        times(checks, "eb-ff-flops", "EB Train saves training FLOPs", Quantity::Flops, pair, 1.0);
+        times(checks, "eb-ff-seconds", "EB Train saves time", Quantity::Seconds, pair, 1.0);
     }
 
     /// The energy that the model gives for `method`'s f32 work as if it were executed in int8, against `other` in f32. It says nothing of accuracy in 8 bits.
     fn as_int8(&self, method: &str, other: &str) -> Check {
         let claim = "8-bit execution of EB Train's work would save 4.7 times the energy of train-prune-retrain in f32";
+        let name = format!("{method}-as-int8-energy");
         let of = |method: &str, as_int8| {
             let rows = self.study.results.iter().filter(|row| row.method == method && row.ratio == Some(self.ratio));
             let all: Vec<f64> = rows.filter_map(|row| output::joules(self.study, row, as_int8)).collect();
             mean_and_spread(&all).0
         };
         let (Some(mine), Some(theirs)) = (of(method, true), of(other, false)) else {
-            return self.open(&format!("{method}-as-int8-energy"), claim, "nothing was counted");
+            return self.open(&name, claim, "nothing was counted");
         };
         let value = theirs / mine;
         let met = value >= 4.7;
         let text = format!(
-            "At {}: the work of {} as if it were executed in int8 is modelled at {mine:.3} J, {value:.2} times less than {} in f32 ({theirs:.3} J), whatever became of accuracy; \
+            "the work of {} as if it were executed in int8 is modelled at {mine:.3} J, {value:.2} times less than {} in f32 ({theirs:.3} J), whatever became of accuracy; \
              the claim that {claim} {}.",
-            percent(self.ratio),
             self.title(method),
             self.title(other),
-            if met { "reproduces" } else { "does not reproduce at this size" }
+            judgement(met)
         );
-        Check {
-            name: format!("{method}-as-int8-energy"),
-            ratio: Some(self.ratio),
-            claim: claim.into(),
-            value: Some(value),
-            unit: "times".into(),
-            target: Some(4.7),
-            met: Some(met),
-            text,
-            reason: None,
-        }
+        self.tested(&name, claim, "times", Measure { value: Some(value), target: Some(4.7), met: Some(met) }, &text)
     }
 }

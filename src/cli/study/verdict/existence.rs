@@ -1,6 +1,6 @@
 //! Claims of `study existence`.
 
-use super::{At, accuracy, percent};
+use super::{At, Measure, accuracy, judgement};
 use crate::report::study::{Check, Statistic};
 
 impl At<'_> {
@@ -26,57 +26,36 @@ impl At<'_> {
         let value = 100.0 * (early.accuracy_mean.unwrap_or(0.0) - late.accuracy_mean.unwrap_or(0.0));
         let met = value >= -0.5;
         let text = format!(
-            "At {}: the best early ticket, drawn after {} epochs, ends at {}; the best late one, after {}, at {}; the claim that {claim} {}.",
-            percent(self.ratio),
+            "the best early ticket, drawn after {} epochs, ends at {}; the best late one, after {}, at {}; the claim that {claim} {}.",
             epoch(&early),
             accuracy(&early),
             epoch(&late),
             accuracy(&late),
-            if met { "reproduces" } else { "does not reproduce at this size" }
+            judgement(met)
         );
-        let (name, ratio, unit) = ("early-tickets".to_string(), Some(self.ratio), "points".to_string());
-        checks.push(Check {
-            name,
-            ratio,
-            claim: claim.into(),
-            value: Some(value),
-            unit,
-            target: Some(-0.5),
-            met: Some(met),
-            text,
-            reason: None,
-        });
+        let measure = Measure { value: Some(value), target: Some(-0.5), met: Some(met) };
+        checks.push(self.tested("early-tickets", claim, "points", measure, &text));
         for (other, points) in [("random", 0.0), ("dense", -1.0)] {
             let claim = match other {
                 "random" => "the best early ticket is better than random ones",
                 _ => "the best early ticket is within 1 point of the dense network",
             };
+            let name = format!("early-ticket-and-{other}");
             let Some(row) = self.find(other) else {
-                checks.push(self.open(&format!("early-ticket-and-{other}"), claim, &self.why_not(other)));
+                checks.push(self.open(&name, claim, &self.why_not(other)));
                 continue;
             };
             let value = 100.0 * (early.accuracy_mean.unwrap_or(0.0) - row.accuracy_mean.unwrap_or(0.0));
             let met = value >= points;
             let text = format!(
-                "At {}: the best early ticket ends at {}, {} at {}; the claim that {claim} {}.",
-                percent(self.ratio),
+                "the best early ticket ends at {}, {} at {}; the claim that {claim} {}.",
                 accuracy(&early),
                 self.title(other).to_lowercase(),
                 accuracy(row),
-                if met { "reproduces" } else { "does not reproduce at this size" }
+                judgement(met)
             );
-            let (name, ratio, unit) = (format!("early-ticket-and-{other}"), Some(self.ratio), "points".to_string());
-            checks.push(Check {
-                name,
-                ratio,
-                claim: claim.into(),
-                value: Some(value),
-                unit,
-                target: Some(points),
-                met: Some(met),
-                text,
-                reason: None,
-            });
+            let measure = Measure { value: Some(value), target: Some(points), met: Some(met) };
+            checks.push(self.tested(&name, claim, "points", measure, &text));
         }
     }
 }

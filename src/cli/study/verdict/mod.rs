@@ -83,6 +83,17 @@ fn accuracy(row: &Statistic) -> String {
     row.accuracy_std.map_or_else(|| format!("{mean}%"), |std| format!("{mean} +- {:.2}%", 100.0 * std))
 }
 
+/// What a tested claim came to: a number, the one it is held against, and whether it holds; `None` where these seeds cannot tell.
+struct Measure {
+    value: Option<f64>,
+    target: Option<f64>,
+    met: Option<bool>,
+}
+
+fn judgement(met: bool) -> &'static str {
+    if met { "reproduces" } else { "does not reproduce at this size" }
+}
+
 impl At<'_> {
     fn find(&self, method: &str) -> Option<&Statistic> {
         let of = |row: &&Statistic| row.method == method && row.ratio.is_none_or(|ratio| ratio == self.ratio);
@@ -105,11 +116,35 @@ impl At<'_> {
         Check { name: name.into(), ratio, claim: claim.into(), text, reason, ..Check::default() }
     }
 
+    /// A claim that was tested; `text` is the sentence about it, without its ratio.
+    fn tested(&self, name: &str, claim: &str, unit: &str, measure: Measure, text: &str) -> Check {
+        let Measure { value, target, met } = measure;
+        Check {
+            name: name.into(),
+            ratio: Some(self.ratio),
+            claim: claim.into(),
+            value,
+            unit: unit.into(),
+            target,
+            met,
+            text: format!("At {}: {text}", percent(self.ratio)),
+            reason: None,
+        }
+    }
+
+    /// Statistics of two methods, or why one of them has none.
+    fn both(&self, methods: [&str; 2]) -> Result<[&Statistic; 2], String> {
+        match methods.map(|method| self.find(method).ok_or(method)) {
+            [Ok(a), Ok(b)] => Ok([a, b]),
+            [Err(missing), _] | [_, Err(missing)] => Err(format!("{}: {}", self.title(missing), self.why_not(missing))),
+        }
+    }
+
     /// Whether `method` ends at most `points` below `other`.
     fn within(&self, name: &str, claim: &str, method: &str, other: &str, points: f64) -> Check {
-        let (Some(a), Some(b)) = (self.find(method), self.find(other)) else {
-            let missing = if self.find(method).is_none() { method } else { other };
-            return self.open(name, claim, &format!("{}: {}", self.title(missing), self.why_not(missing)));
+        let [a, b] = match self.both([method, other]) {
+            Ok(both) => both,
+            Err(why) => return self.open(name, claim, &why),
         };
         let (Some(mean_a), Some(mean_b)) = (a.accuracy_mean, b.accuracy_mean) else {
             return self.open(name, claim, "an accuracy is unknown");
@@ -122,61 +157,41 @@ impl At<'_> {
             Some(error) if (value + points).abs() < error => None,
             _ => Some(value >= -points),
         };
-        let judgement = match met {
-            Some(true) => "reproduces",
-            Some(false) => "does not reproduce at this size",
-            None => "can be neither confirmed nor denied: the seeds differ more than that",
-        };
+        let judgement = met.map_or("can be neither confirmed nor denied: the seeds differ more than that", judgement);
         let unsure = if error.is_none() { " With one seed this is a single observation." } else { "" };
         let text = format!(
-            "At {}: {} ends at {}, {} at {}, a difference of {value:+.2} points; the claim that {claim} {}.{unsure}",
-            percent(self.ratio),
+            "{} ends at {}, {} at {}, a difference of {value:+.2} points; the claim that {claim} {judgement}.{unsure}",
             self.title(method),
             accuracy(a),
             self.title(other),
             accuracy(b),
-            judgement
         );
-        Check {
-            name: name.into(),
-            ratio: Some(self.ratio),
-            claim: claim.into(),
-            value: Some(value),
-            unit: "points".into(),
-            target: Some(-points),
-            met,
-            text,
-            reason: None,
-        }
+        let measure = Measure { value: Some(value), target: Some(-points), met };
+        self.tested(name, claim, "points", measure, &text)
     }
 
     /// How many times less of something `method` needs than `other`.
-    fn times(&self, name: &str, claim: &str, of: Quantity, [method, other]: [&str; 2], target: Option<f64>) -> Check {
-        let (Some(a), Some(b)) = (self.find(method), self.find(other)) else {
-            let missing = if self.find(method).is_none() { method } else { other };
-            return self.open(name, claim, &format!("{}: {}", self.title(missing), self.why_not(missing)));
+    fn times(&self, name: &str, claim: &str, of: Quantity, [method, other]: [&str; 2], target: f64) -> Check {
+        let [a, b] = match self.both([method, other]) {
+            Ok(both) => both,
+            Err(why) => return self.open(name, claim, &why),
         };
         let (Some(mine), Some(theirs)) = (of.of(a), of.of(b)) else {
             return self.open(name, claim, "nothing was counted");
         };
         let value = theirs / mine;
-        let met = target.map(|target| value >= target);
-        let judgement = match met {
-            Some(true) => format!("; the claim that {claim} reproduces"),
-            Some(false) => format!("; the claim that {claim} does not reproduce at this size"),
-            None => String::new(),
-        };
+        let met = value >= target;
         let text = format!(
-            "At {}: {} needs {value:.2} times less {} than {} ({} against {}){judgement}.",
-            percent(self.ratio),
+            "{} needs {value:.2} times less {} than {} ({} against {}); the claim that {claim} {}.",
             self.title(method),
             of.name(),
             self.title(other),
             of.show(mine),
             of.show(theirs),
+            judgement(met)
         );
-        let (ratio, claim, unit) = (Some(self.ratio), claim.into(), "times".into());
-        Check { name: name.into(), ratio, claim, value: Some(value), unit, target, met, text, reason: None }
+        let measure = Measure { value: Some(value), target: Some(target), met: Some(met) };
+        self.tested(name, claim, "times", measure, &text)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Claims of the studies of the search alone: `distance`, `learning-rate`, `precision`.
 
-use super::{At, percent};
+use super::{At, Measure, judgement, percent};
 use crate::report::study::Check;
 
 impl At<'_> {
@@ -16,25 +16,14 @@ impl At<'_> {
         let met = value.is_some_and(|value| value <= 0.5);
         let list = epochs.iter().map(|epoch| epoch.to_string()).collect::<Vec<_>>().join(", ");
         let text = format!(
-            "At {}: the ticket emerges in {} of {} searches{}{list}; the claim that {claim} {}.",
-            percent(self.ratio),
+            "the ticket emerges in {} of {} searches{}{list}; the claim that {claim} {}.",
             epochs.len(),
             here.len(),
             if epochs.is_empty() { "" } else { ", after epochs " },
-            if met { "reproduces" } else { "does not reproduce at this size" }
+            judgement(met)
         );
-        let (name, ratio, unit) = ("masks-settle-early".to_string(), Some(self.ratio), "of all epochs".to_string());
-        checks.push(Check {
-            name,
-            ratio,
-            claim: claim.into(),
-            value,
-            unit,
-            target: Some(0.5),
-            met: Some(met),
-            text,
-            reason: None,
-        });
+        let measure = Measure { value, target: Some(0.5), met: Some(met) };
+        checks.push(self.tested("masks-settle-early", claim, "of all epochs", measure, &text));
     }
 
     pub(super) fn learning_rate(&self, checks: &mut Vec<Check>) {
@@ -72,8 +61,9 @@ impl At<'_> {
                     && [&o.a, &o.b].iter().any(|l| l.starts_with(&format!("{other}/")))
             });
             let distances: Vec<f64> = pairs.map(|overlap| overlap.distance).collect();
+            let name = format!("overlap-of-{other}");
             if distances.is_empty() {
-                checks.push(self.open(&format!("overlap-of-{other}"), claim, &self.why_not(other)));
+                checks.push(self.open(&name, claim, &self.why_not(other)));
                 continue;
             }
             // Two random masks that keep the share k of all channels differ on 2k(1-k) of them.
@@ -81,24 +71,13 @@ impl At<'_> {
             let value = distances.iter().sum::<f64>() / distances.len() as f64;
             let met = value < random / 2.0;
             let text = format!(
-                "At {}: tickets of {other} and f32 differ on {} of all channels on average (random masks: {}); the claim that {claim} {}.",
-                percent(self.ratio),
+                "tickets of {other} and f32 differ on {} of all channels on average (random masks: {}); the claim that {claim} {}.",
                 percent(value),
                 percent(random),
-                if met { "reproduces" } else { "does not reproduce at this size" }
+                judgement(met)
             );
-            let (name, ratio, unit) = (format!("overlap-of-{other}"), Some(self.ratio), "of all channels".to_string());
-            checks.push(Check {
-                name,
-                ratio,
-                claim: claim.into(),
-                value: Some(value),
-                unit,
-                target: Some(random / 2.0),
-                met: Some(met),
-                text,
-                reason: None,
-            });
+            let measure = Measure { value: Some(value), target: Some(random / 2.0), met: Some(met) };
+            checks.push(self.tested(&name, claim, "of all channels", measure, &text));
         }
     }
 }
