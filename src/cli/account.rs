@@ -13,7 +13,7 @@ use crate::energy::cost::{self, Cost, Numerics};
 use crate::energy::profile::PROFILES;
 use crate::energy::{Activity, PhaseEnergy, flops};
 use crate::graph::Graph;
-use crate::report::study::{MODELLED, ModelledRow, csv};
+use crate::report::study::{MODELLED, ModelledRow, csv, of_a_run};
 use crate::ticket::{EpochReport, LayerPlan, Phase, Snapshot};
 use crate::train::checkpoint::Checkpoint;
 use crate::{Error, Result, fsio};
@@ -43,7 +43,8 @@ pub struct Account {
     pub precisions: [String; 2],
 }
 
-fn graph(path: &Path) -> Result<(Graph, Checkpoint)> {
+/// The checkpoint at `path` with the network that it must carry.
+pub fn carried(path: &Path) -> Result<(Graph, Checkpoint)> {
     let file = Checkpoint::load(path)?;
     let missing = || Error::bad_file(path, None, "carries no network", "run the study again in another folder");
     Ok((file.graph(path)?.ok_or_else(missing)?, file))
@@ -54,8 +55,8 @@ pub fn account(folder: &Path, until: Option<f64>) -> Result<Account> {
     let settings = Settings::load(&folder.join(CONFIG))?;
     let Snapshot { progress, .. } = Snapshot::load(&folder.join(STATE))?;
     let init_path = folder.join(INIT);
-    let (dense, init) = graph(&init_path)?;
-    let (now, _) = graph(&folder.join(MODEL))?;
+    let (dense, init) = carried(&init_path)?;
+    let (now, _) = carried(&folder.join(MODEL))?;
     let images: DatasetInfo = init.get(DATA_KEY, &init_path)?;
     let never_cut = progress.layers.is_none();
     let inside = |row: &&EpochReport| {
@@ -192,7 +193,5 @@ pub fn modelled(accounts: &[Account]) -> Vec<ModelledRow> {
 pub fn save_modelled(folder: &Path, seed: u64) -> Result<()> {
     let rows = modelled(&[account(folder, None)?]);
     let rows: Vec<ModelledRow> = rows.into_iter().map(|row| ModelledRow { seed, ..row }).collect();
-    let columns: Vec<&str> =
-        MODELLED.into_iter().filter(|column| !["method", "ratio", "drawn_epoch"].contains(column)).collect();
-    fsio::write_atomic(&folder.join("energy-modelled.csv"), csv(&columns, &rows)?.as_bytes())
+    fsio::write_atomic(&folder.join("energy-modelled.csv"), csv(&of_a_run(&MODELLED), &rows)?.as_bytes())
 }

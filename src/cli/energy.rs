@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::energy::{Activity, Component, EnergyMeter, PhaseEnergy, PhaseMeter, Reading};
-use crate::report::study::{MEASURED, MeasuredRow, csv};
+use crate::energy::{Activity, Component, EnergyMeter, KWH, PhaseEnergy, PhaseMeter, Reading};
+use crate::report::study::{MEASURED, MeasuredRow, csv, of_a_run};
 use crate::{Error, Result, fsio};
 
 /// What was counted so far, for a run that goes on in another process.
@@ -13,8 +13,6 @@ const ACCOUNT: &str = "energy.json";
 const TABLE: &str = "energy.csv";
 /// Long enough for a GPU's counter, which moves ten times a second.
 const IDLE: Duration = Duration::from_millis(1200);
-/// Joules of a kWh.
-const KWH: f64 = 3.6e6;
 
 /// Follows one run.
 pub struct RunMeter {
@@ -49,9 +47,7 @@ impl RunMeter {
         fsio::write_atomic(&path, json.as_bytes())?;
         let name = self.folder.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned());
         let rows: Vec<MeasuredRow> = phases.iter().map(|phase| measured(phase, &name, self.seed)).collect();
-        let columns: Vec<&str> =
-            MEASURED.into_iter().filter(|c| !["method", "ratio", "drawn_epoch"].contains(c)).collect();
-        fsio::write_atomic(&self.folder.join(TABLE), csv(&columns, &rows)?.as_bytes())
+        fsio::write_atomic(&self.folder.join(TABLE), csv(&of_a_run(&MEASURED), &rows)?.as_bytes())
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Recorder {
     quiet: bool,
     bar: Option<ProgressBar>,
     meter: RunMeter,
+    /// The dense twin, once it is found: it is finished and does not change.
+    twin: Option<html::RunRecord>,
 }
 
 impl Recorder {
@@ -70,7 +72,7 @@ impl Recorder {
     ) -> Result<Recorder> {
         let (history, tickets) = (Vec::new(), Vec::new());
         let meter = RunMeter::new(folder.path(), &settings.device, settings.seed, resumed)?;
-        Ok(Recorder { folder, settings, task, dense, masks, history, tickets, quiet, bar: None, meter })
+        Ok(Recorder { folder, settings, task, dense, masks, history, tickets, quiet, bar: None, meter, twin: None })
     }
 
     /// For a run that goes on from `progress`, or from its start.
@@ -234,11 +236,13 @@ impl Recorder {
     }
 
     /// Writes `report.html` from the files of the folder.
-    fn write_report(&self, summary: Summary) -> Result<()> {
+    fn write_report(&mut self, summary: Summary) -> Result<()> {
         let folder = self.folder.path();
-        let twin = report::find_twin(folder, &self.settings, &summary);
+        if self.twin.is_none() {
+            self.twin = report::find_twin(folder, &self.settings, &summary);
+        }
         let record = html::RunRecord::read(folder, summary)?;
-        fsio::write_atomic(&self.folder.file(html::REPORT), html::run_page(&record, twin.as_ref()).as_bytes())
+        fsio::write_atomic(&self.folder.file(html::REPORT), html::run_page(&record, self.twin.as_ref()).as_bytes())
     }
 }
 
@@ -355,7 +359,7 @@ impl Observer for Recorder {
 }
 
 /// Writes what a finished (or stopped) run leaves and says how it ended. Returns the exit code.
-pub fn finish(recorder: Recorder, run: &Run, outcome: &Outcome) -> Result<u8> {
+pub fn finish(mut recorder: Recorder, run: &Run, outcome: &Outcome) -> Result<u8> {
     let session = run.trainer().session();
     let mut model = Checkpoint::new(session.graph(), session.state_dict()?)?;
     if let Some(layers) = &run.progress().layers {

@@ -95,8 +95,7 @@ fn open(folder: &Path) -> Result<(Settings, Summary)> {
 
 fn layers(model: &Path) -> Result<Vec<LayerSize>> {
     let plan: Vec<LayerPlan> = Checkpoint::load(model)?.get(prune::KEPT_KEY, model)?;
-    let size = |l: LayerPlan| LayerSize { layer: l.layer, before: l.before, kept: l.kept.len(), saved: l.saved };
-    Ok(plan.into_iter().map(size).collect())
+    Ok(plan.iter().map(Into::into).collect())
 }
 
 /// What a run stands at that is under way or was killed.
@@ -140,6 +139,7 @@ fn is_twin(settings: &Settings, summary: &Summary, other: &Settings, twin: &Summ
         queue: 0,
         min_channels: 0,
         round_to: 0,
+        surgery: Settings::default().surgery,
         start: Settings::default().start,
         ..settings.clone()
     };
@@ -182,6 +182,8 @@ mod tests {
         let (own, dense) = (summary("train"), summary("dense"));
         let settings = Settings::default();
         assert!(is_twin(&settings, &own, &Settings { eps: 0.3, out: Some("x".into()), ..settings.clone() }, &dense));
+        let grouped = Settings { surgery: crate::ticket::Policy::Group, ..settings.clone() };
+        assert!(is_twin(&grouped, &own, &settings, &dense));
         for other in [
             Settings { seed: 2, ..settings.clone() },
             Settings { epochs: 3, ..settings.clone() },

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Settings;
 use crate::graph::Graph;
-use crate::report::{Accuracy, Images, LayerSize, PhaseSeconds, Size, Summary, TicketSummary};
+use crate::report::{Accuracy, Images, PhaseSeconds, Size, Summary, TicketSummary};
 use crate::ticket::{LayerPlan, Outcome, Phase, Progress, Task, ticket_path};
 
 /// The outcome of a run that has none yet. It is in reports only: `summary.json` is written at the end.
@@ -60,12 +60,6 @@ impl Stand<'_> {
         if progress.phase == Phase::Train && accuracies(Some(Phase::Train)).is_empty() {
             all.extend(progress.after_surgery.map(|m| m.accuracy())); // cut, but not trained on for a whole epoch yet
         }
-        let layer = |plan: &LayerPlan| LayerSize {
-            layer: plan.layer.clone(),
-            before: plan.before,
-            kept: plan.kept.len(),
-            saved: plan.saved,
-        };
         let seconds = progress.seconds;
         Summary {
             outcome: self.outcome.into(),
@@ -95,7 +89,7 @@ impl Stand<'_> {
             test_loss: progress.history.last().map(|r| r.test.loss()),
             before: size(self.dense),
             after: progress.layers.as_ref().map(|_| size(self.now)),
-            layers: self.plan.map_or_else(Vec::new, |plan| plan.iter().map(layer).collect()),
+            layers: self.plan.map_or_else(Vec::new, |plan| plan.iter().map(Into::into).collect()),
             images: Some(self.images),
             seconds: PhaseSeconds {
                 search: seconds.search,

@@ -17,6 +17,9 @@
 //! Modelled: [`cost`] counts a network's operations and bytes, [`profile`] holds published energies per operation with their sources, and
 //! [`Profile::joules`] multiplies the two. [`flops`] has the paper's rule for training FLOPs.
 
+/// Joules of a kilowatt-hour, the unit of CodeCarbon's columns.
+pub const KWH: f64 = 3.6e6;
+
 pub mod cost;
 pub mod flops;
 mod meter;

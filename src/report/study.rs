@@ -354,6 +354,11 @@ impl Study {
     }
 }
 
+/// Of a study's columns those that a run alone has, too.
+pub fn of_a_run(columns: &[&'static str]) -> Vec<&'static str> {
+    columns.iter().copied().filter(|column| !["method", "ratio", "drawn_epoch"].contains(column)).collect()
+}
+
 /// Rows as CSV with these columns; fields of a row that are not among them are left out.
 pub fn csv<T: Serialize>(columns: &[&str], rows: &[T]) -> Result<String> {
     let mut text = columns.join(",") + "\n";

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ticket::LayerPlan;
 use crate::{Error, Result, fsio};
 
 /// One watched ratio.
@@ -58,6 +59,12 @@ pub struct LayerSize {
     pub saved: bool,
 }
 
+impl From<&LayerPlan> for LayerSize {
+    fn from(plan: &LayerPlan) -> LayerSize {
+        LayerSize { layer: plan.layer.clone(), before: plan.before, kept: plan.kept.len(), saved: plan.saved }
+    }
+}
+
 /// Images of the data set.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Images {
@@ -76,6 +83,13 @@ pub struct PhaseSeconds {
     pub surgery: f64,
     pub train: f64,
     pub evaluate: f64,
+}
+
+impl PhaseSeconds {
+    /// All phases together.
+    pub fn total(&self) -> f64 {
+        self.search + self.draw + self.surgery + self.train + self.evaluate
+    }
 }
 
 /// The whole summary.

@@ -16,7 +16,7 @@ use crate::energy::profile::PROFILES;
 use crate::report::study::{
     CurvePoint, MeasuredRow, MethodInfo, ModelledRow, SourceRow, Study, StudyChannels, StudyCurve, StudyResult,
 };
-use crate::report::{LayerSize, RunFolder, Summary};
+use crate::report::{RunFolder, Summary};
 use crate::ticket::{Task, Ticket, ratio_label};
 use crate::{Error, Result};
 
@@ -174,8 +174,7 @@ impl<'s> Lab<'s> {
 
     /// `summary.json` of a run, if there is one.
     pub fn summary(&self, run: &Path) -> Option<Summary> {
-        let text = std::fs::read_to_string(run.join("summary.json")).ok()?;
-        serde_json::from_str(&text).ok()
+        Summary::load(&run.join("summary.json")).ok()
     }
 
     fn ensure(&self, settings: Settings, start: impl FnOnce(Settings) -> Result<u8>) -> Result<Ran> {
@@ -304,13 +303,8 @@ impl<'s> Lab<'s> {
         let run = format!("runs/{}", last.run);
         self.study.curves.push(StudyCurve { method: method.clone(), ratio, seed, run, points });
         if let Some(layers) = &own.layers {
-            let layers = layers.iter().map(|l| LayerSize {
-                layer: l.layer.clone(),
-                before: l.before,
-                kept: l.kept.len(),
-                saved: l.saved,
-            });
-            self.study.channels.push(StudyChannels { method: method.clone(), ratio, seed, layers: layers.collect() });
+            let layers = layers.iter().map(Into::into).collect();
+            self.study.channels.push(StudyChannels { method: method.clone(), ratio, seed, layers });
         }
         Ok(())
     }

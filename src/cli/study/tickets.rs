@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::Settings;
+use super::super::account::carried;
 use super::super::recorder::MODEL;
 use super::super::train::{self, INIT};
 use crate::autograd::{Session, StateDict, Tensor};
@@ -14,8 +15,7 @@ use crate::graph::Graph;
 use crate::quant::philox::{Stream, stream_of};
 use crate::ticket::{Mask, SurgeryOptions, Task, Ticket, TicketInfo, draw, plan_surgery};
 use crate::train::Position;
-use crate::train::checkpoint::Checkpoint;
-use crate::{Error, Result, nn};
+use crate::{Result, nn};
 
 /// Which weights a ticket trains from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +28,11 @@ pub enum Weights {
 
 /// The ticket of the trained network of the run in `folder`.
 pub fn of_trained(folder: &Path, ratio: f64, weights: Weights, surgery: SurgeryOptions) -> Result<Ticket> {
-    let (graph, trained) = network(&folder.join(MODEL))?;
+    let (graph, file) = carried(&folder.join(MODEL))?;
+    let trained = file.tensors;
     let scores = scales(&graph, &trained);
     let state = match weights {
-        Weights::Initial => network(&folder.join(INIT))?.1,
+        Weights::Initial => carried(&folder.join(INIT))?.1.tensors,
         Weights::Trained => trained,
     };
     make(graph, state, &scores, ratio, surgery)
@@ -89,12 +90,6 @@ pub fn fresh(ticket: Ticket, seed: u64, surgery: SurgeryOptions) -> Result<Ticke
     let mask = completed(&ticket.graph, &ticket.mask, &ticket.scales(), surgery)?;
     let state = nn::init_like(&ticket.graph, seed);
     Ok(begun(ticket.graph, state, mask, ticket.info.ratio, ticket.info.threshold))
-}
-
-fn network(path: &Path) -> Result<(Graph, StateDict)> {
-    let file = Checkpoint::load(path)?;
-    let missing = || Error::bad_file(path, None, "carries no network", "run the study again in another folder");
-    Ok((file.graph(path)?.ok_or_else(missing)?, file.tensors))
 }
 
 fn scales(graph: &Graph, state: &StateDict) -> Vec<f32> {

@@ -25,7 +25,6 @@ pub fn sections(runs: &[RunRecord]) -> String {
         let summary = &run.summary;
         let unknown = || "".to_string();
         let after = summary.after.unwrap_or(summary.before);
-        let s = summary.seconds;
         vec![
             run.name.clone(),
             summary.task.clone(),
@@ -40,7 +39,7 @@ pub fn sections(runs: &[RunRecord]) -> String {
             ),
             scaled(after.flops as f64),
             run.flops().map_or_else(unknown, |flops| scaled(flops.search + flops.train)),
-            duration(s.search + s.draw + s.surgery + s.train + s.evaluate),
+            duration(summary.seconds.total()),
         ]
     };
     table.rows = runs.iter().map(row).collect();

@@ -9,6 +9,7 @@ use super::lines::{Lines, Unit};
 use super::record::RunRecord;
 use super::run::line;
 use super::text::{duration, scaled};
+use crate::energy::KWH;
 use crate::energy::profile::PROFILES;
 
 /// Profile of the energy model that is drawn.
@@ -166,7 +167,7 @@ fn joules(run: &RunRecord, twin: Option<&RunRecord>) -> Vec<Figure> {
     });
     let measured = entries(&|run| {
         let joules =
-            |row: &BTreeMap<String, String>| cell(row, "energy_consumed").parse::<f64>().ok().map(|kwh| kwh * 3.6e6);
+            |row: &BTreeMap<String, String>| cell(row, "energy_consumed").parse::<f64>().ok().map(|kwh| kwh * KWH);
         run.measured.iter().map(|row| (cell(row, "phase"), joules(row))).collect()
     });
     let note = format!(
@@ -176,10 +177,8 @@ fn joules(run: &RunRecord, twin: Option<&RunRecord>) -> Vec<Figure> {
     match energy::by_phase("Energy, measured", "Counters of the hardware.", "J", &bars, &measured) {
         Some(figure) => all.push(figure),
         None => {
-            let reason = energy::reasons(run.measured.iter().map(|row| row.get("unavailable").map(String::as_str)));
-            if let (Some(figure), false) = (all.last_mut(), reason.is_empty()) {
-                figure.note += &format!(" Energy was not measured: {reason}.");
-            }
+            let reasons = run.measured.iter().map(|row| row.get("unavailable").map(String::as_str));
+            energy::unmeasured(&mut all, reasons);
         }
     }
     all

@@ -55,6 +55,14 @@ pub fn by_phase(title: &str, note: &str, unit: &str, bars: &[String], entries: &
     Some(Bars { title: title.into(), note: note.into(), legend, bars: drawn, table }.figure())
 }
 
+/// Says on the last of `figures` why nothing was measured, where there are reasons.
+pub fn unmeasured<'a>(figures: &mut [Figure], rows: impl Iterator<Item = Option<&'a str>>) {
+    let reason = reasons(rows);
+    if let (Some(figure), false) = (figures.last_mut(), reason.is_empty()) {
+        figure.note += &format!(" Energy was not measured: {reason}.");
+    }
+}
+
 /// Rows of a CSV file with a header as maps by column; cells may be in double quotes.
 pub fn csv(text: &str) -> Vec<std::collections::BTreeMap<String, String>> {
     let cells = |line: &str| -> Vec<String> {
@@ -80,7 +88,7 @@ pub fn csv(text: &str) -> Vec<std::collections::BTreeMap<String, String>> {
 }
 
 /// The reasons why nothing was measured, each once.
-pub fn reasons<'a>(rows: impl Iterator<Item = Option<&'a str>>) -> String {
+fn reasons<'a>(rows: impl Iterator<Item = Option<&'a str>>) -> String {
     let mut all: Vec<&str> = Vec::new();
     for reason in rows.flatten().filter(|reason| !reason.is_empty()) {
         if !all.contains(&reason) {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::energy::csv;
 use super::heat::{Matrix, chosen};
+use crate::energy::flops;
 use crate::report::{MaskLog, MetricsCsv, Row, Summary};
 use crate::ticket::{Mask, ratio_label};
 use crate::{Error, Result};
@@ -98,8 +99,8 @@ impl RunRecord {
     /// Training operations, where the number of images is known.
     pub fn flops(&self) -> Option<TrainingFlops> {
         let summary = &self.summary;
-        let images = summary.images?.train as f64;
-        let cost = |flops: u64, epochs: f64| 3.0 * flops as f64 * images * epochs.max(0.0);
+        let images = summary.images?.train as u64;
+        let cost = |flops: u64, epochs: f64| flops::training(flops, images, epochs.max(0.0));
         let dense = cost(summary.before.flops, summary.epochs);
         Some(match (summary.task.as_str(), summary.after, summary.ticket_epoch) {
             ("dense", ..) => TrainingFlops { search: 0.0, train: dense, dense },

@@ -101,8 +101,7 @@ fn key_figures(run: &RunRecord, twin: Option<&RunRecord>) -> String {
         );
         card(scaled(summary.before.flops as f64), "FLOPs per image", "forward, counted".into());
     }
-    let spent = summary.seconds;
-    let seconds = spent.search + spent.draw + spent.surgery + spent.train + spent.evaluate;
+    let seconds = summary.seconds.total();
     if seconds > 0.0 {
         card(duration(seconds), "wall-clock time", format!("measured on {}", summary.device));
     }

@@ -8,12 +8,10 @@ use super::lines::{Line, Lines, STYLES, Unit};
 use super::run::{section, verdict_html};
 use super::text::{duration, escape, percent, rough, scaled, significant};
 use super::verdict::{Tone, Verdict};
+use crate::energy::KWH;
 use crate::report::plot::short;
 use crate::report::study::{Statistic, Study, mean_and_spread};
 use crate::ticket::ratio_label;
-
-/// Joules of a kilowatt-hour.
-const KWH: f64 = 3.6e6;
 
 /// The body of the page.
 pub fn sections(study: &Study) -> String {
@@ -343,10 +341,7 @@ fn cost(study: &Study) -> Vec<Figure> {
         all.extend(energy::by_phase(&format!("Seconds, measured, {pruned}"), &note, "s", &bars, &seconds));
     }
     if study.energy_measured.iter().all(|row| row.energy_consumed.is_none()) {
-        let reason = energy::reasons(study.energy_measured.iter().map(|row| row.unavailable.as_deref()));
-        if let (Some(figure), false) = (all.last_mut(), reason.is_empty()) {
-            figure.note += &format!(" Energy was not measured: {reason}.");
-        }
+        energy::unmeasured(&mut all, study.energy_measured.iter().map(|row| row.unavailable.as_deref()));
     }
     all
 }
