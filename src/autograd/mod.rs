@@ -18,3 +18,4 @@ pub use plan::{Plan, plan};
 pub use program::{Mode, Place, Program, ValueInfo, lower};
 pub use session::{Hyper, Session, StepEvent, StepHook, check_state};
 pub use state::{StateDict, Tensor, torch_dims};
+pub use step::Issue;

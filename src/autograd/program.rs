@@ -110,14 +110,6 @@ impl Lowering<'_> {
         Value(self.values.len() as u32 - 1)
     }
 
-    /// The batchnorm that computes this ReLU on the way, if it does: one whose output nothing else reads.
-    fn fused_into(&self, id: NodeId) -> Option<NodeId> {
-        let node = self.graph.node(id);
-        let source = *node.inputs.first()?;
-        let is_bn = matches!(self.graph.node(source).op, Op::BatchNorm(_));
-        (matches!(node.op, Op::Relu(_)) && is_bn && self.graph.consumers(source).len() == 1).then_some(source)
-    }
-
     /// Emits the forward calls; returns every node as lowered, and the last one's output.
     fn forward(&mut self) -> (Vec<Option<Node>>, Value) {
         let graph = self.graph;
@@ -133,7 +125,7 @@ impl Lowering<'_> {
                 needs.push(false);
                 continue;
             };
-            if self.fused_into(id).is_some() {
+            if graph.fused_into(id).is_some() {
                 outputs.push(outputs[node.inputs[0].0]);
                 needs.push(needs[node.inputs[0].0]);
                 nodes.push(None);
@@ -141,7 +133,7 @@ impl Lowering<'_> {
             }
             let output = self.value(&node.name, bytes);
             let relu = matches!(node.op, Op::BatchNorm(_))
-                && graph.consumers(id).iter().any(|consumer| self.fused_into(*consumer) == Some(id));
+                && graph.consumers(id).iter().any(|consumer| graph.fused_into(*consumer) == Some(id));
             let mut lowered = Node {
                 name: node.name.clone(),
                 batch: self.batch,
@@ -189,7 +181,7 @@ impl Lowering<'_> {
             let node = graph.node(id);
             let (Some(op), Some(lowered)) = (node.op.operator(), &nodes[id.0]) else {
                 // A fused ReLU hands its gradient to its batchnorm; the input node has no use for one.
-                if let Some(source) = self.fused_into(id) {
+                if let Some(source) = graph.fused_into(id) {
                     gradients.insert(source, dy);
                 }
                 continue;

@@ -13,12 +13,9 @@ pub(super) enum Work {
     Differentiate,
     /// Optimiser and log.
     Step,
-    /// Nothing, or the cursor moves on where the images are the device's.
+    /// Nothing.
     Evaluate,
 }
-
-/// A series of calls: what is done, and on the images of which feed (0: the host's).
-pub(super) type Series = (Work, u64);
 
 enum Recording {
     /// Ran once.
@@ -30,29 +27,29 @@ enum Recording {
 
 /// All recordings of a program.
 #[derive(Default)]
-pub(super) struct Recorded(Vec<(Series, Recording)>);
+pub(super) struct Recorded(Vec<(Work, Recording)>);
 
 impl Recorded {
-    /// Runs `work`, or its recording.
+    /// Runs `calls`, which do `work`, or their recording.
     pub(super) fn run(
         &mut self,
-        series: Series,
+        work: Work,
         backend: &dyn Backend,
         keep: &[&Memory],
-        work: &mut (dyn FnMut() -> Result<()> + Send),
+        calls: &mut (dyn FnMut() -> Result<()> + Send),
     ) -> Result<()> {
-        let Some(i) = self.0.iter().position(|(other, _)| *other == series) else {
-            backend.together(work)?;
-            self.0.push((series, Recording::Seen));
+        let Some(i) = self.0.iter().position(|(other, _)| *other == work) else {
+            backend.together(calls)?;
+            self.0.push((work, Recording::Seen));
             return Ok(());
         };
         let recording = &mut self.0[i].1;
         if matches!(recording, Recording::Seen) {
-            *recording = backend.capture(keep, work)?.map_or(Recording::Refused, Recording::Made);
+            *recording = backend.capture(keep, calls)?.map_or(Recording::Refused, Recording::Made);
         }
         match recording {
             Recording::Made(replay) => replay.run(),
-            _ => backend.together(work),
+            _ => backend.together(calls),
         }
     }
 }

@@ -13,8 +13,14 @@ use super::session::{LOG, Ready, Session, StepEvent};
 use crate::backend::Span;
 use crate::ops::advance::{Advance, StepState};
 use crate::ops::sgd::Sgd;
-use crate::ops::{Metrics, Value};
+use crate::ops::{Call, Kernel, Metrics, Value};
 use crate::{Error, Result};
+
+/// What every step moves on by.
+const ADVANCE: Advance = Advance { images: 0, steps: 1, slots: LOG as u32 };
+
+/// Runs one call, see [`Session::walk`].
+pub type Issue<'a> = &'a dyn Fn() -> Result<()>;
 
 impl Session {
     /// Steps that the device remembers: [`Session::take_log`] must be called at least this often to see each of them.
@@ -129,17 +135,14 @@ impl Session {
     /// Runs the program of a batch, and what belongs behind it.
     fn run(&mut self, batch: usize, work: Work) -> Result<()> {
         let mode = if work == Work::Evaluate { Mode::Evaluate } else { Mode::Train };
-        let advance = match work {
-            Work::Step => Some(Advance { images: 0, steps: 1, slots: LOG as u32 }),
-            _ => None,
-        };
         let Some(ready) = self.programs.get_mut(&(batch, mode)) else { return Ok(()) };
         let mut recorded = std::mem::take(&mut ready.recorded);
-        self.synced &= advance.is_none(); // until it has worked
+        let steps = work == Work::Step;
+        self.synced &= !steps; // until it has worked
         let done = match self.programs.get(&(batch, mode)) {
             Some(ready) => {
-                let mut issue = || self.issue(ready, work, advance);
-                recorded.run((work, 0), &*self.backend, &self.memories(), &mut issue)
+                let mut issue = || self.issue(ready, work);
+                recorded.run(work, &*self.backend, &self.memories(), &mut issue)
             }
             None => Ok(()),
         };
@@ -147,33 +150,61 @@ impl Session {
             ready.recorded = recorded;
         }
         done?;
-        if let Some(advance) = advance {
-            (self.now, self.synced) = (advance.next(self.now), true);
+        if steps {
+            (self.now, self.synced) = (ADVANCE.next(self.now), true);
         }
         Ok(())
     }
 
     /// Issues the calls.
-    fn issue(&self, ready: &Ready, work: Work, advance: Option<Advance>) -> Result<()> {
-        let resolve = |value| self.resolve(ready, value);
-        ready.program.calls.iter().try_for_each(|call| execute(&*self.backend, call, &resolve))?;
+    fn issue(&self, ready: &Ready, work: Work) -> Result<()> {
+        ready.program.calls.iter().try_for_each(|call| self.call(ready, call))?;
         if work == Work::Step {
-            let p = Sgd {
-                count: self.layout.length(Arena::Parameters) as u32,
-                scales: self.layout.scales() as u32,
-                momentum: self.hyper.momentum,
-                weight_decay: self.hyper.weight_decay,
-                l1: self.hyper.l1,
-            };
-            let length = p.count as usize * 4;
-            let (g, v, w) =
-                (self.gradients.span(0, length)?, self.momenta.span(0, length)?, self.parameters.span(0, length)?);
-            self.backend.sgd_step_f32(&p, self.place.span(StepState::LR, 4)?, g, v, w)?;
+            self.optimise(&self.sgd())?;
+            self.backend.advance_step_u64(&ADVANCE, self.place.all(), self.metrics.all(), self.log.all())?;
         }
-        match advance {
-            Some(p) => self.backend.advance_step_u64(&p, self.place.all(), self.metrics.all(), self.log.all()),
-            None => Ok(()),
+        Ok(())
+    }
+
+    /// Issues one call of a program.
+    fn call(&self, ready: &Ready, call: &Call) -> Result<()> {
+        execute(&*self.backend, call, &|value| self.resolve(ready, value))
+    }
+
+    /// The optimiser's constants.
+    fn sgd(&self) -> Sgd {
+        Sgd {
+            count: self.layout.length(Arena::Parameters) as u32,
+            scales: self.layout.scales() as u32,
+            momentum: self.hyper.momentum,
+            weight_decay: self.hyper.weight_decay,
+            l1: self.hyper.l1,
         }
+    }
+
+    /// Issues the optimiser's step.
+    fn optimise(&self, p: &Sgd) -> Result<()> {
+        let length = p.count as usize * 4;
+        let (g, v, w) =
+            (self.gradients.span(0, length)?, self.momenta.span(0, length)?, self.parameters.span(0, length)?);
+        self.backend.sgd_step_f32(p, self.place.span(StepState::LR, 4)?, g, v, w)
+    }
+
+    /// Goes through the calls of a training step on batches of `batch` images, whatever is in memory: `each` is given the name of the first value that a call writes
+    /// (which names the layer), its kernel, and what runs it. For those who count calls: numbers in memory move as they run, the step
+    /// counter does not.
+    ///
+    /// # Errors
+    /// What `each` says; a batch that does not fit.
+    pub fn walk(&mut self, batch: usize, each: &mut dyn FnMut(&str, &Kernel, Issue<'_>) -> Result<()>) -> Result<()> {
+        self.prepare(batch, Mode::Train)?;
+        let Some(ready) = self.programs.get(&(batch, Mode::Train)) else { return Ok(()) };
+        for call in &ready.program.calls {
+            let layer = call.outputs.first().map_or("", |v| &ready.program.values[v.0 as usize].name);
+            each(layer, &call.kernel, &|| self.call(ready, call))?;
+        }
+        let p = self.sgd();
+        each("all parameters", &Kernel::SgdStep(p), &|| self.optimise(&p))
     }
 
     pub(super) fn resolve<'m>(&'m self, ready: &Ready, value: Value) -> Result<Span<'m>> {

@@ -214,21 +214,15 @@ impl Counter<'_> {
         }
     }
 
-    /// Whether a batchnorm computes this ReLU on the way.
-    fn fused_relu(&self, id: NodeId) -> bool {
-        let node = self.graph.node(id);
-        matches!(node.op, Op::Relu(_))
-            && node.inputs.first().is_some_and(|from| {
-                matches!(self.graph.node(*from).op, Op::BatchNorm(_)) && self.reader(*from) == Some(id)
-            })
-    }
-
     /// In int8 a max-pool behind a batchnorm and its ReLU is computed on the way, too.
     fn fused_pool(&self, id: NodeId) -> bool {
         let node = self.graph.node(id);
         self.numerics == Numerics::Int8
             && matches!(node.op, Op::MaxPool(_))
-            && node.inputs.first().is_some_and(|from| self.fused_relu(*from) && self.reader(*from) == Some(id))
+            && node
+                .inputs
+                .first()
+                .is_some_and(|from| self.graph.fused_into(*from).is_some() && self.reader(*from) == Some(id))
     }
 
     /// Products of one GEMM, with what they load from on-chip memory.
@@ -298,7 +292,7 @@ impl Counter<'_> {
     /// Batchnorm, with the ReLU behind it where there is one.
     fn batchnorm(&self, id: NodeId) -> (Cost, Cost, Cost) {
         let (y, b) = (self.elements(id), self.numerics.bytes());
-        let relu = self.reader(id).filter(|reader| self.fused_relu(*reader));
+        let relu = self.reader(id).filter(|reader| self.graph.fused_into(*reader).is_some());
         let ops_relu = if relu.is_some() { y } else { 0 };
         let pooled = relu.and_then(|relu| self.reader(relu)).filter(|reader| self.fused_pool(*reader));
         let written = pooled.map_or(y, |pool| self.elements(pool));
@@ -321,7 +315,7 @@ impl Counter<'_> {
         let gradient = node.inputs.iter().any(|input| self.needs[input.0]);
         let only = |cost: Cost| if gradient { cost } else { Cost::default() };
         match &node.op {
-            Op::Relu(_) if self.fused_relu(id) => Default::default(),
+            Op::Relu(_) if self.graph.fused_into(id).is_some() => Default::default(),
             Op::MaxPool(_) if self.fused_pool(id) => Default::default(),
             Op::MaxPool(_) => {
                 let forward = self.moved(b * (x + y) + y, x); // a byte says which element won

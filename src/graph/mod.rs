@@ -260,6 +260,14 @@ impl Graph {
         self.ids().filter(|other| self.node(*other).inputs.contains(&id)).collect()
     }
 
+    /// The batchnorm that computes this ReLU on the way, if one does: one whose output nothing else reads.
+    pub fn fused_into(&self, id: NodeId) -> Option<NodeId> {
+        let node = self.node(id);
+        let source = *node.inputs.first()?;
+        let is_bn = matches!(self.node(source).op, Op::BatchNorm(_));
+        (matches!(node.op, Op::Relu(_)) && is_bn && self.consumers(source).len() == 1).then_some(source)
+    }
+
     /// All parameters, node by node.
     pub fn parameters(&self) -> Vec<Parameter> {
         let mut all = Vec::new();

@@ -65,7 +65,7 @@ impl Counted {
 /// A virtual GPU that counts, with the project's kernels on it.
 pub struct Rig {
     driver: Arc<Vgpu>,
-    backend: Cuda,
+    backend: Arc<Cuda>,
 }
 
 impl Rig {
@@ -84,11 +84,11 @@ impl Rig {
     /// As [`Rig::new`].
     pub fn with(options: Options) -> Result<Rig> {
         let driver = Arc::new(Vgpu::new(Options { profile: true, ..options }));
-        Ok(Rig { backend: Cuda::new(driver.clone())?, driver })
+        Ok(Rig { backend: Arc::new(Cuda::new(driver.clone())?), driver })
     }
 
     /// The backend.
-    pub fn backend(&self) -> &Cuda {
+    pub fn backend(&self) -> &Arc<Cuda> {
         &self.backend
     }
 
@@ -140,7 +140,7 @@ impl Rig {
             workspace: (workspace > 0).then(|| value(all.len() - 1)),
         };
         let summaries = self.count(|| {
-            execute(&self.backend, &call, &|v| {
+            execute(&*self.backend, &call, &|v| {
                 all.get(v.0 as usize).map(|memory| memory.all()).ok_or_else(|| Error::Graph {
                     node: "probe".into(),
                     op: "value",

@@ -4,14 +4,15 @@
 //! extrapolated to the whole grid (blocks of these kernels do the same work but for borders; `tests/measure.rs` compares with whole launches). Bytes from memory
 //! are not extrapolated but compulsory: every operand read once, every result written once.
 
+use std::sync::Arc;
+
 use super::operands::compulsory;
 use super::probe::Rig;
 use crate::Result;
-use crate::autograd::{Arena, Layout, Mode, Place, execute, lower, plan};
-use crate::backend::{Backend, Memory, Span};
+use crate::autograd::{Hyper, Session};
+use crate::backend::Backend;
 use crate::graph::Graph;
-use crate::ops::sgd::Sgd;
-use crate::ops::{Kernel, Metrics, Value};
+use crate::ops::Kernel;
 use crate::vgpu::device::Options;
 use crate::vgpu::prof::Summary;
 use crate::vgpu::prof::arch::Arch;
@@ -96,51 +97,12 @@ fn row(layer: &str, kernel: &Kernel, workspace: usize, summary: &Summary, arch: 
 /// [`crate::Error::DeviceUnavailable`] where this build has no kernels; a batch that does not fit.
 pub fn model(graph: &Graph, batch: usize, options: Options, arch: &Arch) -> Result<Vec<Row>> {
     let rig = Rig::with(options)?;
-    let backend = rig.backend();
-    let layout = Layout::new(graph);
-    let program = lower(graph, &layout, batch, Mode::Train, &|kernel| backend.workspace(kernel))?;
-    let plan = plan(&program)?;
-    let alloc = |bytes: usize| backend.alloc(bytes.max(4));
-    let trained = layout.length(Arena::Parameters);
-    let parameters = [(); 3].map(|()| alloc(trained * 4));
-    let [weights, gradients, momenta] = parameters;
-    let (weights, gradients, momenta): (Memory, Memory, Memory) = (weights?, gradients?, momenta?);
-    let (state, constants) = (alloc(layout.length(Arena::State) * 4)?, alloc(layout.length(Arena::Constants) * 4)?);
-    let (arena, lr) = (alloc(plan.bytes)?, alloc(4)?);
-    let images = alloc(batch * graph.input_shape().elements() * 4)?;
-    let (labels, metrics) = (alloc(batch * 4)?, alloc(size_of::<Metrics>())?);
-    for node in graph.nodes() {
-        if let crate::graph::Op::Select(select) = &node.op
-            && let Some(placed) = layout.get(&format!("{}.indexes", node.name))
-        {
-            let span = constants.span(placed.offset * 4, select.channels.len() * 4)?;
-            backend.upload(bytemuck::cast_slice(&select.channels), span)?;
-        }
-    }
-    let resolve = |value: Value| -> Result<Span<'_>> {
-        let info = &program.values[value.0 as usize];
-        let (memory, offset) = match info.place {
-            Place::Arena => (&arena, plan.offsets[value.0 as usize]),
-            Place::Parameter(Arena::Parameters, element) => (&weights, element * 4),
-            Place::Parameter(Arena::State, element) => (&state, element * 4),
-            Place::Parameter(Arena::Constants, element) => (&constants, element * 4),
-            Place::Gradient(element) => (&gradients, element * 4),
-            Place::Images => (&images, 0),
-            Place::Labels => (&labels, 0),
-            Place::Metrics => (&metrics, 0),
-        };
-        memory.span(offset, info.bytes)
-    };
+    let mut session = Session::new(Arc::new(graph.clone()), rig.backend().clone(), Hyper::default())?;
     let mut rows = Vec::new();
-    for call in &program.calls {
-        let layer = call.outputs.first().map_or("", |v| &program.values[v.0 as usize].name);
-        let workspace = backend.workspace(&call.kernel);
-        for summary in rig.count(|| execute(backend, call, &resolve))? {
-            rows.push(row(layer, &call.kernel, workspace, &summary, arch));
-        }
-    }
-    let p = Sgd { count: trained as u32, scales: layout.scales() as u32, momentum: 0.9, weight_decay: 1e-4, l1: 1e-4 };
-    let step = rig.count(|| backend.sgd_step_f32(&p, lr.all(), gradients.all(), momenta.all(), weights.all()))?;
-    rows.extend(step.iter().map(|summary| row("all parameters", &Kernel::SgdStep(p), 0, summary, arch)));
+    session.walk(batch, &mut |layer, kernel, run| {
+        let workspace = rig.backend().workspace(kernel);
+        rows.extend(rig.count(run)?.iter().map(|summary| row(layer, kernel, workspace, summary, arch)));
+        Ok(())
+    })?;
     Ok(rows)
 }
