@@ -28,33 +28,28 @@ struct Sizes {
           whole(pixels % BLOCK_ROWS == 0) {}
 };
 
-// Two f64 per (lane, channel) of a block of 32 lanes x 8 channels, added over the lanes 16, 8, 4, 2, 1 apart; lane 0 of each channel gets the sums.
-struct LaneSums {
+// Two f64 per (lane, channel) of a block of 32 lanes x 8 channels, combined over the lanes 16, 8, 4, 2, 1 apart; every lane gets what its channel comes to.
+struct Lanes {
     double a[32][8], b[32][8];
-    __device__ __forceinline__ void add(u32 lane, u32 channel, double& x, double& y) {
+    template <class F> __device__ __forceinline__ void combine(u32 lane, u32 channel, double& x, double& y, F f) {
         a[lane][channel] = x, b[lane][channel] = y;
         for (u32 distance = 16; distance > 0; distance /= 2) {
             __syncthreads();
             if (lane < distance) {
-                a[lane][channel] = __dadd_rn(a[lane][channel], a[lane + distance][channel]);
-                b[lane][channel] = __dadd_rn(b[lane][channel], b[lane + distance][channel]);
+                a[lane][channel] = f(a[lane][channel], a[lane + distance][channel]);
+                b[lane][channel] = f(b[lane][channel], b[lane + distance][channel]);
             }
         }
         __syncthreads();
         x = a[0][channel], y = b[0][channel];
     }
+    // Sums.
+    __device__ __forceinline__ void add(u32 lane, u32 channel, double& x, double& y) {
+        combine(lane, channel, x, y, [](double low, double high) { return __dadd_rn(low, high); });
+    }
     // The larger of each.
     __device__ __forceinline__ void largest(u32 lane, u32 channel, double& x, double& y) {
-        a[lane][channel] = x, b[lane][channel] = y;
-        for (u32 distance = 16; distance > 0; distance /= 2) {
-            __syncthreads();
-            if (lane < distance) {
-                a[lane][channel] = fmax(a[lane][channel], a[lane + distance][channel]);
-                b[lane][channel] = fmax(b[lane][channel], b[lane + distance][channel]);
-            }
-        }
-        __syncthreads();
-        x = a[0][channel], y = b[0][channel];
+        combine(lane, channel, x, y, [](double low, double high) { return fmax(low, high); });
     }
 };
 
@@ -63,7 +58,7 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_fwd_stats_i8(
     const __grid_constant__ BatchNormI8 p, const i8* __restrict__ y_exponents, const OutputSums* __restrict__ sums, const f32* __restrict__ gamma,
     const f32* __restrict__ beta, f32* __restrict__ running_mean, f32* __restrict__ running_var, f32* __restrict__ mean_out, f32* __restrict__ invstd_out,
     f32* __restrict__ affine) {
-    __shared__ LaneSums lanes;
+    __shared__ Lanes lanes;
     const Sizes s(p);
     const u32 lane = threadIdx.x / 8, channel = blockIdx.x * 8 + threadIdx.x % 8;
     double s1 = 0.0, s2 = 0.0;
@@ -311,7 +306,7 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_coef_i8(
     const OutputSums* __restrict__ y_sums, const f32* __restrict__ gamma, const f32* __restrict__ mean_in, const f32* __restrict__ invstd_in,
     const i8* __restrict__ input_exponents, const Extremes* __restrict__ extremes, f32* __restrict__ dgamma, f32* __restrict__ dbeta, double* __restrict__ coef,
     i8* __restrict__ dyw_exponents) {
-    __shared__ LaneSums lanes;
+    __shared__ Lanes lanes;
     __shared__ u32 scratch[32];
     const Sizes s(p);
     const u32 lane = threadIdx.x / 8, channel = blockIdx.x * 8 + threadIdx.x % 8;

@@ -10,6 +10,7 @@ use super::operator::{one, u};
 use super::pool::Pool;
 use super::quantize::Noise;
 use super::{Emit, Kernel, Node, Operator, ParameterKind, ParameterSpec, Shape, Value};
+use crate::quant::layout::{BLOCK_ROWS, blocks, blocks_across, pad};
 
 /// Attributes in the network.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,6 +63,60 @@ pub struct BatchNormI8 {
     pub noise: Noise,
     /// Tensor number of dY for the data gradient.
     pub dyd_tensor: u32,
+}
+
+/// Sizes of the 8-bit tensors around a batchnorm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SizesI8 {
+    /// Images.
+    pub n: usize,
+    /// Channels, unpadded.
+    pub c: usize,
+    /// Channels, padded.
+    pub stride: usize,
+    /// Blocks across the channels.
+    pub across: usize,
+    /// Pixels of an image before the pool.
+    pub pixels: usize,
+    /// Pixels of an image behind the pool.
+    pub pooled: usize,
+    /// N*H*W.
+    pub rows: usize,
+    /// Blocks of 64 rows.
+    pub tiles: usize,
+}
+
+impl SizesI8 {
+    /// Those of `p`.
+    pub fn of(p: &BatchNormI8) -> SizesI8 {
+        let pool = &p.pool;
+        let (n, c, pixels) = (pool.n as usize, pool.c as usize, pool.h as usize * pool.w as usize);
+        SizesI8 {
+            n,
+            c,
+            stride: pad(c),
+            across: blocks_across(c),
+            pixels,
+            pooled: pool.p as usize * pool.q as usize,
+            rows: n * pixels,
+            tiles: (n * pixels).div_ceil(BLOCK_ROWS),
+        }
+    }
+
+    /// Exponents of a stored tensor, a byte each.
+    pub fn exponents(&self) -> usize {
+        blocks(self.rows, self.c)
+    }
+
+    /// Sums of a stored tensor: one per block of rows and padded channel.
+    pub fn sums(&self) -> usize {
+        self.tiles * self.stride
+    }
+
+    /// Whether every block of rows lies in one image.
+    pub fn whole_blocks(&self) -> bool {
+        self.pixels.is_multiple_of(BLOCK_ROWS)
+    }
 }
 
 /// What a batchnorm is given as the gradient of its output.

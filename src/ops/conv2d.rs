@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::operator::{one, u};
 use super::quantize::Noise;
 use super::{Emit, Kernel, Node, Operator, ParameterKind, ParameterSpec, Shape, Value};
+use crate::quant::layout::pad;
 
 /// Attributes in the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +97,11 @@ impl Conv2d {
     /// Output pixels of the batch, N*P*Q: rows of the forward GEMM.
     pub fn rows(&self) -> usize {
         self.n as usize * self.p as usize * self.q as usize
+    }
+
+    /// The shape as 8-bit tensors lie in memory: channels padded.
+    pub fn padded(&self) -> Conv2d {
+        Conv2d { c: u(pad(self.c as usize)), k: u(pad(self.k as usize)), ..*self }
     }
 
     /// Multiply-adds of one pass.

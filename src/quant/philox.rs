@@ -2,18 +2,23 @@
 //!
 //! Nothing here has state that matters: whoever knows (seed, what it is for, index) knows the bits, on every device and in any order.
 
-const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
-const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+/// Multipliers of a round.
+pub const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
+/// What the key grows by after a round.
+pub const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 
 /// The four words for `counter` under `key`, 10 rounds: initial weights, order of the data, augmentation.
 pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     rounds::<10>(counter, key)
 }
 
+/// Rounds of rounding noise.
+pub const NOISE_ROUNDS: usize = 7;
+
 /// The same with 7 rounds, the fewest that pass BigCrush (Salmon et al., table 2): rounding noise, where millions are drawn in a step.
 #[inline]
 pub fn philox4x32_7(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
-    rounds::<7>(counter, key)
+    rounds::<NOISE_ROUNDS>(counter, key)
 }
 
 #[inline]

@@ -48,9 +48,9 @@ impl Int8 for Cpu {
         step: Span,
         out: Bfp,
         index: Span,
-        ws: Span,
+        _ws: Span,
     ) -> Result<()> {
-        self.batchnorm_fwd_i8(p, y, sums, state, step, out, index, ws)
+        self.batchnorm_fwd_i8(p, y, sums, state, step, out, index)
     }
 
     fn batchnorm_grad_i8(
@@ -78,9 +78,9 @@ impl Int8 for Cpu {
         step: Span,
         dyd: Bfp,
         dyw: Bfp,
-        ws: Span,
+        _ws: Span,
     ) -> Result<()> {
-        self.batchnorm_bwd_i8(p, dz, sums, y, y_sums, gradients, step, dyd, dyw, ws)
+        self.batchnorm_bwd_i8(p, dz, sums, y, y_sums, gradients, step, dyd, dyw)
     }
 
     fn conv2d_dgrad_i8(
@@ -96,8 +96,8 @@ impl Int8 for Cpu {
         self.conv2d_dgrad_i8(p, dyd, transposed, step, fused, dx, sums)
     }
 
-    fn conv2d_wgrad_i8(&self, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span, ws: Span) -> Result<()> {
-        self.conv2d_wgrad_i8(p, x, dyw, dw, ws)
+    fn conv2d_wgrad_i8(&self, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span, _ws: Span) -> Result<()> {
+        self.conv2d_wgrad_i8(p, x, dyw, dw)
     }
 
     fn sgd_step_i8(

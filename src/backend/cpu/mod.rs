@@ -110,7 +110,6 @@ impl Backend for Cpu {
             Kernel::Conv2dDgrad(p) => self.conv2d_workspace(p, Pass::Dgrad),
             Kernel::Conv2dWgrad(p) => self.conv2d_workspace(p, Pass::Wgrad),
             Kernel::BatchNormFwd(p) | Kernel::BatchNormBwd(p) => Self::batchnorm_workspace(p),
-            Kernel::Conv2dWgradI8(p) => self.conv2d_wgrad_i8_workspace(p),
             Kernel::QuantizeBwdI8(p) => Self::quantize_bwd_i8_workspace(p),
             _ => 0,
         }

@@ -7,6 +7,7 @@ use super::tile::{COLUMNS, ROWS};
 use crate::ops::quantize::Noise;
 use crate::quant::bfp::NOISE_BITS;
 use crate::quant::layout::NoiseKey;
+use crate::quant::philox::{MULTIPLIERS, NOISE_ROUNDS, WEYL};
 
 /// What makes "stochastic" rounding round half up.
 const HALF: u16 = 1 << (NOISE_BITS - 1);
@@ -61,18 +62,18 @@ impl Source {
 fn philox(key: NoiseKey, groups: [u32; LANES]) -> [[u32; LANES]; 4] {
     let mut c = [groups, [key.step; LANES], [key.tensor; LANES], [0; LANES]];
     let mut k = key.seed;
-    for _ in 0..7 {
+    for _ in 0..NOISE_ROUNDS {
         let mut next = [[0; LANES]; 4];
         for i in 0..LANES {
-            let a = u64::from(c[0][i]) * 0xD251_1F53;
-            let b = u64::from(c[2][i]) * 0xCD9E_8D57;
+            let a = u64::from(c[0][i]) * u64::from(MULTIPLIERS[0]);
+            let b = u64::from(c[2][i]) * u64::from(MULTIPLIERS[1]);
             next[0][i] = (b >> 32) as u32 ^ c[1][i] ^ k[0];
             next[1][i] = b as u32;
             next[2][i] = (a >> 32) as u32 ^ c[3][i] ^ k[1];
             next[3][i] = a as u32;
         }
         c = next;
-        k = [k[0].wrapping_add(0x9E37_79B9), k[1].wrapping_add(0xBB67_AE85)];
+        k = [k[0].wrapping_add(WEYL[0]), k[1].wrapping_add(WEYL[1])];
     }
     c
 }

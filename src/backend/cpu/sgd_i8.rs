@@ -8,6 +8,7 @@ use super::Cpu;
 use super::elementwise::GRAIN;
 use super::memory::{f32s, f32s_mut, i8s_mut, u32_of};
 use super::noise::{GROUP, Source};
+use super::quantize::largest;
 use super::simd_int8::{Level, vectorised_i8};
 use crate::backend::Span;
 use crate::ops::sgd::{Format, Segment, SgdI8};
@@ -63,13 +64,6 @@ vectorised_i8! {
         for ((out, value), noise) in out.iter_mut().zip(values).zip(noise) {
             *out = bfp::round_scaled(value * scale, u32::from(*noise));
         }
-    }
-}
-
-vectorised_i8! {
-    fn largest(values: &[f32], max: &mut f32) {
-        let bits = values.iter().fold(0, |max: u32, value| max.max(value.to_bits() & 0x7fff_ffff));
-        *max = f32::from_bits(bits);
     }
 }
 

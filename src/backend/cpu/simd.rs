@@ -282,35 +282,44 @@ mod x86 {
 /// Defines a function over slices whose body LLVM vectorises: for any machine, for AVX2 with FMA, and for AVX-512. The first argument of the result is the
 /// [`Path`]. LLVM reorders no f32 arithmetic, so all three compute the same bits.
 macro_rules! vectorised {
-    ($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
+    ($($function:tt)*) => {
+        $crate::backend::cpu::simd::vectorised_for! { $crate::backend::cpu::simd::Path, Avx512, "avx512f,avx2,fma"; $($function)* }
+    };
+}
+pub(super) use vectorised;
+
+/// As [`vectorised`], for an enumeration of instruction sets with the variants `Portable`, `Avx2` and a widest one, which has the named features.
+macro_rules! vectorised_for {
+    ($set:path, $widest:ident, $features:literal; $(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
-        pub(super) fn $name(path: $crate::backend::cpu::simd::Path, $($arg: $type),*) {
+        pub(super) fn $name(set: $set, $($arg: $type),*) {
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]
             fn body($($arg: $type),*) $body
             #[cfg(target_arch = "x86_64")]
             {
-                #[target_feature(enable = "avx512f,avx2,fma")]
+                use $set as Set;
+                #[target_feature(enable = $features)]
                 #[allow(clippy::too_many_arguments)]
-                fn avx512($($arg: $type),*) { body($($arg),*) }
+                fn widest($($arg: $type),*) { body($($arg),*) }
                 #[target_feature(enable = "avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
                 fn avx2($($arg: $type),*) { body($($arg),*) }
-                match path {
-                    // SAFETY: the path says that the machine has the instructions.
-                    $crate::backend::cpu::simd::Path::Avx512 => return unsafe { avx512($($arg),*) },
+                match set {
+                    // SAFETY: who chose the set has made sure that the machine has the instructions.
+                    Set::$widest => return unsafe { widest($($arg),*) },
                     // SAFETY: as above.
-                    $crate::backend::cpu::simd::Path::Avx2 => return unsafe { avx2($($arg),*) },
-                    $crate::backend::cpu::simd::Path::Portable => {}
+                    Set::Avx2 => return unsafe { avx2($($arg),*) },
+                    Set::Portable => {}
                 }
             }
-            let _ = path;
+            let _ = set;
             body($($arg),*)
         }
     };
 }
-pub(super) use vectorised;
+pub(super) use vectorised_for;
 
 /// Defines a function for every [`Path`] from `body::<V>`, which is generic over the [`Vector`] and `#[inline(always)]`. The first argument of the result is the
 /// [`Path`]; what the body demands of its arguments, the result demands as well.

@@ -39,31 +39,9 @@ fn vnni() -> bool {
 
 /// As [`super::simd::vectorised`], by [`Level`].
 macro_rules! vectorised_i8 {
-    ($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
-        $(#[$meta])*
-        #[allow(clippy::too_many_arguments)]
-        pub(super) fn $name(level: $crate::backend::cpu::simd_int8::Level, $($arg: $type),*) {
-            #[inline(always)]
-            #[allow(clippy::too_many_arguments)]
-            fn body($($arg: $type),*) $body
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
-                #[allow(clippy::too_many_arguments)]
-                fn vnni($($arg: $type),*) { body($($arg),*) }
-                #[target_feature(enable = "avx2,fma")]
-                #[allow(clippy::too_many_arguments)]
-                fn avx2($($arg: $type),*) { body($($arg),*) }
-                match level {
-                    // SAFETY: the level says that the machine has the instructions.
-                    $crate::backend::cpu::simd_int8::Level::Vnni => return unsafe { vnni($($arg),*) },
-                    // SAFETY: as above.
-                    $crate::backend::cpu::simd_int8::Level::Avx2 => return unsafe { avx2($($arg),*) },
-                    $crate::backend::cpu::simd_int8::Level::Portable => {}
-                }
-            }
-            let _ = level;
-            body($($arg),*)
+    ($($function:tt)*) => {
+        $crate::backend::cpu::simd::vectorised_for! {
+            $crate::backend::cpu::simd_int8::Level, Vnni, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma"; $($function)*
         }
     };
 }

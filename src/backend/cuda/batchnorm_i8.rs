@@ -8,8 +8,8 @@ use super::quantize::per_block;
 use crate::Result;
 use crate::backend::{BatchNormGradients, BatchNormState, Bfp, Normalised, Span};
 use crate::driver::{DevPtr, Dims};
-use crate::ops::batchnorm::{BatchNormI8, GradientForm, GradientSums, OutputSums};
-use crate::quant::layout::{BLOCK_ROWS, blocks, pad};
+use crate::ops::batchnorm::{BatchNormI8, GradientForm, GradientSums, OutputSums, SizesI8};
+use crate::quant::layout::blocks;
 
 /// Threads of a block.
 const THREADS: u32 = 256;
@@ -18,63 +18,29 @@ const COEFFICIENT_CHANNELS: u32 = 8;
 /// Elements that a thread handles at once.
 const GROUP: u32 = 8;
 
-/// Sizes that the passes share.
-struct Sizes {
-    n: usize,
-    c: usize,
-    stride: usize,
-    pixels: usize,
-    pooled: usize,
-    rows: usize,
-    sums: usize,
-    exponents: usize,
+/// Blocks for the coefficients of all padded channels.
+fn coefficients(s: &SizesI8) -> Dims {
+    Dims::linear(s.stride as u32 / COEFFICIENT_CHANNELS, THREADS)
 }
 
-impl Sizes {
-    fn of(p: &BatchNormI8) -> Sizes {
-        let pool = &p.pool;
-        let (n, c, pixels) = (pool.n as usize, pool.c as usize, pool.h as usize * pool.w as usize);
-        let rows = n * pixels;
-        Sizes {
-            n,
-            c,
-            stride: pad(c),
-            pixels,
-            pooled: pool.p as usize * pool.q as usize,
-            rows,
-            sums: rows.div_ceil(BLOCK_ROWS) * pad(c),
-            exponents: blocks(rows, c),
-        }
-    }
+/// Blocks for a pass over `pixels` of every image: enough for the device, and few where each has to look at its whole image first.
+fn pass(s: &SizesI8, cuda: &Cuda, pixels: usize) -> Dims {
+    let props = cuda.kernels().driver().props();
+    let resident = props.sm_count * (props.max_threads_per_sm / THREADS);
+    let work = (pixels * s.stride) as u32 / GROUP;
+    let most = if s.whole_blocks() { resident.div_ceil(s.n as u32).max(1) } else { 1 };
+    Dims { grid: [work.div_ceil(THREADS).clamp(1, most), s.n as u32, 1], block: [THREADS, 1, 1], shared: 0 }
+}
 
-    /// Whether every block of rows lies in one image.
-    fn whole_blocks(&self) -> bool {
-        self.pixels.is_multiple_of(BLOCK_ROWS)
-    }
-
-    /// Blocks for the coefficients of all padded channels.
-    fn coefficients(&self) -> Dims {
-        Dims::linear(self.stride as u32 / COEFFICIENT_CHANNELS, THREADS)
-    }
-
-    /// Blocks for a pass over `pixels` of every image: enough for the device, and few where each has to look at its whole image first.
-    fn pass(&self, cuda: &Cuda, pixels: usize) -> Dims {
-        let props = cuda.kernels().driver().props();
-        let resident = props.sm_count * (props.max_threads_per_sm / THREADS);
-        let work = (pixels * self.stride) as u32 / GROUP;
-        let most = if self.whole_blocks() { resident.div_ceil(self.n as u32).max(1) } else { 1 };
-        Dims { grid: [work.div_ceil(THREADS).clamp(1, most), self.n as u32, 1], block: [THREADS, 1, 1], shared: 0 }
-    }
-
-    fn coef_bytes(&self) -> usize {
-        self.stride * (size_of::<f64>() + 3 * size_of::<f32>())
-    }
+/// Bytes of the coefficients.
+fn coef_bytes(s: &SizesI8) -> usize {
+    s.stride * (size_of::<f64>() + 3 * size_of::<f32>())
 }
 
 /// Bytes of scratch memory of the backward pass: coefficients and, where blocks of rows span images, three extremes of each image and channel.
 pub(super) fn workspace(p: &BatchNormI8) -> usize {
-    let s = Sizes::of(p);
-    s.coef_bytes() + if s.whole_blocks() { 0 } else { s.n * s.stride * 3 * 4 }
+    let s = SizesI8::of(p);
+    coef_bytes(&s) + if s.whole_blocks() { 0 } else { s.n * s.stride * 3 * 4 }
 }
 
 /// Forward.
@@ -90,12 +56,12 @@ pub(super) fn fwd(
     index: Span,
 ) -> Result<()> {
     const OP: &str = "batchnorm_fwd_i8";
-    let s = Sizes::of(p);
+    let s = SizesI8::of(p);
     let (one, image) = (s.c * 4, s.pooled * s.stride);
     let reads = [
         (y.mantissas, s.rows * s.stride),
-        (y.exponents, s.exponents),
-        (sums, s.sums * size_of::<OutputSums>()),
+        (y.exponents, s.exponents()),
+        (sums, s.sums() * size_of::<OutputSums>()),
         (state.gamma, one),
         (state.beta, one),
         (step, 4),
@@ -121,7 +87,7 @@ pub(super) fn fwd(
     }
     let (kernels, stream) = (cuda.kernels(), cuda.stream());
     kernels.batchnorm_fwd_stats_i8(
-        s.coefficients(),
+        coefficients(&s),
         stream,
         p,
         ye,
@@ -134,8 +100,8 @@ pub(super) fn fwd(
         invstd,
         affine,
     )?;
-    let pass = s.pass(cuda, s.pooled);
-    Ok(kernels.batchnorm_fwd_i8(pass, stream, p, y, ye, sums, affine, step, out, oute, index)?)
+    let grid = pass(&s, cuda, s.pooled);
+    Ok(kernels.batchnorm_fwd_i8(grid, stream, p, y, ye, sums, affine, step, out, oute, index)?)
 }
 
 /// The gradient behind the batchnorm.
@@ -151,7 +117,7 @@ pub(super) fn grad(
     dz: Bfp,
     sums: Span,
 ) -> Result<()> {
-    let s = Sizes::of(p);
+    let s = SizesI8::of(p);
     let pooled = s.n * s.pooled;
     let f32_form = p.gradient == GradientForm::F32 as u32;
     let reads = [
@@ -160,12 +126,15 @@ pub(super) fn grad(
         (up.exponents, if f32_form { 0 } else { blocks(pooled, s.c) }),
         (index, if p.pool.kernel_h == 0 { 0 } else { pooled * s.stride }),
         (forward.y.mantissas, s.rows * s.stride),
-        (forward.y.exponents, s.exponents),
+        (forward.y.exponents, s.exponents()),
         (forward.affine, 2 * s.stride * 4),
         (step, 4),
     ];
-    let writes =
-        [(dz.mantissas, s.rows * s.stride), (dz.exponents, s.exponents), (sums, s.sums * size_of::<GradientSums>())];
+    let writes = [
+        (dz.mantissas, s.rows * s.stride),
+        (dz.exponents, s.exponents()),
+        (sums, s.sums() * size_of::<GradientSums>()),
+    ];
     let (reads, [dz, dze, sums]) = cuda.open("batchnorm_grad_i8", reads, writes)?;
     let [up_f32, up, upe, index, y, ye, affine, step] = reads;
     if s.rows * s.c == 0 {
@@ -188,16 +157,16 @@ pub(super) fn bwd(
     ws: Span,
 ) -> Result<()> {
     const OP: &str = "batchnorm_bwd_i8";
-    let s = Sizes::of(p);
+    let s = SizesI8::of(p);
     let (one, all, wanted) = (s.c * 4, s.rows * s.stride, usize::from(p.dgrad != 0));
     let [(dz, sums), (y, y_sums)] = tensors;
     let reads = [
         (dz.mantissas, all),
-        (dz.exponents, s.exponents),
-        (sums, s.sums * size_of::<GradientSums>()),
+        (dz.exponents, s.exponents()),
+        (sums, s.sums() * size_of::<GradientSums>()),
         (y.mantissas, all),
-        (y.exponents, s.exponents),
-        (y_sums, s.sums * size_of::<OutputSums>()),
+        (y.exponents, s.exponents()),
+        (y_sums, s.sums() * size_of::<OutputSums>()),
         (gradients.gamma, one),
         (gradients.mean, one),
         (gradients.invstd, one),
@@ -222,13 +191,13 @@ pub(super) fn bwd(
     }
     aligned(OP, 8, &[dz, y, dyd, dyw, coef])?;
     let (kernels, stream) = (cuda.kernels(), cuda.stream());
-    let extremes = coef.offset(s.coef_bytes());
+    let extremes = coef.offset(coef_bytes(&s));
     if !s.whole_blocks() {
         let dims = Dims { grid: [(s.stride as u32).div_ceil(32), s.n as u32, 1], block: [THREADS, 1, 1], shared: 0 };
         kernels.batchnorm_bwd_extremes_i8(dims, stream, p, dz, dze, y, ye, extremes)?;
     }
     kernels.batchnorm_bwd_coef_i8(
-        s.coefficients(),
+        coefficients(&s),
         stream,
         p,
         dze,
@@ -245,8 +214,8 @@ pub(super) fn bwd(
         coef,
         ew,
     )?;
-    let pass = s.pass(cuda, s.pixels);
+    let grid = pass(&s, cuda, s.pixels);
     Ok(kernels.batchnorm_bwd_i8(
-        pass, stream, p, dz, dze, sums, y, ye, y_sums, mean, we, xe, extremes, coef, step, dyd, ed, dyw, ew,
+        grid, stream, p, dz, dze, sums, y, ye, y_sums, mean, we, xe, extremes, coef, step, dyd, ed, dyw, ew,
     )?)
 }

@@ -72,7 +72,7 @@ impl Tile {
 
 /// Refuses shapes whose byte offsets or coordinates do not fit the kernels' indices.
 fn check(op: &'static str, p: &Conv2d) -> Result<()> {
-    let shape = padded(p);
+    let shape = p.padded();
     let most = i32::MAX as usize;
     let sides = [p.h + p.pad_h, p.w + p.pad_w, p.p * p.stride_h, p.q * p.stride_w, p.r, p.s];
     if shape.x_len() > most || shape.y_len() > most || shape.w_len() > most || sides.iter().any(|s| *s > 16_000) {
@@ -80,11 +80,6 @@ fn check(op: &'static str, p: &Conv2d) -> Result<()> {
         return Err(Error::Graph { node: op.into(), op: "cuda", what });
     }
     Ok(())
-}
-
-/// The shape as it lies in memory: channels padded.
-fn padded(p: &Conv2d) -> Conv2d {
-    Conv2d { c: pad(p.c as usize) as u32, k: pad(p.k as usize) as u32, ..*p }
 }
 
 /// Calls the launcher of a tile: one name per tile, in order, then the arguments.
@@ -108,7 +103,7 @@ macro_rules! launch {
 /// Forward.
 pub(super) fn fwd(cuda: &Cuda, p: &Conv2dI8, x: Bfp, w: Bfp, step: Span, y: Bfp, sums: Span) -> Result<()> {
     const OP: &str = "conv2d_fwd_i8";
-    let (conv, shape) = (&p.conv, padded(&p.conv));
+    let (conv, shape) = (&p.conv, p.conv.padded());
     let (n, k, rows) = (conv.n as usize, conv.k as usize, conv.rows());
     let reads = [
         (x.mantissas, shape.x_len()),
@@ -154,7 +149,7 @@ pub(super) fn dgrad(
     sums: Span,
 ) -> Result<()> {
     const OP: &str = "conv2d_dgrad_i8";
-    let (conv, shape) = (&p.conv, padded(&p.conv));
+    let (conv, shape) = (&p.conv, p.conv.padded());
     let (n, c) = (conv.n as usize, conv.c as usize);
     let rows = n * conv.h as usize * conv.w as usize;
     let none = transposed.part(0, 0)?;
@@ -225,7 +220,7 @@ const WGRAD_BLOCKS: usize = 256;
 
 impl Cut {
     fn of(p: &Conv2d) -> Cut {
-        let shape = padded(p);
+        let shape = p.padded();
         let (k, columns) = (shape.k as usize, (shape.r * shape.s * shape.c) as usize);
         let side = if k > 64 && columns > 64 { 128 } else { 64 };
         let tiles = (k.div_ceil(side) * columns.div_ceil(side)).max(1);
@@ -238,7 +233,7 @@ impl Cut {
 
 /// Bytes of scratch memory of the weight gradient: 32-bit sums of every slice, if there are several.
 pub(super) fn workspace(p: &Conv2dI8) -> usize {
-    let shape = padded(&p.conv);
+    let shape = p.conv.padded();
     match Cut::of(&p.conv).slices {
         1 => 0,
         slices => slices * shape.w_len() * 4,
@@ -248,7 +243,7 @@ pub(super) fn workspace(p: &Conv2dI8) -> usize {
 /// Weight gradient.
 pub(super) fn wgrad(cuda: &Cuda, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span, ws: Span) -> Result<()> {
     const OP: &str = "conv2d_wgrad_i8";
-    let (conv, shape) = (&p.conv, padded(&p.conv));
+    let (conv, shape) = (&p.conv, p.conv.padded());
     let reads = [(x.mantissas, shape.x_len()), (dyw.mantissas, shape.y_len()), (dyw.exponents, conv.k as usize)];
     let ([x, dyw, ew], [dw, ws]) = cuda.open(OP, reads, [(dw, conv.w_len() * 4), (ws, workspace(p))])?;
     if conv.w_len() == 0 {

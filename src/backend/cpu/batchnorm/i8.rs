@@ -12,61 +12,12 @@ use super::super::simd_int8::{Level, vectorised_i8};
 use super::super::tile::{COLUMNS, ROWS};
 use crate::Result;
 use crate::backend::{BatchNormState, Bfp, Span};
-use crate::ops::batchnorm::{BatchNormI8, OutputSums};
+use crate::ops::batchnorm::{BatchNormI8, OutputSums, SizesI8};
 use crate::ops::pool::Pool;
 use crate::quant::bfp;
-use crate::quant::layout::{blocks, blocks_across, pad};
 
 /// Lanes of the statistics' order of summation.
 const LANES: usize = 32;
-
-/// Sizes that the 8-bit passes share.
-#[derive(Clone, Copy)]
-pub(super) struct Sizes {
-    /// Images.
-    pub n: usize,
-    /// Channels, unpadded.
-    pub c: usize,
-    /// Channels, padded.
-    pub stride: usize,
-    /// Blocks across the channels.
-    pub across: usize,
-    /// Pixels of an image before the pool.
-    pub pixels: usize,
-    /// Pixels of an image behind the pool.
-    pub pooled: usize,
-    /// N*H*W.
-    pub rows: usize,
-    /// Blocks of 64 rows.
-    pub tiles: usize,
-}
-
-impl Sizes {
-    pub(super) fn of(p: &BatchNormI8) -> Sizes {
-        let pool = &p.pool;
-        let (n, c, pixels) = (pool.n as usize, pool.c as usize, (pool.h * pool.w) as usize);
-        Sizes {
-            n,
-            c,
-            stride: pad(c),
-            across: blocks_across(c),
-            pixels,
-            pooled: (pool.p * pool.q) as usize,
-            rows: n * pixels,
-            tiles: (n * pixels).div_ceil(ROWS),
-        }
-    }
-
-    /// Bytes of a stored tensor's exponents.
-    pub(super) fn exponents(&self) -> usize {
-        blocks(self.rows, self.c)
-    }
-
-    /// Whether every block of rows lies in one image.
-    pub(super) fn whole_blocks(&self) -> bool {
-        self.pixels.is_multiple_of(ROWS)
-    }
-}
 
 /// A stored tensor.
 #[derive(Clone, Copy)]
@@ -78,7 +29,7 @@ pub(super) struct Stored<'a> {
 impl Stored<'_> {
     /// `2^(e-6)` of the block of row `row` and block of channels `column`.
     #[inline(always)]
-    pub(super) fn scale(&self, s: &Sizes, row: usize, column: usize) -> f32 {
+    pub(super) fn scale(&self, s: &SizesI8, row: usize, column: usize) -> f32 {
         bfp::power(i32::from(self.exponents[row / ROWS * s.across + column]) - 6)
     }
 }
@@ -152,7 +103,7 @@ vectorised_i8! {
 /// The pass over the images.
 struct Apply<'a> {
     level: Level,
-    s: Sizes,
+    s: SizesI8,
     y: Stored<'a>,
     sums: &'a [OutputSums],
     a: &'a [f32],
@@ -197,7 +148,7 @@ impl Apply<'_> {
 
     /// Normalises, pools and rounds image `n`.
     fn image(&self, n: usize, pool: &Pool, noise: Source, out: &mut [i8], index: &mut [u8]) -> i8 {
-        let Sizes { stride, pixels, .. } = self.s;
+        let SizesI8 { stride, pixels, .. } = self.s;
         let (mut z, mut best) = (vec![0.0f32; stride], vec![0.0f32; stride]);
         let e = self.exponent(n, &mut z);
         let (scale, mut run, mut filled, mut done) = (bfp::power(21 - e), Run::new(), 0, 0);
@@ -254,9 +205,8 @@ impl Cpu {
         step: Span,
         out: Bfp,
         index: Span,
-        _ws: Span,
     ) -> Result<()> {
-        let s = Sizes::of(p);
+        let s = SizesI8::of(p);
         let (one, image) = (s.c * 4, s.pooled * s.stride);
         let places = if p.pool.kernel_h == 0 { 0 } else { s.n * image };
         let io = self.memory.open(
@@ -264,7 +214,7 @@ impl Cpu {
             [
                 (y.mantissas, s.rows * s.stride),
                 (y.exponents, s.exponents()),
-                (sums, s.tiles * s.stride * size_of::<OutputSums>()),
+                (sums, s.sums() * size_of::<OutputSums>()),
                 (state.gamma, one),
                 (state.beta, one),
                 (step, 4),

@@ -10,10 +10,10 @@ use super::super::noise::Source;
 use super::super::quantize::{RUN, Run};
 use super::super::simd_int8::vectorised_i8;
 use super::super::tile::{COLUMNS, ROWS};
-use super::i8::{Sizes, Stored, in_lanes, power};
+use super::i8::{Stored, in_lanes, power};
 use crate::Result;
 use crate::backend::{BatchNormGradients, Bfp, Span};
-use crate::ops::batchnorm::{BatchNormI8, GradientSums, OutputSums};
+use crate::ops::batchnorm::{BatchNormI8, GradientSums, OutputSums, SizesI8};
 use crate::quant::bfp;
 
 /// Room above a bound for the roundings of dY.
@@ -66,7 +66,7 @@ vectorised_i8! {
 
 /// What the bounds are made of.
 struct Bounds<'a> {
-    s: Sizes,
+    s: SizesI8,
     dz: Stored<'a>,
     y: Stored<'a>,
     sums: &'a [GradientSums],
@@ -118,9 +118,8 @@ impl Cpu {
         step: Span,
         dyd: Bfp,
         dyw: Bfp,
-        _ws: Span,
     ) -> Result<()> {
-        let s = Sizes::of(p);
+        let s = SizesI8::of(p);
         let (one, all, image) = (s.c * 4, s.rows * s.stride, s.pixels * s.stride);
         let wanted = usize::from(p.dgrad != 0);
         let io = self.memory.open(
@@ -128,10 +127,10 @@ impl Cpu {
             [
                 (dz.mantissas, all),
                 (dz.exponents, s.exponents()),
-                (sums, s.tiles * s.stride * size_of::<GradientSums>()),
+                (sums, s.sums() * size_of::<GradientSums>()),
                 (y.mantissas, all),
                 (y.exponents, s.exponents()),
-                (y_sums, s.tiles * s.stride * size_of::<OutputSums>()),
+                (y_sums, s.sums() * size_of::<OutputSums>()),
                 (gradients.gamma, one),
                 (gradients.mean, one),
                 (gradients.invstd, one),

@@ -8,10 +8,10 @@ use super::super::Cpu;
 use super::super::memory::{f32s, i8s, i8s_mut, u32_of};
 use super::super::noise::Source;
 use super::super::tile::{self, COLUMNS, ROWS, Strip, Tile};
-use super::i8::{Sizes, Stored};
+use super::i8::Stored;
 use crate::Result;
 use crate::backend::{Bfp, Normalised, Span};
-use crate::ops::batchnorm::{BatchNormI8, GradientForm, GradientSums};
+use crate::ops::batchnorm::{BatchNormI8, GradientForm, GradientSums, SizesI8};
 use crate::ops::pool::Pool;
 use crate::quant::bfp;
 use crate::quant::layout::{blocks, blocks_across, pad};
@@ -74,7 +74,7 @@ impl Cpu {
         dz: Bfp,
         sums: Span,
     ) -> Result<()> {
-        let s = Sizes::of(p);
+        let s = SizesI8::of(p);
         let (f32_form, pools) = (p.gradient == GradientForm::F32 as u32, p.pool.kernel_h != 0);
         let pooled = s.n * s.pooled;
         let (plain, stored) = if f32_form { (pooled * s.c * 4, 0) } else { (0, pooled) };
@@ -93,7 +93,7 @@ impl Cpu {
             [
                 (dz.mantissas, s.rows * s.stride),
                 (dz.exponents, s.exponents()),
-                (sums, s.tiles * s.stride * size_of::<GradientSums>()),
+                (sums, s.sums() * size_of::<GradientSums>()),
             ],
         )?;
         let [up_f32, up, upe, index, y, ye, affine, step] = io.read;

@@ -2,7 +2,6 @@
 //!
 //! Here: the plain reference. Not here: scales and rounding ([`super::i8`]).
 
-use super::super::simd_int8::Level;
 use super::super::tile::{COLUMNS, ROWS};
 use super::taps::Taps;
 
@@ -29,27 +28,9 @@ pub(super) struct Gemm<'a> {
     pub flipped: bool,
 }
 
-/// Weights as the kernel of a level wants them.
-pub(super) struct Panels;
-
 impl Gemm<'_> {
-    /// Prepares the weights.
-    pub(super) fn pack(&self, _level: Level) -> Panels {
-        Panels
-    }
-
     /// Sums of `rows` rows from `first` on for channels `32 * column..`; 0 for rows and channels that there are not.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn block(
-        &self,
-        _level: Level,
-        taps: &impl Taps,
-        _panels: &Panels,
-        first: usize,
-        rows: usize,
-        column: usize,
-        sums: &mut Sums,
-    ) {
+    pub(super) fn block(&self, taps: &impl Taps, first: usize, rows: usize, column: usize, sums: &mut Sums) {
         let ((extent_r, extent_s), depth) = (taps.extent(), taps.depth());
         let count = extent_r * extent_s;
         *sums = Sums::new();

@@ -16,14 +16,9 @@ use super::wgrad_i8;
 use crate::Result;
 use crate::backend::{Bfp, Normalised, Span};
 use crate::ops::batchnorm::{GradientSums, OutputSums};
-use crate::ops::conv2d::{Conv2d, Conv2dI8};
+use crate::ops::conv2d::Conv2dI8;
 use crate::quant::bfp;
 use crate::quant::layout::{blocks, blocks_across, pad};
-
-/// The shape as it lies in memory: channels padded.
-fn padded(p: &Conv2d) -> Conv2d {
-    Conv2d { c: pad(p.c as usize) as u32, k: pad(p.k as usize) as u32, ..*p }
-}
 
 /// What a pass reads.
 struct Input<'a> {
@@ -82,7 +77,6 @@ impl Input<'_> {
             None => (None, &mut [][..]),
         };
         let gradients = Parts::new(gradients, stride);
-        let panels = self.gemm.pack(level);
         (0..strips).into_par_iter().for_each(|number| {
             // SAFETY: each task has its own number.
             let (mantissas, exponents) = unsafe { (mantissas.part(number), exponents.part(number)) };
@@ -97,7 +91,7 @@ impl Input<'_> {
             let (mut tile, mut acc) = (Tile::new(), Sums::new());
             for column in 0..across {
                 let k = column * COLUMNS;
-                self.gemm.block(level, taps, &panels, first, rows, column, &mut acc);
+                self.gemm.block(taps, first, rows, column, &mut acc);
                 let columns: [f32; COLUMNS] = std::array::from_fn(|j| {
                     let exponents = self.column_exponents.map_or(Some(0), |all| all.get(k + j).copied());
                     exponents.map_or(0.0, |e| bfp::power(i32::from(e) - 6))
@@ -138,7 +132,7 @@ impl Cpu {
         y: Bfp,
         sums: Span,
     ) -> Result<()> {
-        let (conv, shape) = (&p.conv, padded(&p.conv));
+        let (conv, shape) = (&p.conv, p.conv.padded());
         let (n, k, rows) = (conv.n as usize, conv.k as usize, conv.rows());
         let io = self.memory.open(
             "conv2d_fwd_i8",
@@ -179,7 +173,7 @@ impl Cpu {
         dx: Bfp,
         sums: Span,
     ) -> Result<()> {
-        let (conv, shape) = (&p.conv, padded(&p.conv));
+        let (conv, shape) = (&p.conv, p.conv.padded());
         let (n, c) = (conv.n as usize, conv.c as usize);
         let rows = (conv.n * conv.h * conv.w) as usize;
         let none = transposed.part(0, 0)?;
@@ -223,21 +217,15 @@ impl Cpu {
         Ok(())
     }
 
-    pub(in super::super) fn conv2d_wgrad_i8(&self, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span, ws: Span) -> Result<()> {
-        let (conv, shape) = (&p.conv, padded(&p.conv));
-        let scratch = wgrad_i8::workspace(conv);
+    pub(in super::super) fn conv2d_wgrad_i8(&self, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span) -> Result<()> {
+        let (conv, shape) = (&p.conv, p.conv.padded());
         let io = self.memory.open(
             "conv2d_wgrad_i8",
             [(x.mantissas, shape.x_len()), (dyw.mantissas, shape.y_len()), (dyw.exponents, conv.k as usize)],
-            [(dw, conv.w_len() * 4), (ws, scratch)],
+            [(dw, conv.w_len() * 4)],
         )?;
-        let ([x, dyw, ew], [dw, ws]) = (io.read, io.write);
-        wgrad_i8::run(self.level, conv, &shape, i8s(x), i8s(dyw), i8s(ew), f32s_mut(dw), ws);
+        let ([x, dyw, ew], [dw]) = (io.read, io.write);
+        wgrad_i8::run(conv, &shape, i8s(x), i8s(dyw), i8s(ew), f32s_mut(dw));
         Ok(())
-    }
-
-    /// Bytes of scratch memory of the weight gradient.
-    pub(in super::super) fn conv2d_wgrad_i8_workspace(&self, p: &Conv2dI8) -> usize {
-        wgrad_i8::workspace(&p.conv)
     }
 }

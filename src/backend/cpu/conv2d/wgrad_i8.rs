@@ -2,29 +2,13 @@
 
 use rayon::prelude::*;
 
-use super::super::simd_int8::Level;
 use super::taps::{Forward, Taps};
 use crate::ops::conv2d::Conv2d;
 use crate::quant::bfp;
 use crate::quant::layout::WGRAD_SLICE;
 
-/// Bytes of scratch memory.
-pub(super) fn workspace(_p: &Conv2d) -> usize {
-    0
-}
-
 /// Computes `dw` from padded operands.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn run(
-    _level: Level,
-    p: &Conv2d,
-    shape: &Conv2d,
-    x: &[i8],
-    dyw: &[i8],
-    exponents: &[i8],
-    dw: &mut [f32],
-    _ws: &mut [u8],
-) {
+pub(super) fn run(p: &Conv2d, shape: &Conv2d, x: &[i8], dyw: &[i8], exponents: &[i8], dw: &mut [f32]) {
     let (taps, c, depth, stride) = (Forward(shape), p.c as usize, shape.c as usize, shape.k as usize);
     let count = (p.r * p.s) as usize;
     dw.par_chunks_mut(count * c).enumerate().for_each(|(k, dw)| {
