@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use earlybird::autograd::Hyper;
+use earlybird::autograd::{Hyper, Precision};
 use earlybird::backend::cpu::Cpu;
 use earlybird::data::{self, Augment};
 use earlybird::graph::Graph;
@@ -67,6 +67,8 @@ fn main() -> Result<()> {
         surgery: SurgeryOptions::default(),
         start: Start::Inherit,
         steps: None,
+        search_precision: Precision::F32,
+        train_precision: Precision::F32,
     };
     let state = nn::init(&graph, 1);
     let mut run = Run::new(options, Arc::new(graph), &state, Cpu::new(), data)?;

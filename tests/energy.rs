@@ -7,7 +7,7 @@ mod common;
 
 use std::sync::Arc;
 
-use earlybird::autograd::{Hyper, Layout, Mode, Session, lower};
+use earlybird::autograd::{Hyper, Layout, Mode, Packing, Session, lower};
 use earlybird::backend::cuda::Cuda;
 use earlybird::driver::vgpu::{Vgpu, parse};
 use earlybird::energy::cost::{self, Cost};
@@ -91,7 +91,7 @@ fn network() -> Graph {
 fn bytes_agree_with_the_lowered_program() {
     for (graph, batch) in [(network(), 8), (nn::build("vgg16", &nn::ModelOptions::default()).unwrap(), 4)] {
         let layout = Layout::new(&graph);
-        let program = lower(&graph, &layout, batch, Mode::Train, &|_| 0).unwrap();
+        let program = lower(&graph, &layout, &Packing::default(), batch, Mode::Train, &|_| 0).unwrap();
         let (mut bytes, mut macs) = (0u64, 0u64);
         for call in &program.calls {
             let of = |values: &[earlybird::ops::Value]| -> u64 {

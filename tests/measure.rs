@@ -7,6 +7,7 @@ mod common;
 use std::sync::Arc;
 
 use common::have_kernels;
+use earlybird::autograd::Precision;
 use earlybird::driver::kernels::MODULES;
 use earlybird::driver::trace::trace;
 use earlybird::driver::vgpu::{Vgpu, parse};
@@ -123,7 +124,7 @@ fn small() -> Graph {
 }
 
 fn step(graph: &Graph, batch: usize, sample: Option<u64>) -> Vec<Row> {
-    model(graph, batch, Options { sample, ..Options::default() }, &A100).unwrap()
+    model(graph, batch, Precision::F32, Options { sample, ..Options::default() }, &A100).unwrap()
 }
 
 /// Counters are functions of the shape: bytes and multiply-adds grow with the batch by the same amount each time, kernel by kernel.

@@ -124,6 +124,9 @@ fn execute_i8<'m, 'a>(
                 BatchNormGradients { gamma, mean, invstd, weight_exponents, input_exponents, dgamma, dbeta };
             int8.batchnorm_bwd_i8(p, dz, sums, y, y_sums, gradients, step, dyd, a.bfp()?, ws)
         }
+        Kernel::SgdStepI8(p) => {
+            int8.sgd_step_i8(p, a.next()?, a.next()?, a.next()?, a.next()?, a.next()?, a.next()?, a.next()?)
+        }
         _ => Err(defect()),
     }
 }

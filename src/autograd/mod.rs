@@ -5,7 +5,9 @@
 
 mod execute;
 mod layout;
+mod packing;
 mod plan;
+mod precision;
 mod program;
 mod recorded;
 mod session;
@@ -14,7 +16,9 @@ mod step;
 
 pub use execute::execute;
 pub use layout::{Arena, Layout, Placed};
+pub use packing::{Packed, Packing};
 pub use plan::{Plan, plan};
+pub use precision::{Int8Options, Precision, Products};
 pub use program::{Mode, Place, Program, ValueInfo, lower};
 pub use session::{Hyper, Session, StepEvent, StepHook, check_state};
 pub use state::{StateDict, Tensor, torch_dims};

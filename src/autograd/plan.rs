@@ -86,7 +86,7 @@ fn lifetimes(program: &Program) -> Result<Vec<Life>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::autograd::{Layout, Mode, lower};
+    use crate::autograd::{Layout, Mode, Packing, lower};
     use crate::nn;
 
     #[test]
@@ -94,7 +94,7 @@ mod tests {
         let graph = nn::build("vgg16", &nn::ModelOptions { width: 0.25, ..Default::default() }).unwrap();
         let layout = Layout::new(&graph);
         for mode in [Mode::Train, Mode::Evaluate] {
-            let program = lower(&graph, &layout, 4, mode, &|_| 1000).unwrap();
+            let program = lower(&graph, &layout, &Packing::default(), 4, mode, &|_| 1000).unwrap();
             let plan = plan(&program).unwrap();
             let lives = lifetimes(&program).unwrap();
             let end = |v: usize| plan.offsets[v] + program.values[v].bytes;

@@ -2,10 +2,14 @@
 //!
 //! Not here: where arena values lie ([`super::plan`]) and who runs the calls ([`super::Session`]).
 
+mod int8;
+
 use std::collections::HashMap;
 
 use super::layout::{Arena, Layout};
-use crate::graph::{Graph, NodeId, Op};
+use super::packing::Packing;
+use super::precision::Precision;
+use crate::graph::{Graph, NodeId};
 use crate::ops::add::Add;
 use crate::ops::softmax_xent::SoftmaxXent;
 use crate::ops::{Activation, Call, Emit, Kernel, Node, Value};
@@ -35,6 +39,10 @@ pub enum Place {
     Labels,
     /// The running [`crate::ops::Metrics`].
     Metrics,
+    /// The low half of the step counter in [`crate::ops::advance::StepState`].
+    Step,
+    /// The packed weights, from this byte on.
+    Packed(usize),
 }
 
 /// A value of a program.
@@ -61,13 +69,14 @@ pub struct Program {
     pub logits: Value,
 }
 
-/// Lowers `graph` for `batch` images. `workspace` tells how much scratch memory a kernel wants.
+/// Lowers `graph` for `batch` images, in the precision of `packing` where it trains. `workspace` tells how much scratch memory a kernel wants.
 ///
 /// # Errors
-/// [`Error::Graph`] where the graph is no classifier, or a tensor has more elements than a kernel can index.
+/// [`Error::Graph`] where the graph is no classifier, or a tensor has more elements than a kernel can index; [`Error::Unsupported`] for a precision that is not built.
 pub fn lower(
     graph: &Graph,
     layout: &Layout,
+    packing: &Packing,
     batch: usize,
     mode: Mode,
     workspace: &dyn Fn(&Kernel) -> usize,
@@ -79,94 +88,155 @@ pub fn lower(
             return Err(Error::Graph { node: graph.node(id).name.clone(), op: graph.node(id).op.stem(), what });
         }
     }
-    let mut lowering = Lowering { graph, layout, batch, mode, workspace, values: Vec::new(), calls: Vec::new() };
-    let (nodes, logits) = lowering.forward();
-    let loss = SoftmaxXent { n: batch as u32, classes: graph.classes() as u32 };
-    let labels = lowering.place("labels", batch * 4, Place::Labels);
-    let metrics = lowering.place("metrics", size_of::<crate::ops::Metrics>(), Place::Metrics);
-    let probs = lowering.value("probs", batch * graph.classes() * 4);
-    lowering.call(Kernel::SoftmaxXentFwd(loss), &[logits, labels], &[probs, metrics]);
-    if mode == Mode::Train {
-        let dlogits = lowering.value("d logits", batch * graph.classes() * 4);
-        lowering.call(Kernel::SoftmaxXentBwd(loss), &[probs, labels], &[dlogits]);
-        lowering.backward(&nodes, dlogits);
-    }
+    let mut lowering = Lowering::new(graph, layout, batch, mode, workspace);
+    let logits = match (packing.precision, mode) {
+        (Precision::Int8(options), Mode::Train) => int8::train(&mut lowering, packing, options)?,
+        (Precision::Eb8, Mode::Train) => {
+            return Err(Error::Unsupported {
+                what: "precision eb8".into(),
+                place: None,
+                hint: "use f32 or int8; the simulated 8 bits of the official code are not built yet".into(),
+            });
+        }
+        (_, Mode::Train) => {
+            let (nodes, logits) = lowering.forward();
+            let dlogits = lowering.loss_and_gradient(logits);
+            lowering.backward(&nodes, dlogits);
+            logits
+        }
+        (_, Mode::Evaluate) => {
+            let (_, logits) = lowering.forward();
+            lowering.loss(logits);
+            logits
+        }
+    };
     Ok(Program { batch, values: lowering.values, calls: lowering.calls, logits })
 }
 
+/// A program in the making.
 struct Lowering<'a> {
     graph: &'a Graph,
     layout: &'a Layout,
     batch: usize,
     mode: Mode,
     workspace: &'a dyn Fn(&Kernel) -> usize,
+    /// Whether each node's output needs a gradient.
+    needs: Vec<bool>,
     values: Vec<ValueInfo>,
     calls: Vec<Call>,
 }
 
-impl Lowering<'_> {
+impl<'a> Lowering<'a> {
+    fn new(
+        graph: &'a Graph,
+        layout: &'a Layout,
+        batch: usize,
+        mode: Mode,
+        workspace: &'a dyn Fn(&Kernel) -> usize,
+    ) -> Self {
+        let mut needs: Vec<bool> = Vec::new();
+        for (node, parameters) in graph.ids().map(|id| (graph.node(id), graph.trains(id))) {
+            needs.push(parameters || node.inputs.iter().any(|input| needs[input.0]));
+        }
+        Lowering { graph, layout, batch, mode, workspace, needs, values: Vec::new(), calls: Vec::new() }
+    }
+
     fn place(&mut self, name: &str, bytes: usize, place: Place) -> Value {
         self.values.push(ValueInfo { name: name.into(), bytes, place });
         Value(self.values.len() as u32 - 1)
     }
 
+    /// Bytes of an f32 tensor at the output of `id`.
+    fn bytes(&self, id: NodeId) -> usize {
+        self.batch * self.graph.shape(id).elements() * 4
+    }
+
+    /// The batch's images.
+    fn images(&mut self, id: NodeId) -> Value {
+        self.place("images", self.bytes(id), Place::Images)
+    }
+
+    /// The parameters of `id` and, in training, where their gradients go.
+    fn parameters(&mut self, id: NodeId) -> (Vec<Value>, Vec<Option<Value>>) {
+        let (graph, node) = (self.graph, self.graph.node(id));
+        let inputs: Vec<_> = node.inputs.iter().map(|i| graph.shape(*i)).collect();
+        let (mut parameters, mut gradients) = (Vec::new(), Vec::new());
+        for spec in node.op.operator().map_or_else(Vec::new, |op| op.parameters(&inputs)) {
+            let name = format!("{}.{}", node.name, spec.suffix);
+            let Some(placed) = self.layout.get(&name) else { continue };
+            let (arena, offset, bytes) = (placed.arena, placed.offset, spec.elements() * 4);
+            parameters.push(self.place(&name, bytes, Place::Parameter(arena, offset)));
+            let gradient = (spec.kind.trained() && self.mode == Mode::Train)
+                .then(|| self.place(&format!("d {name}"), bytes, Place::Gradient(offset)));
+            gradients.push(gradient);
+        }
+        (parameters, gradients)
+    }
+
+    /// Emits the forward calls of node `id` in f32, from `inputs` to a new value, with the ReLU behind it where `relu` says so.
+    fn forward_node(&mut self, id: NodeId, inputs: &[Value], relu: bool) -> Option<Node> {
+        let (graph, node) = (self.graph, self.graph.node(id));
+        let op = node.op.operator()?;
+        let output = self.value(&node.name, self.bytes(id));
+        let (parameters, gradients) = self.parameters(id);
+        let activation = |(value, id): (&Value, &NodeId)| Activation { value: *value, shape: graph.shape(*id) };
+        let mut lowered = Node {
+            name: node.name.clone(),
+            batch: self.batch,
+            training: self.mode == Mode::Train,
+            relu,
+            inputs: inputs.iter().zip(&node.inputs).map(activation).collect(),
+            needs: node.inputs.iter().map(|i| self.needs[i.0]).collect(),
+            output: Activation { value: output, shape: graph.shape(id) },
+            parameters,
+            gradients,
+            saved: Vec::new(),
+        };
+        lowered.saved = op.forward(&lowered, self);
+        Some(lowered)
+    }
+
     /// Emits the forward calls; returns every node as lowered, and the last one's output.
     fn forward(&mut self) -> (Vec<Option<Node>>, Value) {
         let graph = self.graph;
-        let mut outputs: Vec<Value> = Vec::new();
-        let mut nodes = Vec::new();
-        let mut needs = Vec::new();
+        let (mut outputs, mut nodes): (Vec<Value>, Vec<Option<Node>>) = (Vec::new(), Vec::new());
         for id in graph.ids() {
-            let (node, shape) = (graph.node(id), graph.shape(id));
-            let bytes = self.batch * shape.elements() * 4;
-            let Some(op) = node.op.operator() else {
-                outputs.push(self.place("images", bytes, Place::Images));
-                nodes.push(None);
-                needs.push(false);
-                continue;
+            let node = graph.node(id);
+            let lowered = match graph.fused_into(id) {
+                Some(_) => None,
+                None => {
+                    let inputs: Vec<Value> = node.inputs.iter().map(|i| outputs[i.0]).collect();
+                    self.forward_node(id, &inputs, graph.fuses_relu(id))
+                }
             };
-            if graph.fused_into(id).is_some() {
-                outputs.push(outputs[node.inputs[0].0]);
-                needs.push(needs[node.inputs[0].0]);
-                nodes.push(None);
-                continue;
-            }
-            let output = self.value(&node.name, bytes);
-            let relu = matches!(node.op, Op::BatchNorm(_))
-                && graph.consumers(id).iter().any(|consumer| graph.fused_into(*consumer) == Some(id));
-            let mut lowered = Node {
-                name: node.name.clone(),
-                batch: self.batch,
-                training: self.mode == Mode::Train,
-                relu,
-                inputs: node
-                    .inputs
-                    .iter()
-                    .map(|i| Activation { value: outputs[i.0], shape: graph.shape(*i) })
-                    .collect(),
-                needs: node.inputs.iter().map(|i| needs[i.0]).collect(),
-                output: Activation { value: output, shape },
-                parameters: Vec::new(),
-                gradients: Vec::new(),
-                saved: Vec::new(),
-            };
-            let inputs: Vec<_> = node.inputs.iter().map(|i| graph.shape(*i)).collect();
-            for spec in op.parameters(&inputs) {
-                let name = format!("{}.{}", node.name, spec.suffix);
-                let Some(placed) = self.layout.get(&name) else { continue };
-                let (arena, offset, bytes) = (placed.arena, placed.offset, spec.elements() * 4);
-                lowered.parameters.push(self.place(&name, bytes, Place::Parameter(arena, offset)));
-                let gradient = (spec.kind.trained() && self.mode == Mode::Train)
-                    .then(|| self.place(&format!("d {name}"), bytes, Place::Gradient(offset)));
-                lowered.gradients.push(gradient);
-            }
-            needs.push(lowered.needs.contains(&true) || lowered.gradients.iter().any(Option::is_some));
-            lowered.saved = op.forward(&lowered, self);
-            outputs.push(output);
-            nodes.push(Some(lowered));
+            outputs.push(match (&lowered, node.inputs.first()) {
+                (Some(lowered), _) => lowered.output.value,
+                (None, Some(source)) => outputs[source.0],
+                (None, None) => self.images(id),
+            });
+            nodes.push(lowered);
         }
         let logits = outputs.last().copied().unwrap_or(Value(0));
         (nodes, logits)
+    }
+
+    /// Emits the loss; returns its parameters, the labels and the probabilities.
+    fn loss(&mut self, logits: Value) -> (SoftmaxXent, Value, Value) {
+        let (batch, classes) = (self.batch, self.graph.classes());
+        let loss = SoftmaxXent { n: batch as u32, classes: classes as u32 };
+        let labels = self.place("labels", batch * 4, Place::Labels);
+        let metrics = self.place("metrics", size_of::<crate::ops::Metrics>(), Place::Metrics);
+        let probs = self.value("probs", batch * classes * 4);
+        self.call(Kernel::SoftmaxXentFwd(loss), &[logits, labels], &[probs, metrics]);
+        (loss, labels, probs)
+    }
+
+    /// Emits the loss and its gradient; returns the latter.
+    fn loss_and_gradient(&mut self, logits: Value) -> Value {
+        let (loss, labels, probs) = self.loss(logits);
+        let dlogits = self.value("d logits", self.values[probs.0 as usize].bytes);
+        self.call(Kernel::SoftmaxXentBwd(loss), &[probs, labels], &[dlogits]);
+        dlogits
     }
 
     /// Emits the backward calls: every node in reverse, gradients that meet are added.
@@ -186,23 +256,30 @@ impl Lowering<'_> {
                 }
                 continue;
             };
-            let mut given: Vec<Value> = Vec::new();
-            for (input, gradient) in node.inputs.iter().zip(op.backward(lowered, dy, self)) {
-                let Some(mut gradient) = gradient else { continue };
-                if let Some(&sum) = gradients.get(input) {
-                    let p = Add { n: (self.values[sum.0 as usize].bytes / 4) as u32 };
-                    self.call(Kernel::AddFwd(p), &[sum, gradient], &[sum]);
-                    continue;
-                }
-                if given.contains(&gradient) {
-                    // Two inputs were given the same value and each may be overwritten further up.
-                    let copy = self.value(&format!("d {} copy", node.name), self.values[gradient.0 as usize].bytes);
-                    self.call(Kernel::Copy, &[gradient], &[copy]);
-                    gradient = copy;
-                }
-                given.push(gradient);
-                gradients.insert(*input, gradient);
+            let given = op.backward(lowered, dy, self);
+            self.hand_on(id, given, &mut gradients);
+        }
+    }
+
+    /// Hands the gradients of the inputs of `id` to those who made the inputs; gradients that meet are added.
+    fn hand_on(&mut self, id: NodeId, gradients: Vec<Option<Value>>, pending: &mut HashMap<NodeId, Value>) {
+        let node = self.graph.node(id);
+        let mut given: Vec<Value> = Vec::new();
+        for (input, gradient) in node.inputs.iter().zip(gradients) {
+            let Some(mut gradient) = gradient else { continue };
+            if let Some(&sum) = pending.get(input) {
+                let p = Add { n: (self.values[sum.0 as usize].bytes / 4) as u32 };
+                self.call(Kernel::AddFwd(p), &[sum, gradient], &[sum]);
+                continue;
             }
+            if given.contains(&gradient) {
+                // Two inputs were given the same value and each may be overwritten further up.
+                let copy = self.value(&format!("d {} copy", node.name), self.values[gradient.0 as usize].bytes);
+                self.call(Kernel::Copy, &[gradient], &[copy]);
+                gradient = copy;
+            }
+            given.push(gradient);
+            pending.insert(*input, gradient);
         }
     }
 }

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::layout::{Arena, Layout};
+use super::packing::Packing;
 use super::plan::{Plan, plan};
+use super::precision::Precision;
 use super::program::{Mode, Program, lower};
 use super::recorded::Recorded;
 use super::state::{StateDict, Tensor, from_torch, to_torch, torch_dims};
@@ -66,11 +68,18 @@ pub struct Session {
     pub(super) backend: Arc<dyn Backend>,
     pub(super) layout: Layout,
     pub(super) hyper: Hyper,
+    pub(super) packing: Packing,
     pub(super) parameters: Memory,
     pub(super) gradients: Memory,
     pub(super) momenta: Memory,
     pub(super) state: Memory,
     pub(super) constants: Memory,
+    /// The 8-bit optimiser's table.
+    pub(super) table: Memory,
+    /// Weights for the integer products.
+    pub(super) packed: Memory,
+    /// Whether those are the weights of now.
+    pub(super) is_packed: bool,
     /// Sums of batches that have not gone to the log.
     pub(super) metrics: Memory,
     /// Sums of the last [`LOG`] steps.
@@ -94,10 +103,28 @@ pub struct Session {
 }
 
 impl Session {
-    /// Puts `graph` on `backend`. Parameters are zero (running variances too) until [`Session::load_state`].
+    /// Puts `graph` on `backend`, to train in f32. Parameters are zero (running variances too) until [`Session::load_state`].
     pub fn new(graph: Arc<Graph>, backend: Arc<dyn Backend>, hyper: Hyper) -> Result<Session> {
+        Session::with_precision(graph, backend, hyper, Precision::F32, 0)
+    }
+
+    /// Like [`Session::new`], to train in `precision`. `seed` keys the rounding of 8-bit numbers, together with the step counter ([`Session::set_steps`]).
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the device has no 8-bit operators.
+    pub fn with_precision(
+        graph: Arc<Graph>,
+        backend: Arc<dyn Backend>,
+        hyper: Hyper,
+        precision: Precision,
+        seed: u64,
+    ) -> Result<Session> {
         graph.check_classifier()?;
         let layout = Layout::new(&graph);
+        let packing = Packing::new(&graph, &layout, precision, seed)?;
+        if precision != Precision::F32 {
+            backend.int8()?;
+        }
         let alloc = |elements: usize| backend.alloc(elements.max(1) * 4);
         let trained = layout.length(Arena::Parameters);
         let session = Session {
@@ -106,6 +133,9 @@ impl Session {
             momenta: alloc(trained)?,
             state: alloc(layout.length(Arena::State))?,
             constants: alloc(layout.length(Arena::Constants))?,
+            table: backend.alloc(size_of_val(&packing.table[..]).max(4))?,
+            packed: backend.alloc(packing.bytes.max(4))?,
+            is_packed: false,
             metrics: backend.alloc(size_of::<Metrics>())?,
             log: backend.alloc(LOG * size_of::<Metrics>())?,
             place: backend.alloc(size_of::<StepState>())?,
@@ -116,6 +146,7 @@ impl Session {
             backend,
             layout,
             hyper,
+            packing,
             programs: BTreeMap::new(),
             now: StepState::default(),
             synced: true,
@@ -136,7 +167,11 @@ impl Session {
                 self.backend.upload(bytemuck::cast_slice(&select.channels), span)?;
             }
         }
-        Ok(())
+        let table: &[u8] = bytemuck::cast_slice(&self.packing.table);
+        match table.len() {
+            0 => Ok(()),
+            bytes => self.backend.upload(table, self.table.span(0, bytes)?),
+        }
     }
 
     /// The network.
@@ -154,10 +189,15 @@ impl Session {
         self.now.step
     }
 
+    /// Arithmetic of the training step.
+    pub fn precision(&self) -> Precision {
+        self.packing.precision
+    }
+
     /// Sets the step counter, when a run is resumed.
     pub fn set_steps(&mut self, steps: u64) {
         self.now.step = steps;
-        self.synced = false;
+        (self.synced, self.is_packed) = (false, false);
     }
 
     /// Runs `hook` after every optimiser step.
@@ -171,10 +211,10 @@ impl Session {
     }
 
     /// Everything it holds.
-    pub(super) fn memories(&self) -> [&Memory; 11] {
+    pub(super) fn memories(&self) -> [&Memory; 13] {
         let Session { parameters, gradients, momenta, state, constants, metrics, log, place, .. } = self;
-        let Session { images, labels, arena, .. } = self;
-        [parameters, gradients, momenta, state, constants, metrics, log, place, images, labels, arena]
+        let Session { images, labels, arena, table, packed, .. } = self;
+        [parameters, gradients, momenta, state, constants, metrics, log, place, images, labels, arena, table, packed]
     }
 
     /// Lowers and plans for batches of `batch` images, if not done yet. [`Session::step`] and the others do it by themselves.
@@ -183,7 +223,8 @@ impl Session {
             return Ok(());
         }
         let backend = self.backend.clone();
-        let program = lower(&self.graph, &self.layout, batch, mode, &|kernel| backend.workspace(kernel))?;
+        let program =
+            lower(&self.graph, &self.layout, &self.packing, batch, mode, &|kernel| backend.workspace(kernel))?;
         let plan = plan(&program)?;
         let programs = &mut self.programs;
         let mut grow = |memory: &mut Memory, bytes: usize| -> Result<()> {
@@ -240,6 +281,7 @@ impl Session {
     /// # Errors
     /// [`Error::Graph`] naming the first tensor that is missing or has another shape.
     pub fn load_state(&mut self, state: &StateDict) -> Result<()> {
+        self.is_packed = false;
         self.distribute(state, |arena| match arena {
             Arena::Parameters => Some(&self.parameters),
             Arena::State => Some(&self.state),

@@ -12,7 +12,7 @@ use super::recorded::Work;
 use super::session::{LOG, Ready, Session, StepEvent};
 use crate::backend::Span;
 use crate::ops::advance::{Advance, StepState};
-use crate::ops::sgd::Sgd;
+use crate::ops::sgd::{Segment, Sgd};
 use crate::ops::{Call, Kernel, Metrics, Value};
 use crate::{Error, Result};
 
@@ -104,8 +104,24 @@ impl Session {
             return Err(Error::bad_setting("batch", what, "give the network as many classes as the data set has"));
         }
         self.prepare(batch, mode)?;
+        self.pack()?;
         self.backend.upload(bytemuck::cast_slice(images), self.images.span(0, images.len() * 4)?)?;
         self.backend.upload(bytemuck::cast_slice(labels), self.labels.span(0, batch * 4)?)
+    }
+
+    /// Rounds loaded weights to the 8-bit grid and packs them for the integer products. The noise is that of the step that left them, so that
+    /// a run that goes on from a file packs what the interrupted one had.
+    fn pack(&mut self) -> Result<()> {
+        let Some(p) = self.packing.sgd(self.sgd()).filter(|_| !self.is_packed) else { return Ok(()) };
+        self.synced = false;
+        let before = StepState { step: self.now.step.wrapping_sub(1), ..self.now };
+        self.backend.upload(bytemuck::bytes_of(&before), self.place.all())?;
+        let table = self.table.span(0, p.segments as usize * size_of::<Segment>())?;
+        let weights = self.parameters.span(0, p.sgd.count as usize * 4)?;
+        self.backend.int8()?.sgd_pack_i8(&p, table, self.place.span(0, 4)?, weights, self.packed.all())?;
+        self.backend.upload(bytemuck::bytes_of(&self.now), self.place.all())?;
+        (self.synced, self.is_packed) = (true, true);
+        Ok(())
     }
 
     /// Sees to it that the device's state is `state`.
@@ -160,7 +176,7 @@ impl Session {
     fn issue(&self, ready: &Ready, work: Work) -> Result<()> {
         ready.program.calls.iter().try_for_each(|call| self.call(ready, call))?;
         if work == Work::Step {
-            self.optimise(&self.sgd())?;
+            self.optimise(&self.optimiser())?;
             self.backend.advance_step_u64(&ADVANCE, self.place.all(), self.metrics.all(), self.log.all())?;
         }
         Ok(())
@@ -182,12 +198,25 @@ impl Session {
         }
     }
 
+    /// The optimiser's step as a kernel.
+    fn optimiser(&self) -> Kernel {
+        let p = self.sgd();
+        self.packing.sgd(p).map_or(Kernel::SgdStep(p), Kernel::SgdStepI8)
+    }
+
     /// Issues the optimiser's step.
-    fn optimise(&self, p: &Sgd) -> Result<()> {
-        let length = p.count as usize * 4;
+    fn optimise(&self, kernel: &Kernel) -> Result<()> {
+        let length = self.layout.length(Arena::Parameters) * 4;
         let (g, v, w) =
             (self.gradients.span(0, length)?, self.momenta.span(0, length)?, self.parameters.span(0, length)?);
-        self.backend.sgd_step_f32(p, self.place.span(StepState::LR, 4)?, g, v, w)
+        let (lr, step) = (self.place.span(StepState::LR, 4)?, self.place.span(0, 4)?);
+        match kernel {
+            Kernel::SgdStepI8(p) => {
+                let table = self.table.span(0, p.segments as usize * size_of::<Segment>())?;
+                self.backend.int8()?.sgd_step_i8(p, table, lr, step, g, v, w, self.packed.all())
+            }
+            _ => self.backend.sgd_step_f32(&self.sgd(), lr, g, v, w),
+        }
     }
 
     /// Goes through the calls of a training step on batches of `batch` images, whatever is in memory: `each` is given the name of the first value that a call writes
@@ -198,13 +227,14 @@ impl Session {
     /// What `each` says; a batch that does not fit.
     pub fn walk(&mut self, batch: usize, each: &mut dyn FnMut(&str, &Kernel, Issue<'_>) -> Result<()>) -> Result<()> {
         self.prepare(batch, Mode::Train)?;
+        self.pack()?;
         let Some(ready) = self.programs.get(&(batch, Mode::Train)) else { return Ok(()) };
         for call in &ready.program.calls {
             let layer = call.outputs.first().map_or("", |v| &ready.program.values[v.0 as usize].name);
             each(layer, &call.kernel, &|| self.call(ready, call))?;
         }
-        let p = self.sgd();
-        each("all parameters", &Kernel::SgdStep(p), &|| self.optimise(&p))
+        let optimiser = self.optimiser();
+        each("all parameters", &optimiser, &|| self.optimise(&optimiser))
     }
 
     pub(super) fn resolve<'m>(&'m self, ready: &Ready, value: Value) -> Result<Span<'m>> {
@@ -218,6 +248,8 @@ impl Session {
             Place::Images => (&self.images, 0),
             Place::Labels => (&self.labels, 0),
             Place::Metrics => (&self.metrics, 0),
+            Place::Step => (&self.place, 0),
+            Place::Packed(byte) => (&self.packed, byte),
         };
         memory.span(offset, info.bytes)
     }

@@ -67,13 +67,13 @@ impl StepArgs {
             train_precision: self.precision.clone(),
             ..Default::default()
         };
-        settings.check_precision()?;
+        let [precision, _] = settings.precisions()?;
         if self.batch_size == 0 || self.steps == 0 {
             return Err(Error::bad_setting("--batch-size, --steps", "0 measures nothing", "give at least 1"));
         }
         let graph = nn::build(&self.model, &nn::ModelOptions { width: self.width, ..Default::default() })?;
         if self.modelled {
-            super::modelled::run(&graph, self.batch_size, &self.device, self.blocks, self.json)?;
+            super::modelled::run(&graph, self.batch_size, precision, &self.device, self.blocks, self.json)?;
             return Ok(DONE);
         }
         if self.device.starts_with("vgpu") {
@@ -82,7 +82,8 @@ impl StepArgs {
         }
         let backend = device::open(&self.device, self.threads)?;
         let shape = graph.input_shape();
-        let mut session = Session::new(Arc::new(graph.clone()), backend.clone(), Hyper::default())?;
+        let mut session =
+            Session::with_precision(Arc::new(graph.clone()), backend.clone(), Hyper::default(), precision, 1)?;
         session.load_state(&nn::init(&graph, 1))?;
         let images = data::noise(self.batch_size * shape.elements(), 1);
         let labels: Vec<u32> = (0..self.batch_size).map(|i| (i % graph.classes()) as u32).collect();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::say;
+use crate::autograd::Precision;
 use crate::driver::ptxas::{Tool, Usage};
 use crate::driver::{kernels, vgpu};
 use crate::graph::Graph;
@@ -18,7 +19,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// A device that is not virtual or has no known rates; a build without kernels.
-pub fn run(graph: &Graph, batch: usize, device: &str, blocks: u64, json: bool) -> Result<()> {
+pub fn run(graph: &Graph, batch: usize, precision: Precision, device: &str, blocks: u64, json: bool) -> Result<()> {
     let options = vgpu::parse(device)?;
     kernels::available(device)?;
     let arch = ALL.iter().find(|a| a.name == options.limits.name).ok_or_else(|| {
@@ -33,17 +34,18 @@ pub fn run(graph: &Graph, batch: usize, device: &str, blocks: u64, json: bool) -
         return Err(Error::bad_setting("--modelled", what, "leave out ,check; give --blocks 1 or more"));
     }
     let limits = options.limits;
-    let rows = step::model(graph, batch, Options { sample: Some(blocks), ..options }, arch)?;
+    let rows = step::model(graph, batch, precision, Options { sample: Some(blocks), ..options }, arch)?;
     let registers = registers();
     if json {
         say(
-            serde_json::json!({ "kind": "modelled", "model": graph.name(), "batch_size": batch, "arch": arch.name, "rows": rows }),
+            serde_json::json!({ "kind": "modelled", "model": graph.name(), "batch_size": batch, "precision": precision.name(), "arch": arch.name, "rows": rows }),
         );
         return Ok(());
     }
     say(format_args!(
-        "{} batch {batch}, one training step on the rates of {}: MODELLED from counters, nothing measured",
+        "{} batch {batch} {}, one training step on the rates of {}: MODELLED from counters, nothing measured",
         graph.name(),
+        precision.name(),
         arch.title
     ));
     say(format_args!(

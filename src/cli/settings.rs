@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::autograd::Hyper;
+use crate::autograd::{Hyper, Int8Options, Precision, Products};
 use crate::data::Augment;
 use crate::ticket::{Criterion, DetectorOptions, Policy, RunOptions, Start, SurgeryOptions, Task};
 use crate::train::{BatchOptions, Schedule};
@@ -153,6 +153,9 @@ settings! {
     start: Start [Start] = Start::Inherit, "What the ticket starts from: inherit, reinit or rewind";
     search_precision: String [String] = "f32".into(), "Precision of the search: f32, eb8, int8";
     train_precision: String [String] = "f32".into(), "Precision after the ticket: f32, eb8, int8";
+    #[arg(value_name = "PRODUCT[,PRODUCT]")]
+    f32_products: Products [Products] = Products::default(), "Products of int8 convolutions kept in f32, to see what a rounding costs: forward, dgrad, wgrad, or none";
+    master_weights: MasterWeights [MasterWeights] = MasterWeights::Int8, "Weights that the optimiser of int8 keeps: int8 (rounded after every step) or f32 (only their copies for the products are)";
     init: Option<PathBuf> [PathBuf] = None, "Start from a safetensors state dict with PyTorch names";
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     no_augment: bool [bool] = false, "No random crops and flips";
@@ -163,8 +166,15 @@ settings! {
     out: Option<PathBuf> [PathBuf] = None, "Run folder; must not exist or be empty [default: runs/<time>-<model>-<seed>]";
 }
 
-/// Precisions by name.
-const PRECISIONS: [&str; 3] = ["f32", "eb8", "int8"];
+/// What the optimiser of `int8` keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MasterWeights {
+    /// Weights on the 8-bit grid.
+    Int8,
+    /// f32 weights.
+    F32,
+}
 
 impl Settings {
     /// Defaults, then the file, then the flags.
@@ -200,24 +210,26 @@ impl Settings {
         Settings::resolve(Some(path), Overrides::default())
     }
 
-    /// Checks precisions: known, and built.
-    pub fn check_precision(&self) -> Result<()> {
-        for (flag, name) in
-            [("--search-precision", &self.search_precision), ("--train-precision", &self.train_precision)]
-        {
-            if !PRECISIONS.contains(&name.as_str()) {
+    /// Precisions of search and training.
+    ///
+    /// # Errors
+    /// [`Error::BadSetting`] for an unknown name, [`Error::Unsupported`] for one that is not built.
+    pub fn precisions(&self) -> Result<[Precision; 2]> {
+        let options =
+            Int8Options { f32_products: self.f32_products, master_f32: self.master_weights == MasterWeights::F32 };
+        let named = |flag: &str, name: &str| match Precision::named(name, options) {
+            Some(Precision::Eb8) => Err(Error::Unsupported {
+                what: "precision eb8".into(),
+                place: Some(flag.into()),
+                hint: "use f32 or int8; the simulated 8 bits of the official code are not built yet".into(),
+            }),
+            Some(precision) => Ok(precision),
+            None => {
                 let what = format!("there is no precision `{name}`");
-                return Err(Error::bad_setting(flag, what, format!("choose one of {}", PRECISIONS.join(", "))));
+                Err(Error::bad_setting(flag, what, format!("choose one of {}", Precision::NAMES.join(", "))))
             }
-            if name != "f32" {
-                return Err(Error::Unsupported {
-                    what: format!("precision {name}"),
-                    place: Some(flag.into()),
-                    hint: "use f32; 8-bit training is not built yet".into(),
-                });
-            }
-        }
-        Ok(())
+        };
+        Ok([named("--search-precision", &self.search_precision)?, named("--train-precision", &self.train_precision)?])
     }
 
     /// How channels are removed.
@@ -227,7 +239,7 @@ impl Settings {
 
     /// Options of the run that these settings describe. `flip` says whether mirrored images are still of their class.
     pub fn run_options(&self, task: Task, flip: bool) -> Result<RunOptions> {
-        self.check_precision()?;
+        let [search_precision, train_precision] = self.precisions()?;
         if i64::try_from(self.seed).is_err() {
             let what = format!("{} is too large for a settings file", self.seed);
             return Err(Error::bad_setting("--seed", what, "give at most 9223372036854775807"));
@@ -258,6 +270,8 @@ impl Settings {
             surgery: self.surgery_options(),
             start: self.start,
             steps: self.steps,
+            search_precision,
+            train_precision,
         };
         options.check()?;
         Ok(options)

@@ -268,6 +268,17 @@ impl Graph {
         (matches!(node.op, Op::Relu(_)) && is_bn && self.consumers(source).len() == 1).then_some(source)
     }
 
+    /// Whether this node computes the ReLU behind it.
+    pub fn fuses_relu(&self, id: NodeId) -> bool {
+        self.consumers(id).iter().any(|consumer| self.fused_into(*consumer) == Some(id))
+    }
+
+    /// Whether the node has parameters that are trained.
+    pub fn trains(&self, id: NodeId) -> bool {
+        let node = self.node(id);
+        node.op.operator().is_some_and(|op| op.parameters(&self.input_shapes(node)).iter().any(|p| p.kind.trained()))
+    }
+
     /// All parameters, node by node.
     pub fn parameters(&self) -> Vec<Parameter> {
         let mut all = Vec::new();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::operands::compulsory;
 use super::probe::Rig;
 use crate::Result;
-use crate::autograd::{Hyper, Session};
+use crate::autograd::{Hyper, Precision, Session};
 use crate::backend::Backend;
 use crate::graph::Graph;
 use crate::ops::Kernel;
@@ -91,13 +91,14 @@ fn row(layer: &str, kernel: &Kernel, workspace: usize, summary: &Summary, arch: 
     }
 }
 
-/// Models a training step of `graph` on batches of `batch` images on `arch`, counting at most `sample` blocks of each launch.
+/// Models a training step of `graph` in `precision` on batches of `batch` images on `arch`, counting at most `sample` blocks of each launch.
 ///
 /// # Errors
 /// [`crate::Error::DeviceUnavailable`] where this build has no kernels; a batch that does not fit.
-pub fn model(graph: &Graph, batch: usize, options: Options, arch: &Arch) -> Result<Vec<Row>> {
+pub fn model(graph: &Graph, batch: usize, precision: Precision, options: Options, arch: &Arch) -> Result<Vec<Row>> {
     let rig = Rig::with(options)?;
-    let mut session = Session::new(Arc::new(graph.clone()), rig.backend().clone(), Hyper::default())?;
+    let mut session =
+        Session::with_precision(Arc::new(graph.clone()), rig.backend().clone(), Hyper::default(), precision, 1)?;
     let mut rows = Vec::new();
     session.walk(batch, &mut |layer, kernel, run| {
         let workspace = rig.backend().workspace(kernel);

@@ -10,7 +10,7 @@ use crate::ops::pool::Pool;
 use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Store};
 use crate::ops::relu::Relu;
 use crate::ops::select::Select;
-use crate::ops::sgd::Sgd;
+use crate::ops::sgd::{Sgd, SgdI8};
 use crate::ops::softmax_xent::SoftmaxXent;
 
 /// A tensor of a lowered program, by number.
@@ -90,6 +90,8 @@ pub enum Kernel {
     BatchNormGradI8(BatchNormI8),
     /// dz, dze, sums, y, ye, y sums, gamma, mean, invstd, we, xe, step → dgamma, dbeta[, dyd, dyde], dyw, dywe
     BatchNormBwdI8(BatchNormI8),
+    /// table, lr, step, g → v, w, packed weights
+    SgdStepI8(SgdI8),
 }
 
 /// A kernel on values, in execution order inside a program.

@@ -12,7 +12,7 @@ use super::file::{Ticket, TicketInfo, ratio_label};
 use super::mask::{Cut, Mask, check_ratio, draw};
 use super::snapshot::{Phase, Progress, Snapshot, Watched};
 use super::surgery::{LayerPlan, SurgeryOptions};
-use crate::autograd::{Hyper, Session, StateDict};
+use crate::autograd::{Hyper, Precision, Session, StateDict};
 use crate::backend::Backend;
 use crate::data::Dataset;
 use crate::energy::Activity;
@@ -83,9 +83,26 @@ pub struct RunOptions {
     pub start: Start,
     /// Stop after this many optimiser steps.
     pub steps: Option<u64>,
+    /// Arithmetic of the search.
+    pub search_precision: Precision,
+    /// Arithmetic after the ticket, and of a dense run.
+    pub train_precision: Precision,
 }
 
 impl RunOptions {
+    /// Arithmetic of a phase.
+    pub fn precision(&self, phase: Phase) -> Precision {
+        match phase {
+            Phase::Search => self.search_precision,
+            Phase::Train => self.train_precision,
+        }
+    }
+
+    /// A session for a phase of the run.
+    fn session(&self, phase: Phase, graph: Arc<Graph>, backend: Arc<dyn Backend>) -> Result<Session> {
+        Session::with_precision(graph, backend, self.hyper, self.precision(phase), self.batch.seed)
+    }
+
     /// Checks everything that can be wrong without looking at data or network.
     pub fn check(&self) -> Result<()> {
         self.detector.check()?;
@@ -232,12 +249,12 @@ impl Run {
         data: Arc<Dataset>,
     ) -> Result<Run> {
         options.check()?;
-        let mut session = Session::new(graph, backend, options.hyper)?;
+        let phase = if options.task == Task::Dense { Phase::Train } else { Phase::Search };
+        let mut session = options.session(phase, graph, backend)?;
         session.load_state(state)?;
         let mut trainer = Trainer::new(session, &data, options.batch, options.schedule.clone())?;
         trainer.limit_steps(options.steps);
         let watched = options.ratios.iter().map(|ratio| Watched { ratio: *ratio, ticket: None, last: Vec::new() });
-        let phase = if options.task == Task::Dense { Phase::Train } else { Phase::Search };
         Ok(Run {
             progress: Progress::new(phase, watched.collect()),
             detectors: options.ratios.iter().map(|_| Detector::new(options.detector)).collect(),
@@ -284,7 +301,7 @@ impl Run {
             let what = "the interrupted run watched other ratios";
             return Err(Error::bad_setting("--resume", what, "resume with the settings of the run folder"));
         }
-        let mut session = Session::new(Arc::new(graph), backend, options.hyper)?;
+        let mut session = options.session(progress.phase, Arc::new(graph), backend)?;
         session.load_state(&state)?;
         session.load_momenta(&momenta)?;
         session.set_steps(step);
@@ -481,7 +498,7 @@ impl Run {
         };
         let (position, step) = (ticket.info.position, ticket.info.step);
         let (dense, backend) = (ticket.graph.clone(), self.trainer.session().backend().clone());
-        let mut session = Session::new(Arc::new(surgery.graph.clone()), backend, self.options.hyper)?;
+        let mut session = self.options.session(Phase::Train, Arc::new(surgery.graph.clone()), backend)?;
         session.load_state(&state)?;
         if let Some(momenta) = momenta {
             session.load_momenta(&momenta)?;

@@ -2,7 +2,7 @@
 //!
 //! Independent of how the plan works out lifetimes: memory remembers which value each 64-byte line was last written for.
 
-use earlybird::autograd::{Layout, Mode, Place, Plan, Program, lower, plan};
+use earlybird::autograd::{Layout, Mode, Packing, Place, Plan, Program, lower, plan};
 use earlybird::graph::Graph;
 use earlybird::nn::{ModelOptions, build};
 use earlybird::ops::{Kernel, Value};
@@ -65,7 +65,7 @@ fn programs(g: &Graph, batch: usize, workspace: &dyn Fn(&Kernel) -> usize) -> Ve
     let layout = Layout::new(g);
     [Mode::Train, Mode::Evaluate]
         .map(|mode| {
-            let program = lower(g, &layout, batch, mode, workspace).unwrap();
+            let program = lower(g, &layout, &Packing::default(), batch, mode, workspace).unwrap();
             let plan = plan(&program).unwrap();
             (program, plan)
         })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use earlybird::Error;
-use earlybird::autograd::{Hyper, Layout, Mode, Session, lower};
+use earlybird::autograd::{Hyper, Layout, Mode, Packing, Session, lower};
 use earlybird::backend::cpu::Cpu;
 use earlybird::graph::{Graph, Node, NodeId, Op};
 use earlybird::ops::Shape;
@@ -99,7 +99,7 @@ fn tensors_beyond_32_bits_are_refused() {
     g.linear(x, "head", 3).unwrap();
     let layout = Layout::new(&g);
     for batch in [0, 1 << 30, usize::MAX] {
-        says(lower(&g, &layout, batch, Mode::Train, &|_| 0), &["input", "8x6x4"]);
+        says(lower(&g, &layout, &Packing::default(), batch, Mode::Train, &|_| 0), &["input", "8x6x4"]);
     }
 }
 

@@ -1,0 +1,212 @@
+//! Whole training steps in `int8`: that networks learn, that every device, instruction set and number of threads leaves the same bits, and that a run goes on from
+//! a file as if it had never stopped. Single operators: `tests/ops/int8`, `tests/kernels/int8.rs`.
+
+use std::sync::Arc;
+
+use earlybird::autograd::{Hyper, Int8Options, Precision, Products, Session, StateDict};
+use earlybird::backend::Backend;
+use earlybird::backend::cpu::{Cpu, Path};
+use earlybird::graph::Graph;
+use earlybird::nn::{ModelOptions, build, init};
+use earlybird::ops::{Kernel, Shape};
+
+const INT8: Precision = Precision::Int8(Int8Options {
+    f32_products: Products { forward: false, dgrad: false, wgrad: false },
+    master_f32: false,
+});
+
+fn small(model: &str, width: f64) -> Arc<Graph> {
+    let options = ModelOptions { width, input: Shape::new(32, 32, 3), classes: 5, ..Default::default() };
+    Arc::new(build(model, &options).unwrap())
+}
+
+fn session(graph: &Arc<Graph>, backend: Arc<dyn Backend>, precision: Precision) -> Session {
+    let mut session = Session::with_precision(graph.clone(), backend, Hyper::default(), precision, 7).unwrap();
+    session.load_state(&init(graph, 3)).unwrap();
+    session
+}
+
+/// Images whose class can be seen, and their labels.
+fn batch(graph: &Graph, n: usize, number: u64) -> (Vec<f32>, Vec<u32>) {
+    let (shape, classes) = (graph.input_shape(), graph.classes());
+    let mut images = earlybird::data::noise(n * shape.elements(), 100 + number);
+    let labels: Vec<u32> = (0..n).map(|i| ((i as u64 * 7 + number) % classes as u64) as u32).collect();
+    for (image, label) in images.chunks_exact_mut(shape.elements()).zip(&labels) {
+        for (i, pixel) in image.chunks_exact_mut(shape.c).enumerate() {
+            let (row, column) = (i / shape.w, i % shape.w);
+            let bright = (row * (1 + *label as usize) / shape.h + column * classes / shape.w) % 2 == 0;
+            pixel.iter_mut().for_each(|p| *p = 0.3 * *p + if bright { 0.8 } else { -0.8 });
+        }
+    }
+    (images, labels)
+}
+
+fn train(session: &mut Session, n: usize, steps: std::ops::Range<u64>) -> Vec<f64> {
+    let graph = session.graph().clone();
+    steps
+        .map(|number| {
+            let (images, labels) = batch(&graph, n, number);
+            session.step(&images, &labels, 0.05).unwrap();
+            session.take_metrics().unwrap().loss()
+        })
+        .collect()
+}
+
+/// Weights, running statistics and momenta as bits.
+fn bits(session: &Session) -> Vec<(String, Vec<u32>)> {
+    let flat = |state: StateDict| -> Vec<(String, Vec<u32>)> {
+        state.into_iter().map(|(name, tensor)| (name, tensor.data.iter().map(|v| v.to_bits()).collect())).collect()
+    };
+    let mut all = flat(session.state_dict().unwrap());
+    all.extend(flat(session.momenta().unwrap()));
+    all
+}
+
+fn differing(a: &[(String, Vec<u32>)], b: &[(String, Vec<u32>)]) -> Vec<String> {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).filter(|(a, b)| a != b).map(|(a, _)| a.0.clone()).collect()
+}
+
+/// The kernels of a step.
+fn kernels(session: &mut Session, n: usize) -> Vec<Kernel> {
+    let mut all = Vec::new();
+    session
+        .walk(n, &mut |_, kernel, _| {
+            all.push(*kernel);
+            Ok(())
+        })
+        .unwrap();
+    all
+}
+
+fn count(kernels: &[Kernel], which: impl Fn(&Kernel) -> bool) -> usize {
+    kernels.iter().filter(|kernel| which(kernel)).count()
+}
+
+#[test]
+fn a_vgg_is_blocks_from_the_images_to_the_head() {
+    let graph = small("vgg16", 0.125);
+    let all = kernels(&mut session(&graph, Cpu::new(), INT8), 4);
+    assert_eq!(count(&all, |k| matches!(k, Kernel::Conv2dFwdI8(_))), 13);
+    assert_eq!(count(&all, |k| matches!(k, Kernel::BatchNormFwdI8(_))), 13);
+    assert_eq!(count(&all, |k| matches!(k, Kernel::Conv2dWgradI8(_))), 13);
+    assert_eq!(count(&all, |k| matches!(k, Kernel::BatchNormBwdI8(_))), 13);
+    assert_eq!(count(&all, |k| matches!(k, Kernel::Conv2dDgradI8(_))), 12);
+    // The images go in once, what the head reads comes out once; a gradient that went through a pool, or came from the head, has a pass of its own.
+    assert_eq!(count(&all, |k| matches!(k, Kernel::QuantizeFwdI8(_))), 1);
+    assert_eq!(count(&all, |k| matches!(k, Kernel::DequantizeFwdI8(_))), 1);
+    assert_eq!(count(&all, |k| matches!(k, Kernel::BatchNormGradI8(_))), 5);
+    let f32_passes = |k: &Kernel| {
+        matches!(
+            k,
+            Kernel::Conv2dFwd(_)
+                | Kernel::Conv2dDgrad(_)
+                | Kernel::Conv2dWgrad(_)
+                | Kernel::BatchNormFwd(_)
+                | Kernel::ReluFwd(_)
+        )
+    };
+    assert_eq!(count(&all, f32_passes), 0);
+}
+
+/// f32 and int8 from the same weights on the same batches: both learn, and the first loss is nearly the same.
+#[test]
+fn int8_learns_as_f32_does() {
+    for (model, width, n) in [("vgg11", 0.25, 32), ("preresnet20", 0.5, 32)] {
+        let graph = small(model, width);
+        let losses = [Precision::F32, INT8].map(|p| train(&mut session(&graph, Cpu::new(), p), n, 0..30));
+        let [f32, int8] = &losses;
+        assert!((f32[0] - int8[0]).abs() < 0.1 * f32[0], "{model}: {losses:?}");
+        let end = |losses: &[f64]| losses[25..].iter().sum::<f64>() / 5.0;
+        assert!(end(f32) < 0.75 * f32[0] && (end(int8) - end(f32)).abs() < 0.1 * f32[0], "{model}: {losses:?}");
+    }
+}
+
+/// Each product in f32, and f32 master weights: the same network learns, by other kernels.
+#[test]
+fn products_in_f32_and_master_weights_learn_too() {
+    let graph = small("vgg11", 0.125);
+    let mut seen = Vec::new();
+    for (number, products) in ["none", "forward", "dgrad", "wgrad", "forward,dgrad,wgrad"].into_iter().enumerate() {
+        for master_f32 in [false, true] {
+            let options = Int8Options { f32_products: products.parse().unwrap(), master_f32 };
+            let fresh = || session(&graph, Cpu::new(), Precision::Int8(options));
+            let all = kernels(&mut fresh(), 16);
+            let int8 = [
+                count(&all, |k| matches!(k, Kernel::Conv2dFwdI8(_))) > 0,
+                count(&all, |k| matches!(k, Kernel::Conv2dDgradI8(_))) > 0,
+                count(&all, |k| matches!(k, Kernel::Conv2dWgradI8(_))) > 0,
+            ];
+            let p = options.f32_products;
+            assert_eq!(int8, [!p.forward, !p.dgrad, !p.wgrad]);
+            let mut session = fresh();
+            let losses = train(&mut session, 16, 0..25);
+            assert!(losses[20..].iter().sum::<f64>() / 5.0 < 0.6 * losses[0], "{products}, {master_f32}: {losses:?}");
+            seen.push((number, bits(&session)));
+        }
+    }
+    assert!(seen.iter().all(|(i, bits)| seen.iter().filter(|(_, other)| other == bits).count() == 1 && *i < 5));
+}
+
+/// Weights and momenta are numbers of the 8-bit grid after every step, row by row.
+#[test]
+fn weights_and_momenta_are_on_the_grid() {
+    let graph = small("vgg11", 0.125);
+    let mut session = session(&graph, Cpu::new(), INT8);
+    train(&mut session, 8, 0..3);
+    let mut rows = 0;
+    for state in [session.state_dict().unwrap(), session.momenta().unwrap()] {
+        for (name, tensor) in state.iter().filter(|(_, tensor)| tensor.dims.len() > 1) {
+            for row in tensor.data.chunks_exact(tensor.data.len() / tensor.dims[0]) {
+                let e = earlybird::quant::bfp::exponent(row.iter().fold(0.0f32, |m, v| m.max(v.abs())));
+                let unit = earlybird::quant::bfp::power(e - 6);
+                assert!(row.iter().all(|v| (v / unit).fract() == 0.0 && (v / unit).abs() <= 127.0), "{name}");
+                rows += 1;
+            }
+        }
+    }
+    assert!(rows > 300);
+}
+
+#[test]
+fn instruction_sets_and_threads_leave_the_same_bits() {
+    let graph = small("vgg11", 0.17);
+    let run = |path: Path, threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut session = session(&graph, Cpu::with_path(path).unwrap(), INT8);
+            train(&mut session, 6, 0..20);
+            bits(&session)
+        })
+    };
+    let reference = run(Path::Avx2, 1);
+    for path in [Path::Portable, Path::Avx2, Path::Avx512].into_iter().filter(|path| path.available()) {
+        for threads in [1, 2, 3] {
+            let differing = differing(&reference, &run(path, threads));
+            assert!(differing.is_empty(), "{path:?}, {threads} threads: {differing:?}");
+        }
+    }
+}
+
+/// A session that gets state, momenta and step counter from another goes on to the same bits, with weights on the grid and with f32 master weights.
+#[test]
+fn a_run_goes_on_from_its_files() {
+    let graph = small("vgg11", 0.125);
+    for master_f32 in [false, true] {
+        let precision = Precision::Int8(Int8Options { master_f32, ..Default::default() });
+        let mut whole = session(&graph, Cpu::new(), precision);
+        train(&mut whole, 8, 0..3);
+        let mut resumed = Session::with_precision(graph.clone(), Cpu::new(), Hyper::default(), precision, 7).unwrap();
+        resumed.load_state(&whole.state_dict().unwrap()).unwrap();
+        resumed.load_momenta(&whole.momenta().unwrap()).unwrap();
+        resumed.set_steps(whole.steps());
+        // Looking at the network in between changes nothing.
+        let (images, labels) = batch(&graph, 5, 77);
+        resumed.evaluate(&images, &labels).unwrap();
+        resumed.take_metrics().unwrap();
+        for session in [&mut whole, &mut resumed] {
+            train(session, 8, 3..6);
+        }
+        assert_eq!(differing(&bits(&whole), &bits(&resumed)), Vec::<String>::new());
+    }
+}
