@@ -49,7 +49,7 @@ fn layers_know_only_those_below() {
         ("ops", &["backend", "graph", "autograd", "train", "quant"]), // the last four in links of doc comments only
         ("backend", &["ops", "driver", "quant"]),
         ("graph", &["ops"]),
-        ("autograd", &["graph", "ops", "backend"]),
+        ("autograd", &["graph", "ops", "backend", "quant"]),
         ("energy", &["graph", "ops", "nn"]), // nn in links of doc comments only
         ("nn", &["graph", "ops", "autograd", "quant"]),
         ("data", &["quant"]),

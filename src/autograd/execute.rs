@@ -124,6 +124,17 @@ fn execute_i8<'m, 'a>(
                 BatchNormGradients { gamma, mean, invstd, weight_exponents, input_exponents, dgamma, dbeta };
             int8.batchnorm_bwd_i8(p, dz, sums, y, y_sums, gradients, step, dyd, a.bfp()?, ws)
         }
+        Kernel::ClassifierFwd(p) => {
+            let (x, w) = (a.next()?, a.next()?);
+            let bias = if p.bias != 0 { a.next()? } else { none };
+            int8.classifier_fwd_f32(p, x, w, bias, a.next()?, a.next()?, a.next()?, a.next()?, a.next()?)
+        }
+        Kernel::ClassifierBwd(p) => {
+            let (x, w, dlogits, losses, hits) = (a.next()?, a.next()?, a.next()?, a.next()?, a.next()?);
+            let (dx, dw) = (a.next()?, a.next()?);
+            let dbias = if p.bias != 0 { a.next()? } else { none };
+            int8.classifier_bwd_f32(p, x, w, dlogits, losses, hits, dx, dw, dbias, a.next()?)
+        }
         Kernel::SgdStepI8(p) => {
             int8.sgd_step_i8(p, a.next()?, a.next()?, a.next()?, a.next()?, a.next()?, a.next()?, a.next()?)
         }

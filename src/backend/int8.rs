@@ -10,6 +10,7 @@
 use super::Span;
 use crate::Result;
 use crate::ops::batchnorm::BatchNormI8;
+use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::Conv2dI8;
 use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Store};
 use crate::ops::sgd::SgdI8;
@@ -172,6 +173,35 @@ pub trait Int8 {
 
     /// Weight gradient `dw[k,r,s,c] = f32(acc) * 2^(Ew[k]-12)`, unpadded f32; `acc = sum dyw * x`, exact.
     fn conv2d_wgrad_i8(&self, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span, ws: Span) -> Result<()>;
+
+    /// Logits, their gradients, losses (f64) and hits of each image at the end of a network, see [`crate::ops::classifier`]. `bias` counts where `p` says so.
+    fn classifier_fwd_f32(
+        &self,
+        p: &Classifier,
+        x: Span,
+        w: Span,
+        bias: Span,
+        labels: Span,
+        logits: Span,
+        dlogits: Span,
+        losses: Span,
+        hits: Span,
+    ) -> Result<()>;
+
+    /// Gradients of its input and parameters; the batch's sums are added to `metrics`.
+    fn classifier_bwd_f32(
+        &self,
+        p: &Classifier,
+        x: Span,
+        w: Span,
+        dlogits: Span,
+        losses: Span,
+        hits: Span,
+        dx: Span,
+        dw: Span,
+        dbias: Span,
+        metrics: Span,
+    ) -> Result<()>;
 
     /// One step for all parameters, see [`SgdI8`]. `table` holds its [`crate::ops::sgd::Segment`]s, `packed` the mantissas and exponents that they point to.
     fn sgd_step_i8(

@@ -89,6 +89,20 @@ pub fn operands(kernel: &Kernel) -> Option<Operands> {
             let n = p.count as usize;
             (vec![f(1), f(n)], vec![n * 4, n * 4])
         }
+        Kernel::ClassifierFwd(p) => {
+            let (n, c, k) = (p.n as usize, p.c as usize, p.k as usize);
+            let mut inputs = vec![f(n * c), f(k * c)];
+            inputs.extend((p.bias != 0).then(|| f(k)));
+            inputs.push((n * 4, Content::Labels(p.k)));
+            (inputs, vec![n * k * 4, n * k * 4, n * 8, n * 4])
+        }
+        Kernel::ClassifierBwd(p) => {
+            let (n, c, k) = (p.n as usize, p.c as usize, p.k as usize);
+            let mut outputs = vec![n * c * 4, k * c * 4];
+            outputs.extend((p.bias != 0).then_some(k * 4));
+            outputs.push(size_of::<Metrics>());
+            (vec![f(n * c), f(k * c), f(n * k), f(n * 2), f(n)], outputs)
+        }
         _ => return None,
     };
     Some(Operands { inputs, outputs })
@@ -125,7 +139,7 @@ pub fn compulsory(symbol: &str, kernel: &Kernel, grid: [u32; 3], workspace: usiz
         (Kernel::LinearFwd(p), _) => (read - p.k as usize * 4, written),
         (Kernel::LinearWgrad(p), "linear_bias_bwd_f32") => ((p.n * p.k) as usize * 4, p.k as usize * 4),
         (Kernel::LinearWgrad(p), _) => (read, written - p.k as usize * 4),
-        (Kernel::SoftmaxXentFwd(_), _) => (read + size_of::<Metrics>(), written),
+        (Kernel::SoftmaxXentFwd(_) | Kernel::ClassifierBwd(_), _) => (read + size_of::<Metrics>(), written),
         (Kernel::SgdStep(p), _) => (read + 2 * p.count as usize * 4, written),
         _ => (read, written),
     })

@@ -16,6 +16,7 @@ use crate::driver::vgpu::Vgpu;
 use crate::driver::{DevPtr, StreamId};
 use crate::ops::add::Add;
 use crate::ops::batchnorm::BatchNorm;
+use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::{Conv2d, Conv2dAttr};
 use crate::ops::linear::Linear;
 use crate::ops::mask::Mask;
@@ -204,6 +205,8 @@ fn operators() -> Result<Vec<Kernel>> {
     all.extend([Kernel::SelectFwd(p), Kernel::SelectBwd(p)]);
     let p = SoftmaxXent { n: 512, classes: 10 };
     all.extend([Kernel::SoftmaxXentFwd(p), Kernel::SoftmaxXentBwd(p)]);
+    let p = Classifier { n: 64, c: 512, k: 10, bias: 1 };
+    all.extend([Kernel::ClassifierFwd(p), Kernel::ClassifierBwd(p)]);
     all.push(Kernel::SgdStep(Sgd { count: n, scales: 64, momentum: 0.9, weight_decay: 1e-4, l1: 1e-4 }));
     Ok(all)
 }

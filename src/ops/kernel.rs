@@ -4,6 +4,7 @@
 
 use crate::ops::add::Add;
 use crate::ops::batchnorm::{BatchNorm, BatchNormI8};
+use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::{Conv2d, Conv2dI8};
 use crate::ops::linear::Linear;
 use crate::ops::pool::Pool;
@@ -90,6 +91,10 @@ pub enum Kernel {
     BatchNormGradI8(BatchNormI8),
     /// dz, dze, sums, y, ye, y sums, gamma, mean, invstd, we, xe, step → dgamma, dbeta[, dyd, dyde], dyw, dywe
     BatchNormBwdI8(BatchNormI8),
+    /// x, w[, bias], labels → logits, dlogits, losses, hits
+    ClassifierFwd(Classifier),
+    /// x, w, dlogits, losses, hits → dx, dw[, dbias], metrics
+    ClassifierBwd(Classifier),
     /// table, lr, step, g → v, w, packed weights
     SgdStepI8(SgdI8),
 }

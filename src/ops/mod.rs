@@ -7,6 +7,7 @@
 pub mod add;
 pub mod advance;
 pub mod batchnorm;
+pub mod classifier;
 pub mod conv2d;
 pub mod linear;
 pub mod mask;

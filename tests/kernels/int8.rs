@@ -10,12 +10,13 @@ use earlybird::backend::cpu::{Cpu, Path};
 use earlybird::backend::cuda::Cuda;
 use earlybird::backend::{Backend, BatchNormGradients, BatchNormState, Bfp, Memory, Normalised};
 use earlybird::driver::vgpu::Vgpu;
-use earlybird::ops::Kernel;
 use earlybird::ops::batchnorm::{BatchNormI8, GradientSums, OutputSums};
+use earlybird::ops::classifier::Classifier;
 use earlybird::ops::conv2d::{Conv2d, Conv2dI8};
 use earlybird::ops::pool::Pool;
 use earlybird::ops::quantize::{Dequantize, Noise, Quantize, QuantizeGradient, Store};
 use earlybird::ops::sgd::{Format, Segment, Sgd, SgdI8};
+use earlybird::ops::{Kernel, Metrics};
 use earlybird::quant::layout::{blocks, pad};
 use earlybird::vgpu::device::Options;
 use earlybird::vgpu::exec::Schedule;
@@ -196,6 +197,34 @@ fn operands_and_stored_tensors_from_f32_and_back() {
                 let (we, xe, dyd, dyw) = (we.all(), xe.all(), bfp(&dyd, &ed), bfp(&dyw, &ew));
                 i8.quantize_bwd_i8(&p, x.all(), we, xe, step.all(), dyd, dyw, ws.all()).unwrap();
             }
+        });
+    }
+}
+
+/// The end of a network: odd sizes, more classes than lanes, ties for the largest logit, without a bias.
+#[test]
+fn classifiers() {
+    for (n, c, k, bias) in [(5usize, 37usize, 10usize, true), (3, 64, 2, false), (9, 33, 70, true), (1, 1, 5, true)] {
+        same(&format!("classifier {n} {c} {k} {bias}"), |side| {
+            let mut random = Random(n as u64 * 100 + k as u64);
+            let p = Classifier { n: n as u32, c: c as u32, k: k as u32, bias: u32::from(bias) };
+            let labels: Vec<u32> = (0..n).map(|_| random.below(k as u32)).collect();
+            let mut w = random.floats(k * c);
+            w.copy_within(..c, (k - 1) * c);
+            let (x, w, b) = (side.put(&random.floats(n * c)), side.put(&w), side.put(&random.floats(k)));
+            let labels = side.put(&labels);
+            let [logits, dlogits] = ["logits", "dlogits"].map(|name| side.out(name, n * k * 4));
+            let (losses, hits) = (side.out("losses", n * 8), side.out("hits", n * 4));
+            let (dx, dw) = (side.out("dx", n * c * 4), side.out("dw", k * c * 4));
+            let dbias = side.out("dbias", usize::from(bias) * k * 4);
+            let metrics = side.updated("metrics", &[Metrics { loss_sum: 0.7, top1: 3, top5: 4, count: 5 }]);
+            let i8 = side.backend.clone();
+            let i8 = i8.int8().unwrap();
+            let (x, w, losses, hits) = (x.all(), w.all(), losses.all(), hits.all());
+            let (logits, dlogits) = (logits.all(), dlogits.all());
+            i8.classifier_fwd_f32(&p, x, w, b.all(), labels.all(), logits, dlogits, losses, hits).unwrap();
+            let (dx, dw, dbias) = (dx.all(), dw.all(), dbias.all());
+            i8.classifier_bwd_f32(&p, x, w, dlogits, losses, hits, dx, dw, dbias, metrics.all()).unwrap();
         });
     }
 }

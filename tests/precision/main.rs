@@ -3,12 +3,24 @@
 
 use std::sync::Arc;
 
+#[path = "../common/mod.rs"]
+mod common;
+
 use earlybird::autograd::{Hyper, Int8Options, Precision, Products, Session, StateDict};
 use earlybird::backend::Backend;
 use earlybird::backend::cpu::{Cpu, Path};
+use earlybird::backend::cuda::Cuda;
+use earlybird::driver::vgpu::Vgpu;
 use earlybird::graph::Graph;
 use earlybird::nn::{ModelOptions, build, init};
+use earlybird::ops::conv2d::Conv2dAttr;
+use earlybird::ops::pool::Window;
 use earlybird::ops::{Kernel, Shape};
+use earlybird::ticket::draw;
+use earlybird::vgpu::device::Options;
+use earlybird::vgpu::limits::{A100, Limits};
+
+use common::have_kernels;
 
 const INT8: Precision = Precision::Int8(Int8Options {
     f32_products: Products { forward: false, dgrad: false, wgrad: false },
@@ -107,6 +119,7 @@ fn a_vgg_is_blocks_from_the_images_to_the_head() {
         )
     };
     assert_eq!(count(&all, f32_passes), 0);
+    assert_eq!(count(&all, |k| matches!(k, Kernel::ClassifierFwd(_) | Kernel::ClassifierBwd(_))), 2);
 }
 
 /// f32 and int8 from the same weights on the same batches: both learn, and the first loss is nearly the same.
@@ -208,5 +221,48 @@ fn a_run_goes_on_from_its_files() {
             train(session, 8, 3..6);
         }
         assert_eq!(differing(&bits(&whole), &bits(&resumed)), Vec::<String>::new());
+    }
+}
+
+/// Twenty steps of the project's own kernels on the virtual GPU leave the weights, momenta, statistics and masks that the plain CPU leaves, byte for byte: with one and two
+/// workers, and on a GPU whose one multiprocessor gets other tiles. The first steps run with every check on.
+#[test]
+fn the_virtual_gpu_and_the_cpu_leave_the_same_bits() {
+    if !have_kernels("the_virtual_gpu_and_the_cpu_leave_the_same_bits") {
+        return;
+    }
+    let mut g = Graph::new("vgg in small");
+    let mut x = g.input(Shape::new(12, 12, 3));
+    for (number, (width, pool)) in [(20, false), (37, true), (16, false), (48, true)].into_iter().enumerate() {
+        x = g.conv2d(x, &format!("conv{number}"), Conv2dAttr::square(width, 3, 1, 1)).unwrap();
+        x = g.batchnorm(x, &format!("bn{number}")).unwrap();
+        x = g.relu(x, &format!("relu{number}")).unwrap();
+        if pool {
+            x = g.maxpool(x, &format!("pool{number}"), Window { kernel: 2, stride: 2, padding: 0 }).unwrap();
+        }
+    }
+    x = g.avgpool(x, "mean", Window { kernel: 3, stride: 3, padding: 0 }).unwrap();
+    g.linear(x, "head", 5).unwrap();
+    let graph = Arc::new(g);
+    let run = |backend: Arc<dyn Backend>, steps: std::ops::Range<u64>| {
+        let mut session = session(&graph, backend, INT8);
+        let losses = train(&mut session, 6, steps);
+        assert!(losses.iter().all(|loss| loss.is_finite()));
+        let cuts = draw(&session.bn_scales().unwrap(), &[0.3, 0.7]).unwrap();
+        let masks: Vec<_> = cuts.into_iter().map(|cut| cut.mask).collect();
+        (bits(&session), losses.iter().map(|loss| loss.to_bits()).collect::<Vec<_>>(), masks)
+    };
+    let gpu = |options: Options| Arc::new(Cuda::new(Arc::new(Vgpu::new(options))).unwrap()) as Arc<dyn Backend>;
+    let whole = run(Cpu::with_path(Path::Portable).unwrap(), 0..20);
+    let start = run(Cpu::with_path(Path::Portable).unwrap(), 0..2);
+    let one = Limits { sms: 1, ..A100 };
+    for (name, options, steps, want) in [
+        ("two workers", Options { workers: 2, ..Options::default() }, 0..20, &whole),
+        ("checked", Options::checked(), 0..2, &start),
+        ("one multiprocessor", Options { limits: one, workers: 1, ..Options::default() }, 0..2, &start),
+    ] {
+        let got = run(gpu(options), steps);
+        assert_eq!(differing(&want.0, &got.0), Vec::<String>::new(), "{name}");
+        assert!(*want == got, "{name}");
     }
 }

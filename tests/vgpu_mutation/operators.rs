@@ -6,6 +6,7 @@ use earlybird::driver::{DevPtr, Dims, StreamId};
 use earlybird::ops::Kernel;
 use earlybird::ops::add::Add;
 use earlybird::ops::batchnorm::BatchNorm;
+use earlybird::ops::classifier::Classifier;
 use earlybird::ops::conv2d::{Conv2d, Conv2dAttr};
 use earlybird::ops::linear::Linear;
 use earlybird::ops::pool::Pool;
@@ -34,6 +35,7 @@ pub fn case(kernel: &str) -> Option<Case> {
         _ if starts("linear_") => linear,
         _ if starts("select_") => select,
         _ if starts("softmax_xent_") => softmax_xent,
+        _ if starts("classifier_") => classifier,
         _ if starts("sgd_") => sgd,
         _ => return None,
     })
@@ -345,6 +347,28 @@ fn softmax_xent(b: &Bench) -> Result<Vec<u8>> {
         b.cuda.softmax_xent_fwd_f32(&p, logits.all(), labels.all(), probs.all(), metrics.all())?;
         b.cuda.softmax_xent_bwd_f32(&p, probs.all(), labels.all(), dlogits.all())?;
         b.take(&mut out, &[&probs, &metrics, &dlogits])?;
+    }
+    Ok(out)
+}
+
+fn classifier(b: &Bench) -> Result<Vec<u8>> {
+    let (mut out, int8) = (Vec::new(), b.cuda.int8()?);
+    for (n, c, k, bias) in [(5usize, 37usize, 10usize, 1u32), (70, 3, 3, 0), (33, 40, 50, 1), (2, 300, 130, 1)] {
+        let p = Classifier { n: n as u32, c: c as u32, k: k as u32, bias };
+        let mut labels: Vec<u32> = noise(n).iter().map(|v| u32::from(*v) % k as u32).collect();
+        if k == 50 {
+            labels[0] = u32::MAX; // no class: it must not be looked up, and makes the loss NaN
+        }
+        let (x, w, b_, labels) = (b.floats(n * c)?, b.floats(k * c)?, b.floats(k)?, b.words(&labels)?);
+        let (logits, dlogits) = (b.room(n * k)?, b.room(n * k)?);
+        let (losses, hits) = (b.room(n * 2)?, b.room(n)?);
+        let (dx, dw, dbias) = (b.room(n * c)?, b.room(k * c)?, b.room(k)?);
+        let metrics = b.bytes(bytemuck::bytes_of(&Metrics::default()))?;
+        let (x, w, losses_, hits_) = (x.all(), w.all(), losses.all(), hits.all());
+        int8.classifier_fwd_f32(&p, x, w, b_.all(), labels.all(), logits.all(), dlogits.all(), losses_, hits_)?;
+        let (dx_, dw_, dbias_) = (dx.all(), dw.all(), dbias.all());
+        int8.classifier_bwd_f32(&p, x, w, dlogits.all(), losses_, hits_, dx_, dw_, dbias_, metrics.all())?;
+        b.take(&mut out, &[&logits, &dlogits, &losses, &hits, &dx, &dw, &dbias, &metrics])?;
     }
     Ok(out)
 }

@@ -14,6 +14,7 @@ use super::super::precision::Int8Options;
 use super::{Lowering, Place};
 use crate::graph::{NodeId, Op};
 use crate::ops::batchnorm::{BatchNormAttr, BatchNormI8, GradientForm, GradientSums, OutputSums, SizesI8};
+use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8};
 use crate::ops::pool::Pool;
 use crate::ops::quantize::{Dequantize, Noise, Quantize, QuantizeGradient};
@@ -39,11 +40,9 @@ pub(super) fn train(lowering: &mut Lowering, packing: &Packing, options: Int8Opt
         base: lowering,
     };
     let ids: Vec<NodeId> = eight.base.graph.ids().collect();
-    ids.iter().for_each(|id| eight.forward(*id));
+    ids[..ids.len().saturating_sub(1)].iter().for_each(|id| eight.forward(*id));
     let Some(last) = ids.last() else { return Ok(Value(0)) };
-    let logits = eight.f32_of(*last);
-    let dlogits = eight.base.loss_and_gradient(logits);
-    eight.f32_gradients.insert(*last, dlogits);
+    let logits = eight.end(*last);
     ids.iter().rev().for_each(|id| eight.backward(*id));
     Ok(logits)
 }
@@ -339,6 +338,37 @@ impl Eight<'_, '_> {
         self.ends.insert(end, id);
         let block = Block { conv, p, gamma: *gamma, gradients: [*dgamma, *dbeta], mean, invstd, affine, index };
         self.blocks.insert(id, block);
+    }
+
+    /// The last node, the loss, and their gradients: in one operator where the last node is linear; returns the logits.
+    fn end(&mut self, id: NodeId) -> Value {
+        let (graph, node) = (self.base.graph, self.base.graph.node(id));
+        let (Op::Linear(_), [input]) = (&node.op, &node.inputs[..]) else {
+            self.forward(id);
+            let logits = self.f32_of(id);
+            let dlogits = self.base.loss_and_gradient(logits);
+            self.f32_gradients.insert(id, dlogits);
+            return logits;
+        };
+        let x = self.f32_of(*input);
+        let (parameters, gradients) = self.base.parameters(id);
+        let (n, c, k) = (self.base.batch, graph.shape(*input).elements(), graph.classes());
+        let p = Classifier { n: u(n), c: u(c), k: u(k), bias: u(parameters.len() - 1) };
+        let labels = self.base.place("labels", n * 4, Place::Labels);
+        let metrics = self.base.place("metrics", size_of::<crate::ops::Metrics>(), Place::Metrics);
+        let [logits, dlogits] = ["", "d "].map(|what| self.value(id, what, n * k * 4));
+        let (losses, hits) = (self.value(id, "losses of ", n * 8), self.value(id, "hits of ", n * 4));
+        let dx = self.value(*input, "d ", self.base.bytes(*input));
+        let mut inputs = vec![x];
+        inputs.extend(&parameters);
+        inputs.push(labels);
+        self.base.call(Kernel::ClassifierFwd(p), &inputs, &[logits, dlogits, losses, hits]);
+        let mut outputs = vec![dx];
+        outputs.extend(gradients.iter().flatten());
+        outputs.push(metrics);
+        self.base.call(Kernel::ClassifierBwd(p), &[x, parameters[0], dlogits, losses, hits], &outputs);
+        self.f32_gradients.insert(*input, dx);
+        logits
     }
 
     // ---- backward -----------------------------------------------------------------------------------------------------

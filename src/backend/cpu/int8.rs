@@ -4,6 +4,7 @@ use super::Cpu;
 use crate::Result;
 use crate::backend::{BatchNormGradients, BatchNormState, Bfp, Int8, Normalised, Span};
 use crate::ops::batchnorm::BatchNormI8;
+use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::Conv2dI8;
 use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Store};
 use crate::ops::sgd::SgdI8;
@@ -98,6 +99,37 @@ impl Int8 for Cpu {
 
     fn conv2d_wgrad_i8(&self, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span, _ws: Span) -> Result<()> {
         self.conv2d_wgrad_i8(p, x, dyw, dw)
+    }
+
+    fn classifier_fwd_f32(
+        &self,
+        p: &Classifier,
+        x: Span,
+        w: Span,
+        bias: Span,
+        labels: Span,
+        logits: Span,
+        dlogits: Span,
+        losses: Span,
+        hits: Span,
+    ) -> Result<()> {
+        self.classifier_fwd(p, x, w, bias, labels, logits, dlogits, losses, hits)
+    }
+
+    fn classifier_bwd_f32(
+        &self,
+        p: &Classifier,
+        x: Span,
+        w: Span,
+        dlogits: Span,
+        losses: Span,
+        hits: Span,
+        dx: Span,
+        dw: Span,
+        dbias: Span,
+        metrics: Span,
+    ) -> Result<()> {
+        self.classifier_bwd(p, x, w, dlogits, losses, hits, dx, dw, dbias, metrics)
     }
 
     fn sgd_step_i8(

@@ -6,6 +6,7 @@
 mod add;
 mod advance;
 mod batchnorm;
+mod classifier;
 mod conv2d;
 mod elementwise;
 mod int8;

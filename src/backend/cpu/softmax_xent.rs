@@ -28,7 +28,7 @@ impl Cpu {
             let what = "the metrics are not aligned to 8 bytes".into();
             return Err(Error::Graph { node: "loss".into(), op: "softmax_xent", what });
         };
-        check(p, labels)?;
+        check(p.classes, labels)?;
         for ((logits, label), probs) in logits.chunks_exact(k).zip(labels).zip(f32s_mut(probs).chunks_exact_mut(k)) {
             let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let mut sum = 0.0f64;
@@ -55,7 +55,7 @@ impl Cpu {
             self.memory.open("softmax_xent_bwd_f32", [(probs, n * k * 4), (labels, n * 4)], [(dlogits, n * k * 4)])?;
         let ([probs, labels], [dlogits]) = (io.read, io.write.map(f32s_mut));
         let (probs, labels): (&[f32], &[u32]) = (f32s(probs), bytemuck::cast_slice(labels));
-        check(p, labels)?;
+        check(p.classes, labels)?;
         for ((dlogits, probs), label) in dlogits.chunks_exact_mut(k).zip(probs.chunks_exact(k)).zip(labels) {
             for (i, (d, prob)) in dlogits.iter_mut().zip(probs).enumerate() {
                 *d = (prob - if i == *label as usize { 1.0 } else { 0.0 }) / n as f32;
@@ -65,11 +65,12 @@ impl Cpu {
     }
 }
 
-fn check(p: &SoftmaxXent, labels: &[u32]) -> Result<()> {
-    match labels.iter().find(|label| **label >= p.classes) {
+/// An error for a label that is none of the `classes`.
+pub(super) fn check(classes: u32, labels: &[u32]) -> Result<()> {
+    match labels.iter().find(|label| **label >= classes) {
         None => Ok(()),
         Some(bad) => {
-            let what = format!("label {bad} with {} classes", p.classes);
+            let what = format!("label {bad} with {classes} classes");
             Err(Error::Graph { node: "loss".into(), op: "softmax_xent", what })
         }
     }

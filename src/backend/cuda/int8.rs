@@ -3,10 +3,11 @@
 //! Not here: grids and arguments (the operators' files beside this one).
 
 use super::device::Cuda;
-use super::{batchnorm_i8, conv2d_i8, quantize, sgd_i8};
+use super::{batchnorm_i8, classifier, conv2d_i8, quantize, sgd_i8};
 use crate::backend::{BatchNormGradients, BatchNormState, Bfp, Int8, Normalised, Span};
 use crate::driver::DevPtr;
 use crate::ops::batchnorm::BatchNormI8;
+use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::Conv2dI8;
 use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Store};
 use crate::ops::sgd::SgdI8;
@@ -114,6 +115,37 @@ impl Int8 for Cuda {
 
     fn conv2d_wgrad_i8(&self, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span, ws: Span) -> Result<()> {
         conv2d_i8::wgrad(self, p, x, dyw, dw, ws)
+    }
+
+    fn classifier_fwd_f32(
+        &self,
+        p: &Classifier,
+        x: Span,
+        w: Span,
+        bias: Span,
+        labels: Span,
+        logits: Span,
+        dlogits: Span,
+        losses: Span,
+        hits: Span,
+    ) -> Result<()> {
+        classifier::fwd(self, p, x, w, bias, labels, logits, dlogits, losses, hits)
+    }
+
+    fn classifier_bwd_f32(
+        &self,
+        p: &Classifier,
+        x: Span,
+        w: Span,
+        dlogits: Span,
+        losses: Span,
+        hits: Span,
+        dx: Span,
+        dw: Span,
+        dbias: Span,
+        metrics: Span,
+    ) -> Result<()> {
+        classifier::bwd(self, p, x, w, dlogits, losses, hits, dx, dw, dbias, metrics)
     }
 
     fn sgd_step_i8(

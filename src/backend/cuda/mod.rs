@@ -9,6 +9,7 @@ mod batchnorm;
 mod batchnorm_i8;
 mod capture;
 pub mod cast;
+mod classifier;
 mod conv2d;
 mod conv2d_i8;
 pub mod copy;
