@@ -1,7 +1,7 @@
 // Block floating point with 8-bit mantissas, and its random bits: the device side of src/quant, which is the specification. Bit by bit the same.
 // Not here: integer GEMMs (conv2d_i8.cuh), blocks on their way into a stored tensor (stored.cuh).
 #pragma once
-#include "common.cuh"
+#include "philox.cuh"
 
 #define BFP_MAX 127
 #define BLOCK_ROWS 64
@@ -52,18 +52,8 @@ __device__ __forceinline__ i32 round_scaled(f32 scaled, u32 noise) {
 struct Philox {
     u32 w[4];
     __device__ __forceinline__ Philox(u32 group, u32 step, u32 tensor, const u32 (&seed)[2], u32 zero = 0) {
-        u32 c0 = group, c1 = step, c2 = tensor, c3 = zero, k0 = seed[0], k1 = seed[1];
-#pragma unroll
-        for (int round = 0; round < 7; round++) {
-            const u64 a = (u64)0xD2511F53u * c0, b = (u64)0xCD9E8D57u * c2;
-            c0 = (u32)(b >> 32) ^ c1 ^ k0;
-            c2 = (u32)(a >> 32) ^ c3 ^ k1;
-            c1 = (u32)b;
-            c3 = (u32)a;
-            k0 += 0x9E3779B9u;
-            k1 += 0xBB67AE85u;
-        }
-        w[0] = c0, w[1] = c1, w[2] = c2, w[3] = c3;
+        w[0] = group, w[1] = step, w[2] = tensor, w[3] = zero;
+        philox4x32<7>(w, seed[0], seed[1]);
     }
     __device__ __forceinline__ Philox() {}
     // Number of 15 bits for halfword h.

@@ -31,6 +31,7 @@ struct Shared {
     u32 prefix[RATIOS];      // digits of the threshold found so far
     u32 rank[RATIOS];        // rank among the scales that share this prefix
     u32 counts[RATIOS][32];  // [0] kept channels, [q] distance to the q-th previous mask
+    u32 odd;                 // scales that are infinite or no number
 };
 
 __device__ __forceinline__ u32 key_of(const f32* __restrict__ scales, u32 i) { return __float_as_uint(scales[i]) & 0x7fffffffu; }
@@ -63,8 +64,8 @@ template <u32 PER> __device__ __forceinline__ void locate(Shared& s, u32 p, cons
     }
 }
 
-// Thresholds, masks, kept channels and distances for all ratios. One block of 1024 threads.
-// ring[ratio][depth + 1][words], distances[ratio][depth] (0xffffffff where no such mask was drawn yet), thresholds[ratio], kept[ratio].
+// Thresholds, masks, kept channels and distances for all ratios, and the number of scales that are not finite behind the kept ones. One block of 1024 threads.
+// ring[ratio][depth + 1][words], distances[ratio][depth] (0xffffffff where no such mask was drawn yet), thresholds[ratio], kept[ratios + 1].
 extern "C" __global__ void __launch_bounds__(THREADS, 1) mask_step_f32(
     const __grid_constant__ Mask p, const f32* __restrict__ scales, u32* __restrict__ ring, f32* __restrict__ thresholds,
     u32* __restrict__ distances, u32* __restrict__ kept) {
@@ -77,6 +78,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) mask_step_f32(
         s.rank[tid] = p.rank[tid];
     }
     if (tid < RATIOS * 32) (&s.counts[0][0])[tid] = 0;
+    if (tid == 0) s.odd = 0;
 
     // First digit: bits 20..30, one histogram for all ratios.
     for (u32 i = tid; i < 2048; i += THREADS) s.bins[i] = 0;
@@ -85,7 +87,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) mask_step_f32(
     for (u32 r = 0; r < rounds; r++) {
         const u32 i = r * THREADS + tid;
         const bool in = i < p.scales;
-        count(s.bins, in, in ? key_of(scales, i) >> 20 : 0u);
+        const u32 key = in ? key_of(scales, i) : 0u;
+        count(s.bins, in, key >> 20);
+        if (key >= 0x7f800000u) atomicAdd(&s.odd, 1u);
     }
     __syncthreads();
     {
@@ -148,6 +152,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) mask_step_f32(
         thresholds[tid] = __uint_as_float(s.prefix[tid]);
         kept[tid] = s.counts[tid][0];
     }
+    if (tid == 0) kept[p.ratios] = s.odd;
     for (u32 i = tid; i < p.ratios * p.depth; i += THREADS) {
         const u32 q = i / p.depth, back = i % p.depth + 1;
         distances[i] = back <= earlier ? s.counts[q][back] : 0xffffffffu;

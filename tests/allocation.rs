@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
-use earlybird::autograd::{Hyper, Session};
+use earlybird::autograd::{Hyper, Resident, Session, Take};
 use earlybird::backend::cpu::Cpu;
 use earlybird::data::noise;
 use earlybird::graph::Graph;
 use earlybird::nn::init;
 use earlybird::ops::Shape;
+use earlybird::ops::augment::Augment;
 use earlybird::ops::conv2d::Conv2dAttr;
 use earlybird::ops::pool::Window;
 
@@ -45,15 +46,20 @@ fn twenty_steps(threads: usize) -> (u64, u64) {
         let mut session = Session::new(g.clone(), Cpu::new(), Hyper::default()).unwrap();
         session.load_state(&init(&g, 1)).unwrap();
         let (images, labels) = (noise(8 * g.input_shape().elements(), 1), [0, 1, 2, 3, 4, 0, 1, 2]);
-        for _ in 0..20 {
+        let p = Augment { seed: [1, 2], n: 0, h: 20, w: 20, c: 3, count: 8, order: 0, pad: 2, crop: 1, flip: 1 };
+        let bytes: Vec<u8> = images.iter().map(|v| v.to_bits() as u8).collect();
+        let resident = Resident::new(&**session.backend(), p, &bytes, &labels, &[0.5; 3], &[0.25; 3]).unwrap();
+        resident.set_order(&**session.backend(), &[7, 6, 5, 4, 3, 2, 1, 0]).unwrap();
+        let (feed, take) = (session.attach(&resident).unwrap(), Take { epoch: 1, first: 0, images: 8 });
+        let mut all = |session: &mut Session| {
             session.step(&images, &labels, 0.01).unwrap();
             session.evaluate(&images, &labels).unwrap();
-        }
+            session.step_from(feed, take, 0.01).unwrap();
+            session.evaluate_from(feed, take).unwrap();
+        };
+        (0..20).for_each(|_| all(&mut session));
         let (before, device) = (dhat::HeapStats::get(), session.device_bytes());
-        for _ in 0..20 {
-            session.step(&images, &labels, 0.01).unwrap();
-            session.evaluate(&images, &labels).unwrap();
-        }
+        (0..20).for_each(|_| all(&mut session));
         let after = dhat::HeapStats::get();
         assert_eq!(session.device_bytes(), device);
         (after.total_blocks - before.total_blocks, after.total_bytes - before.total_bytes)

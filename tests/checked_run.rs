@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use common::have_kernels;
-use earlybird::autograd::{Hyper, Session};
+use earlybird::autograd::{Hyper, Resident, Session, Take};
 use earlybird::backend::cuda::Cuda;
 use earlybird::data::noise;
 use earlybird::driver::kernels::MODULES;
@@ -14,6 +14,7 @@ use earlybird::driver::vgpu::Vgpu;
 use earlybird::graph::Graph;
 use earlybird::nn::init;
 use earlybird::ops::Shape;
+use earlybird::ops::augment::Augment;
 use earlybird::ops::conv2d::Conv2dAttr;
 use earlybird::ops::pool::Window;
 use earlybird::vgpu::device::Options;
@@ -65,11 +66,21 @@ fn every_f32_kernel_trains_without_a_finding() {
             session.step(&images, &labels, 0.05).unwrap();
         }
         session.evaluate(&images, &labels).unwrap();
+        let p = Augment { seed: [1, 2], n: 0, h: 12, w: 12, c: 3, count: 5, order: 0, pad: 2, crop: 1, flip: 1 };
+        let bytes: Vec<u8> = images.iter().map(|v| v.to_bits() as u8).collect();
+        let resident =
+            Resident::new(&**session.backend(), p, &bytes, &labels, &[0.5, 0.4, 0.3], &[0.25, 0.2, 0.1]).unwrap();
+        resident.set_order(&**session.backend(), &[4, 2, 0, 1, 3]).unwrap();
+        let feed = session.attach(&resident).unwrap();
+        for _ in 0..3 {
+            session.step_from(feed, Take { epoch: 1, first: 0, images: 5 }, 0.01).unwrap();
+        }
         assert!(session.take_metrics().unwrap().loss().is_finite());
         assert_eq!(driver.take_warnings(), []);
         launched.extend(driver.take_summaries().into_iter().map(|s| s.kernel));
     }
-    let families = ["add", "batchnorm", "conv2d", "linear", "matmul", "pool", "relu", "select", "sgd", "softmax_xent"];
+    let families =
+        ["add", "augment", "batchnorm", "conv2d", "linear", "matmul", "pool", "relu", "select", "sgd", "softmax_xent"];
     let all = MODULES.iter().filter(|m| families.contains(&m.name)).flat_map(|m| m.entries).map(|e| e.name);
     let missing: Vec<&str> = all.filter(|name| name.contains("f32") && !launched.contains(*name)).collect();
     assert_eq!(missing, [""; 0], "kernels that the run never launched");

@@ -112,7 +112,20 @@ fn an_operator_has_the_same_stem_in_every_layer() {
         files.filter_map(|path| Some(path.file_stem()?.to_str()?.to_string())).collect()
     };
     let (backend, tests) = (stems("src/backend/cpu"), stems("tests/ops"));
-    for stem in ["add", "batchnorm", "conv2d", "linear", "pool", "quantize", "relu", "select", "sgd", "softmax_xent"] {
+    for stem in [
+        "add",
+        "augment",
+        "batchnorm",
+        "conv2d",
+        "linear",
+        "mask",
+        "pool",
+        "quantize",
+        "relu",
+        "select",
+        "sgd",
+        "softmax_xent",
+    ] {
         assert!(stems("src/ops").iter().any(|s| s == stem), "src/ops/{stem}.rs");
         let in_backend = backend.iter().any(|s| s == stem)
             || Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/cpu").join(stem).is_dir();

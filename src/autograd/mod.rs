@@ -4,6 +4,7 @@
 //! [`Session`] owns the memory and runs the calls.
 
 mod execute;
+mod feed;
 mod layout;
 mod packing;
 mod plan;
@@ -15,6 +16,7 @@ mod state;
 mod step;
 
 pub use execute::execute;
+pub use feed::{Feed, Resident, Take};
 pub use layout::{Arena, Layout, Placed};
 pub use packing::{Packed, Packing};
 pub use plan::{Plan, plan};

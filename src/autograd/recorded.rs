@@ -3,6 +3,7 @@
 //! A series runs call by call when it is first wanted (a device loads its kernels then, and a batch that comes only once is not worth a recording), is recorded when it is
 //! wanted again, and replayed from then on.
 
+use super::feed::Feed;
 use crate::Result;
 use crate::backend::{Backend, Memory, Replay};
 
@@ -25,22 +26,25 @@ enum Recording {
     Made(Box<dyn Replay>),
 }
 
+/// What a recording is of: with batches that the device makes from these images, or from the host's.
+type Series = (Work, Option<Feed>);
+
 /// All recordings of a program.
 #[derive(Default)]
-pub(super) struct Recorded(Vec<(Work, Recording)>);
+pub(super) struct Recorded(Vec<(Series, Recording)>);
 
 impl Recorded {
-    /// Runs `calls`, which do `work`, or their recording.
+    /// Runs `calls`, which do `series`, or their recording.
     pub(super) fn run(
         &mut self,
-        work: Work,
+        series: Series,
         backend: &dyn Backend,
         keep: &[&Memory],
         calls: &mut (dyn FnMut() -> Result<()> + Send),
     ) -> Result<()> {
-        let Some(i) = self.0.iter().position(|(other, _)| *other == work) else {
+        let Some(i) = self.0.iter().position(|(other, _)| *other == series) else {
             backend.together(calls)?;
-            self.0.push((work, Recording::Seen));
+            self.0.push((series, Recording::Seen));
             return Ok(());
         };
         let recording = &mut self.0[i].1;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::feed::Resident;
 use super::layout::{Arena, Layout};
 use super::packing::Packing;
 use super::plan::{Plan, plan};
@@ -13,7 +14,7 @@ use super::precision::Precision;
 use super::program::{Mode, Program, lower};
 use super::recorded::Recorded;
 use super::state::{StateDict, Tensor, from_torch, to_torch, torch_dims};
-use crate::backend::{Backend, Memory};
+use crate::backend::{Backend, Memory, Span};
 use crate::graph::Graph;
 use crate::ops::Metrics;
 use crate::ops::advance::StepState;
@@ -59,6 +60,9 @@ pub(super) struct Ready {
     pub(super) recorded: Recorded,
 }
 
+/// Blocks of memory of a session.
+pub(super) const MEMORIES: usize = 13;
+
 /// Steps whose sums the device keeps until they are read, see [`Session::take_log`].
 pub(super) const LOG: usize = 64;
 
@@ -89,6 +93,8 @@ pub struct Session {
     pub(super) images: Memory,
     pub(super) labels: Memory,
     pub(super) arena: Memory,
+    /// Images on the device that batches are made from, not counted as the session's own.
+    pub(super) feeds: Vec<Resident>,
     pub(super) programs: BTreeMap<(usize, Mode), Ready>,
     /// What the device's state is to be; `steps` taken are here.
     pub(super) now: StepState,
@@ -147,6 +153,7 @@ impl Session {
             layout,
             hyper,
             packing,
+            feeds: Vec::new(),
             programs: BTreeMap::new(),
             now: StepState::default(),
             synced: true,
@@ -211,7 +218,7 @@ impl Session {
     }
 
     /// Everything it holds.
-    pub(super) fn memories(&self) -> [&Memory; 13] {
+    pub(super) fn memories(&self) -> [&Memory; MEMORIES] {
         let Session { parameters, gradients, momenta, state, constants, metrics, log, place, .. } = self;
         let Session { images, labels, arena, table, packed, .. } = self;
         [parameters, gradients, momenta, state, constants, metrics, log, place, images, labels, arena, table, packed]
@@ -305,10 +312,15 @@ impl Session {
         Ok(())
     }
 
+    /// All BN scales in mask order, where they are.
+    pub fn scales(&self) -> Result<Span<'_>> {
+        self.parameters.span(0, self.layout.scales() * 4)
+    }
+
     /// All BN scales in mask order.
     pub fn bn_scales(&self) -> Result<Vec<f32>> {
         let mut scales = vec![0.0f32; self.layout.scales()];
-        self.backend.download(self.parameters.span(0, scales.len() * 4)?, bytemuck::cast_slice_mut(&mut scales))?;
+        self.backend.download(self.scales()?, bytemuck::cast_slice_mut(&mut scales))?;
         Ok(scales)
     }
 }

@@ -6,6 +6,7 @@
 use std::sync::PoisonError;
 
 use super::execute::execute;
+use super::feed::Feed;
 use super::layout::Arena;
 use super::program::{Mode, Place};
 use super::recorded::Work;
@@ -16,8 +17,13 @@ use crate::ops::sgd::{Segment, Sgd};
 use crate::ops::{Call, Kernel, Metrics, Value};
 use crate::{Error, Result};
 
-/// What every step moves on by.
-const ADVANCE: Advance = Advance { images: 0, steps: 1, slots: LOG as u32 };
+/// What the state moves on by, where it moves.
+fn advance(batch: usize, work: Work, feed: Option<Feed>) -> Option<Advance> {
+    let steps = work == Work::Step;
+    let images = if feed.is_some() { batch as u32 } else { 0 };
+    let slots = if steps { LOG as u32 } else { 0 };
+    (steps || feed.is_some()).then_some(Advance { images, steps: u32::from(steps), slots })
+}
 
 /// Runs one call, see [`Session::walk`].
 pub type Issue<'a> = &'a dyn Fn() -> Result<()>;
@@ -30,21 +36,22 @@ impl Session {
     /// [`Session::take_log`] or [`Session::take_metrics`].
     pub fn step(&mut self, images: &[f32], labels: &[u32], lr: f32) -> Result<()> {
         self.bring(images, labels, Mode::Train)?;
+        self.keep_log()?;
         self.go_on(StepState { lr, ..self.now })?;
-        self.run(labels.len(), Work::Step)?;
+        self.run(labels.len(), Work::Step, None)?;
         self.stepped(labels.len())
     }
 
     /// Forward and backward in training mode without a step: gradients are left for [`Session::gradients`]; running statistics move.
     pub fn differentiate(&mut self, images: &[f32], labels: &[u32]) -> Result<()> {
         self.bring(images, labels, Mode::Train)?;
-        self.run(labels.len(), Work::Differentiate)
+        self.run(labels.len(), Work::Differentiate, None)
     }
 
     /// Forward with running statistics; loss and hits are added to the running metrics.
     pub fn evaluate(&mut self, images: &[f32], labels: &[u32]) -> Result<()> {
         self.bring(images, labels, Mode::Evaluate)?;
-        self.run(labels.len(), Work::Evaluate)
+        self.run(labels.len(), Work::Evaluate, None)
     }
 
     /// Logits `[N][classes]` with running statistics.
@@ -67,6 +74,11 @@ impl Session {
         self.read_log(&mut |step| sums.merge(step))?;
         sums.merge(&self.backend.take_metrics(self.metrics.all())?);
         Ok(sums)
+    }
+
+    /// Steps whose sums nobody has read.
+    pub fn unread(&self) -> usize {
+        self.unread
     }
 
     /// Sums of each step since the last call, oldest first. Waits for the device.
@@ -111,7 +123,7 @@ impl Session {
 
     /// Rounds loaded weights to the 8-bit grid and packs them for the integer products. The noise is that of the step that left them, so that
     /// a run that goes on from a file packs what the interrupted one had.
-    fn pack(&mut self) -> Result<()> {
+    pub(super) fn pack(&mut self) -> Result<()> {
         let Some(p) = self.packing.sgd(self.sgd()).filter(|_| !self.is_packed) else { return Ok(()) };
         self.synced = false;
         let before = StepState { step: self.now.step.wrapping_sub(1), ..self.now };
@@ -124,13 +136,18 @@ impl Session {
         Ok(())
     }
 
-    /// Sees to it that the device's state is `state`.
-    fn go_on(&mut self, state: StepState) -> Result<()> {
+    /// Makes room in the log for another step.
+    pub(super) fn keep_log(&mut self) -> Result<()> {
         if self.unread == LOG {
             let mut sums = Metrics::default();
             self.read_log(&mut |step| sums.merge(step))?;
             self.spilled.merge(&sums);
         }
+        Ok(())
+    }
+
+    /// Sees to it that the device's state is `state`.
+    pub(super) fn go_on(&mut self, state: StepState) -> Result<()> {
         if !self.synced || state != self.now {
             self.backend.upload(bytemuck::bytes_of(&state), self.place.all())?;
             (self.now, self.synced) = (state, true);
@@ -139,7 +156,7 @@ impl Session {
     }
 
     /// Counts a step and tells the hooks.
-    fn stepped(&mut self, batch: usize) -> Result<()> {
+    pub(super) fn stepped(&mut self, batch: usize) -> Result<()> {
         self.unread += 1;
         let event = StepEvent { step: self.now.step, batch, lr: self.now.lr };
         for hook in self.hooks.get_mut().unwrap_or_else(PoisonError::into_inner) {
@@ -148,17 +165,17 @@ impl Session {
         Ok(())
     }
 
-    /// Runs the program of a batch, and what belongs behind it.
-    fn run(&mut self, batch: usize, work: Work) -> Result<()> {
+    /// Runs the program of a batch, and what belongs before and behind it.
+    pub(super) fn run(&mut self, batch: usize, work: Work, feed: Option<Feed>) -> Result<()> {
         let mode = if work == Work::Evaluate { Mode::Evaluate } else { Mode::Train };
         let Some(ready) = self.programs.get_mut(&(batch, mode)) else { return Ok(()) };
         let mut recorded = std::mem::take(&mut ready.recorded);
-        let steps = work == Work::Step;
-        self.synced &= !steps; // until it has worked
+        let moves = advance(batch, work, feed);
+        self.synced &= moves.is_none(); // until it has worked
         let done = match self.programs.get(&(batch, mode)) {
             Some(ready) => {
-                let mut issue = || self.issue(ready, work);
-                recorded.run(work, &*self.backend, &self.memories(), &mut issue)
+                let mut issue = || self.issue(ready, work, feed);
+                recorded.run((work, feed), &*self.backend, &self.kept(feed), &mut issue)
             }
             None => Ok(()),
         };
@@ -166,20 +183,25 @@ impl Session {
             ready.recorded = recorded;
         }
         done?;
-        if steps {
-            (self.now, self.synced) = (ADVANCE.next(self.now), true);
+        if let Some(moves) = moves {
+            (self.now, self.synced) = (moves.next(self.now), true);
         }
         Ok(())
     }
 
     /// Issues the calls.
-    fn issue(&self, ready: &Ready, work: Work) -> Result<()> {
+    fn issue(&self, ready: &Ready, work: Work, feed: Option<Feed>) -> Result<()> {
+        if let Some(feed) = feed {
+            self.make(feed, ready.program.batch)?;
+        }
         ready.program.calls.iter().try_for_each(|call| self.call(ready, call))?;
         if work == Work::Step {
             self.optimise(&self.optimiser())?;
-            self.backend.advance_step_u64(&ADVANCE, self.place.all(), self.metrics.all(), self.log.all())?;
         }
-        Ok(())
+        match advance(ready.program.batch, work, feed) {
+            Some(p) => self.backend.advance_step_u64(&p, self.place.all(), self.metrics.all(), self.log.all()),
+            None => Ok(()),
+        }
     }
 
     /// Issues one call of a program.

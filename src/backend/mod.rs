@@ -21,15 +21,49 @@ pub use replay::Replay;
 use crate::Result;
 use crate::ops::add::Add;
 use crate::ops::advance::Advance;
+use crate::ops::augment::Augment;
 use crate::ops::batchnorm::BatchNorm;
 use crate::ops::conv2d::Conv2d;
 use crate::ops::linear::Linear;
+use crate::ops::mask::Mask;
 use crate::ops::pool::Pool;
 use crate::ops::relu::Relu;
 use crate::ops::select::Select;
 use crate::ops::sgd::Sgd;
 use crate::ops::softmax_xent::SoftmaxXent;
 use crate::ops::{Kernel, Metrics};
+
+/// What [`Backend::augment_fwd_f32`] reads.
+#[derive(Clone, Copy, Debug)]
+pub struct AugmentSource<'m> {
+    /// u8 `[count][h][w][c]`.
+    pub images: Span<'m>,
+    /// u32 `[count]`.
+    pub labels: Span<'m>,
+    /// u32 `[order]`: numbers of images, each below `count`.
+    pub order: Span<'m>,
+    /// One [`StepState`](crate::ops::advance::StepState): epoch and cursor.
+    pub state: Span<'m>,
+    /// f32 per channel, of pixels scaled to 0..1.
+    pub mean: Span<'m>,
+    /// f32 per channel.
+    pub std: Span<'m>,
+}
+
+/// What [`Backend::mask_step_f32`] reads and writes; lengths and contents: [`MaskLengths`](crate::ops::mask::MaskLengths).
+#[derive(Clone, Copy, Debug)]
+pub struct MaskSpans<'m> {
+    /// All BN scales.
+    pub scales: Span<'m>,
+    /// Masks; this one is written, those before it are read.
+    pub ring: Span<'m>,
+    /// Written.
+    pub thresholds: Span<'m>,
+    /// Written.
+    pub distances: Span<'m>,
+    /// Written.
+    pub kept: Span<'m>,
+}
 
 /// The operators, memory and transfers of one device. Calls on one backend run one after the other, in the order they were made.
 #[allow(clippy::too_many_arguments)] // an operator's tensors are its arguments; a struct per call would only rename them
@@ -80,6 +114,12 @@ pub trait Backend: Send + Sync {
     fn room(&self) -> Result<Option<u64>> {
         Ok(None)
     }
+
+    // ---- data -----------------------------------------------------------------------------------------------------
+    /// Makes a batch from images on the device: `images[n,h,w,c]` and `labels[n]` (u32), from those that the order names from the state's cursor on, changed as seed,
+    /// epoch and index say. An entry that names no image is refused; where looking would mean to wait for the device, its image is black and its label
+    /// [`Augment::NO_LABEL`], which makes the loss NaN.
+    fn augment_fwd_f32(&self, p: &Augment, from: AugmentSource, images: Span, labels: Span) -> Result<()>;
 
     // ---- elementwise and copies -----------------------------------------------------------------------------------
     /// `x[i] = value` for every f32 of the span.
@@ -194,6 +234,9 @@ pub trait Backend: Send + Sync {
     /// Ends a step: the sums in `metrics` (one [`Metrics`]) move to their place in `log` (`p.slots` of them), `state` (one
     /// [`StepState`](crate::ops::advance::StepState)) moves on.
     fn advance_step_u64(&self, p: &Advance, state: Span, metrics: Span, log: Span) -> Result<()>;
+
+    /// Draws a mask per ratio from all BN scales, into a ring of masks, and measures its distances to those before, see [`Mask`].
+    fn mask_step_f32(&self, p: &Mask, spans: MaskSpans) -> Result<()>;
 
     /// Reads and zeroes the running sums that [`Backend::softmax_xent_fwd_f32`] keeps in `metrics`.
     fn take_metrics(&self, metrics: Span) -> Result<Metrics> {

@@ -76,9 +76,14 @@ impl Augment {
         Augment { pad: 4, crop: true, flip: false }
     }
 
+    /// Key of the random bits of a run with this seed: Philox4x32-10, counter (0, 0, index, epoch), gives the words of an image's change.
+    pub fn key(seed: u64) -> u64 {
+        seed ^ 0xA06_3E17
+    }
+
     /// The change for image `index` in `epoch`: (rows down, columns right, mirrored), offsets within 0..=2*pad.
     pub fn draw(&self, seed: u64, epoch: usize, index: usize) -> (usize, usize, bool) {
-        let mut stream = Stream::new(seed ^ 0xA06_3E17, (epoch as u64) << 32 | index as u64);
+        let mut stream = Stream::new(Augment::key(seed), (epoch as u64) << 32 | index as u64);
         let (down, right, mirror) = (stream.word(), stream.word(), stream.word());
         let offset = |word: u32| {
             if self.crop { ((u64::from(word) * (2 * self.pad as u64 + 1)) >> 32) as usize } else { self.pad }

@@ -82,8 +82,24 @@ impl Loader {
         self.set().len().div_ceil(self.options.batch_size)
     }
 
-    fn set(&self) -> &ImageSet {
+    /// The images that batches are made of.
+    pub fn set(&self) -> &ImageSet {
         (self.part)(&self.data)
+    }
+
+    /// How they are normalised.
+    pub fn normalise(&self) -> &Normalise {
+        &self.data.normalise
+    }
+
+    /// How batches are made.
+    pub fn options(&self) -> &LoaderOptions {
+        &self.options
+    }
+
+    /// Images of batch `number`; 0 behind the last.
+    pub fn images(&self, number: usize) -> usize {
+        self.set().len().saturating_sub(number * self.options.batch_size).min(self.options.batch_size)
     }
 
     /// The order of `epoch`.

@@ -11,10 +11,12 @@ use crate::backend::cuda::cast::{Narrow, cast_from_f32, cast_to_f32};
 use crate::backend::cuda::mask::{MaskBuffers, mask_step_f32};
 use crate::backend::cuda::matmul::{Stored, matmul_f32};
 use crate::backend::cuda::{copy, fill};
-use crate::backend::{Backend, Memory};
+use crate::backend::{AugmentSource, Backend, Memory};
 use crate::driver::vgpu::Vgpu;
 use crate::driver::{DevPtr, StreamId};
 use crate::ops::add::Add;
+use crate::ops::advance::StepState;
+use crate::ops::augment::Augment;
 use crate::ops::batchnorm::BatchNorm;
 use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::{Conv2d, Conv2dAttr};
@@ -211,6 +213,29 @@ fn operators() -> Result<Vec<Kernel>> {
     Ok(all)
 }
 
+/// A batch made from images on the device, which lie in memory as they are wanted.
+fn augment(rig: &Rig) -> Result<Vec<Counted>> {
+    let (n, count) = (64u32, 64u32);
+    let p = Augment { seed: [1, 2], n, h: 32, w: 32, c: 3, count, order: n, pad: 4, crop: 1, flip: 1 };
+    let bytes = n as usize * p.elements();
+    let order = rig.backend.alloc(n as usize * 4)?;
+    rig.backend.upload(bytemuck::cast_slice(&(0..n).collect::<Vec<u32>>()), order.all())?;
+    let (data, labels) = (rig.put(bytes, Content::Bytes)?, rig.put(count as usize * 4, Content::Labels(10))?);
+    let (state, mean) = (rig.backend.alloc(size_of::<StepState>())?, rig.put(12, Content::Noise)?);
+    let (images, out) = (rig.backend.alloc(bytes * 4)?, rig.backend.alloc(n as usize * 4)?);
+    let from = AugmentSource {
+        images: data.all(),
+        labels: labels.all(),
+        order: order.all(),
+        state: state.all(),
+        mean: mean.all(),
+        std: mean.all(),
+    };
+    let summaries = rig.count(|| rig.backend.augment_fwd_f32(&p, from, images.all(), out.all()))?;
+    let must = (bytes + 8 * n as usize + size_of::<StepState>() + 12, bytes * 4 + 4 * n as usize);
+    Ok(summaries.into_iter().map(|summary| Counted { summary, compulsory: Some(must) }).collect())
+}
+
 /// What every f32 kernel counts.
 ///
 /// # Errors
@@ -222,6 +247,7 @@ pub fn probe() -> Result<Vec<Counted>> {
     for kernel in operators()? {
         all.extend(rig.operator(&kernel)?);
     }
+    all.extend(augment(&rig)?);
     let (kernels, n) = (rig.backend.kernels(), 1u32 << 16);
     let bytes = n as usize * 4;
     all.extend(rig.raw(&[bytes], (0, bytes), |s, a| fill::fill_u32(kernels, s, a[0], n, 1))?);
@@ -245,7 +271,7 @@ pub fn probe() -> Result<Vec<Counted>> {
     }
     let mask = Mask::new(4224, &[0.3, 0.5, 0.7], 4)?;
     let (words, ratios) = (mask.words as usize, mask.ratios as usize);
-    let sizes = [4224 * 4, ratios * 5 * words * 4, ratios * 4, ratios * 4 * 4, ratios * 4];
+    let sizes = [4224 * 4, ratios * 5 * words * 4, ratios * 4, ratios * 4 * 4, ratios * 4 + 4];
     let must = (sizes[0], ratios * words * 4 + sizes[2] + sizes[3] + sizes[4]);
     all.extend(rig.raw(&sizes, must, |s, a| {
         let buffers = MaskBuffers { scales: a[0], ring: a[1], thresholds: a[2], distances: a[3], kept: a[4] };

@@ -9,6 +9,8 @@ use crate::{Error, Result};
 pub const RATIOS: usize = 8;
 /// Most earlier masks that the kernel compares with.
 pub const DEPTH: usize = 31;
+/// Distance to a mask that was not drawn.
+pub const NO_MASK: u32 = u32::MAX;
 
 /// All BN scales of a net are ranked, and one mask per ratio is drawn and compared with the masks before.
 #[repr(C)]
@@ -76,10 +78,50 @@ impl Mask {
         self.ratios as usize * (self.depth as usize + 1) * self.words as usize
     }
 
+    /// Bytes of everything that a draw reads and writes.
+    ///
+    /// # Errors
+    /// Where the numbers are none that [`Mask::new`] and [`Mask::next`] make.
+    pub fn lengths(&self) -> Result<MaskLengths> {
+        let (ratios, depth) = (self.ratios as usize, self.depth as usize);
+        let ranks = self.rank.iter().take(ratios).all(|rank| *rank < self.scales);
+        if !(1..=RATIOS).contains(&ratios)
+            || depth > DEPTH
+            || self.head > self.depth
+            || self.words != self.scales.div_ceil(32)
+            || !ranks
+        {
+            let hint = "make it by Mask::new";
+            return Err(Error::bad_setting("mask", format!("{self:?} is no draw"), hint));
+        }
+        Ok(MaskLengths {
+            scales: self.scales as usize * 4,
+            ring: self.ring_words() * 4,
+            thresholds: ratios * 4,
+            distances: ratios * depth * 4,
+            kept: (ratios + 1) * 4,
+        })
+    }
+
     /// First word in the ring of the mask that this draw writes for `ratio`.
     pub fn head_word(&self, ratio: usize) -> usize {
         (ratio * (self.depth as usize + 1) + self.head as usize) * self.words as usize
     }
+}
+
+/// Bytes of a draw's operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaskLengths {
+    /// f32: all BN scales.
+    pub scales: usize,
+    /// u32 `[ratio][depth + 1][words]`: this mask and earlier ones.
+    pub ring: usize,
+    /// f32 per ratio.
+    pub thresholds: usize,
+    /// u32 `[ratio][depth]`: channels in which the mask differs from the one so many draws before; [`NO_MASK`] where there is none.
+    pub distances: usize,
+    /// u32 per ratio: channels kept; behind them the number of scales that are infinite or no number.
+    pub kept: usize,
 }
 
 #[cfg(test)]

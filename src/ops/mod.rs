@@ -6,6 +6,7 @@
 
 pub mod add;
 pub mod advance;
+pub mod augment;
 pub mod batchnorm;
 pub mod classifier;
 pub mod conv2d;

@@ -76,6 +76,14 @@ impl DetectorOptions {
         Ok(())
     }
 
+    /// Masks before the newest that it is compared with.
+    pub(super) fn compared(&self) -> usize {
+        match self.criterion {
+            Criterion::Consecutive => self.draws_per_epoch, // older pairs were compared when they were new
+            Criterion::Window => (self.queue - 1) * self.draws_per_epoch,
+        }
+    }
+
     /// Masks that must be remembered to judge the next one.
     fn memory(&self) -> usize {
         let older = match self.criterion {
@@ -136,26 +144,44 @@ impl Detector {
     /// # Errors
     /// Where the mask is of another network than those before.
     pub fn update(&mut self, mask: &Mask) -> Result<Verdict> {
+        self.judge(mask, &|older, _| mask.distance(older))
+    }
+
+    /// [`Detector::update`] with a mask that has been compared already: `differ` are the channels in which it differs from those before it, newest first, as many as
+    /// [`DetectorOptions::compared`] says.
+    pub(super) fn update_compared(&mut self, mask: &Mask, differ: &[Option<u32>]) -> Result<Verdict> {
+        self.judge(mask, &|_, draws| match differ.get(draws - 1) {
+            Some(Some(differ)) => Ok(mask.share(*differ)),
+            _ => {
+                let what = format!("no distance to the mask {draws} draws ago");
+                Err(Error::bad_setting("mask", what, "this is a defect, please report it"))
+            }
+        })
+    }
+
+    /// Judges `mask`; `distance` gives its distance to an older one, so many draws ago.
+    fn judge(&mut self, mask: &Mask, distance: &dyn Fn(&Mask, usize) -> Result<f64>) -> Result<Verdict> {
         let DetectorOptions { criterion, eps, queue, draws_per_epoch } = self.options;
         // Masks whole epochs ago, newest first; the new one is number 0.
         let ago = |epochs: usize| match epochs {
             0 => Some(mask),
             _ => self.masks.len().checked_sub(epochs * draws_per_epoch).and_then(|i| self.masks.get(i)),
         };
-        let distance = ago(1).map(|older| mask.distance(older)).transpose()?;
+        let to = |epochs: usize| ago(epochs).map(|older| distance(older, epochs * draws_per_epoch)).transpose();
+        let newest = to(1)?;
         let mut judged = Vec::new();
         let needed = match criterion {
             Criterion::Consecutive => {
                 for back in 0..queue {
                     let (Some(newer), Some(older)) = (ago(back), ago(back + 1)) else { break };
-                    judged.push(newer.distance(older)?);
+                    judged.push(if back == 0 { distance(older, draws_per_epoch)? } else { newer.distance(older)? });
                 }
                 queue
             }
             Criterion::Window => {
                 for back in 1..queue {
-                    let Some(older) = ago(back) else { break };
-                    judged.push(mask.distance(older)?);
+                    let Some(distance) = to(back)? else { break };
+                    judged.push(distance);
                 }
                 queue - 1
             }
@@ -169,7 +195,7 @@ impl Detector {
         };
         let settled = judged.len() == needed && judged.iter().all(within);
         self.remember(mask.clone());
-        Ok(Verdict { distance, judged, settled })
+        Ok(Verdict { distance: newest, judged, settled })
     }
 }
 

@@ -75,8 +75,12 @@ impl Mask {
             let what = format!("cannot compare masks of {} and {} channels", self.len, other.len);
             return Err(Error::bad_setting("mask", what, "compare masks of one network"));
         }
-        let differ: u32 = self.words.iter().zip(&other.words).map(|(a, b)| (a ^ b).count_ones()).sum();
-        Ok(1.0 - (self.len - differ as usize) as f64 / self.len as f64)
+        Ok(self.share(self.words.iter().zip(&other.words).map(|(a, b)| (a ^ b).count_ones()).sum()))
+    }
+
+    /// The distance to a mask of the same network that differs in `differ` channels.
+    pub(super) fn share(&self, differ: u32) -> f64 {
+        1.0 - self.len.saturating_sub(differ as usize) as f64 / self.len as f64
     }
 }
 

@@ -6,6 +6,7 @@
 mod detector;
 mod file;
 mod mask;
+mod ring;
 mod run;
 mod shrink;
 mod snapshot;

@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use super::detector::{Detector, DetectorOptions};
 use super::file::{Ticket, TicketInfo, ratio_label};
-use super::mask::{Cut, Mask, check_ratio, draw};
+use super::mask::{Cut, Mask, check_ratio};
+use super::ring::Ring;
 use super::snapshot::{Phase, Progress, Snapshot, Watched};
 use super::surgery::{LayerPlan, SurgeryOptions};
 use crate::autograd::{Hyper, Precision, Session, StateDict};
@@ -235,6 +236,8 @@ pub struct Run {
     pub(super) trainer: Trainer,
     pub(super) progress: Progress,
     pub(super) detectors: Vec<Detector>,
+    /// Masks on the device: opened at the first draw, `Some(None)` where the host draws.
+    pub(super) ring: Option<Option<Ring>>,
     pub(super) tickets: BTreeMap<usize, Ticket>,
     pub(super) initial: Option<StateDict>,
 }
@@ -258,6 +261,7 @@ impl Run {
         Ok(Run {
             progress: Progress::new(phase, watched.collect()),
             detectors: options.ratios.iter().map(|_| Detector::new(options.detector)).collect(),
+            ring: None,
             tickets: BTreeMap::new(),
             initial: (options.start == Start::Rewind).then(|| state.clone()),
             data,
@@ -316,6 +320,7 @@ impl Run {
         let index = |ticket: &Ticket| options.ratios.iter().position(|ratio| *ratio == ticket.info.ratio);
         Ok(Run {
             detectors: masks.into_iter().map(|masks| Detector::resume(options.detector, masks)).collect(),
+            ring: None,
             tickets: tickets.into_iter().filter_map(|ticket| Some((index(&ticket)?, ticket))).collect(),
             progress,
             initial,
@@ -414,15 +419,14 @@ impl Run {
     fn draw(&mut self, observer: &mut dyn Observer) -> Result<()> {
         observer.enter(Some(Activity::Draw));
         let start = Instant::now();
-        let scales = self.trainer.session().bn_scales()?;
-        if !scales.iter().all(|scale| scale.is_finite()) {
-            return Err(self.trainer.not_finite("a BN scale"));
-        }
-        let cuts = draw(&scales, &self.options.ratios)?;
+        let Some(drawn) = self.draw_masks()? else { return Err(self.trainer.not_finite("a BN scale")) };
         let (epoch, step) = (self.epochs_trained(), self.trainer.session().steps());
         let mut emerged = Vec::new();
-        for (i, (cut, detector)) in cuts.iter().zip(&mut self.detectors).enumerate() {
-            let verdict = detector.update(&cut.mask)?;
+        for (i, ((cut, compared), detector)) in drawn.iter().zip(&mut self.detectors).enumerate() {
+            let verdict = match compared {
+                Some(differ) => detector.update_compared(&cut.mask, differ)?,
+                None => detector.update(&cut.mask)?,
+            };
             let watched = &mut self.progress.watched[i];
             watched.last = verdict.judged.clone();
             self.progress.distances[i] = verdict.distance;
@@ -440,6 +444,7 @@ impl Run {
                 emerged.push((i, info, cut.mask.clone()));
             }
         }
+        let cuts: Vec<Cut> = drawn.into_iter().map(|(cut, _)| cut).collect();
         self.progress.seconds.draw += start.elapsed().as_secs_f64();
         observer.enter(None);
         observer.draw(&DrawReport { number: self.progress.draws, epoch, step, cuts: &cuts })?;
@@ -504,13 +509,12 @@ impl Run {
             session.load_momenta(&momenta)?;
         }
         session.set_steps(step);
-        let mut trainer = Trainer::new(session, &self.data, self.options.batch, self.options.schedule.clone())?;
-        trainer.limit_steps(self.options.steps);
-        trainer.seek(position, Metrics::default());
-        if trainer.epoch_done() {
-            trainer.next_epoch(); // a draw at the end of an epoch is taken before the epoch is counted
+        self.ring = None; // of the dense network
+        self.trainer.set_session(session)?;
+        self.trainer.seek(position, Metrics::default());
+        if self.trainer.epoch_done() {
+            self.trainer.next_epoch(); // a draw at the end of an epoch is taken before the epoch is counted
         }
-        self.trainer = trainer;
         self.progress.phase = Phase::Train;
         self.progress.layers = Some(surgery.layers.clone());
         self.progress.distances.fill(None);

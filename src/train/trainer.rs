@@ -1,18 +1,25 @@
-//! The training loop: a session fed by a loader, at a known place in the run.
+//! The training loop: a session fed with batches, at a known place in the run.
 //!
 //! A [`Trainer`] advances batch by batch through epochs and can stop and go on anywhere: everything random is a function of (seed, epoch, index), so a place is two
-//! numbers. Not here: when to draw masks or stop ([`crate::ticket::Run`]).
+//! numbers. The device may be some steps ahead of what has been told: sums of steps are read a few at a time, in order. Not here: who makes batches ([`Feed`]), when to draw
+//! masks or stop ([`crate::ticket::Run`]).
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::Schedule;
-use crate::autograd::Session;
+use super::feed::{Feed, Source};
+use crate::autograd::{Mode, Session};
 use crate::data::{Augment, Dataset, Loader, LoaderOptions};
 use crate::ops::Metrics;
 use crate::{Error, Result};
+
+/// Steps between two looks at their sums, where looking means to wait for the device: seldom enough that it always has work ahead, often enough that a loss which is no number
+/// stops a run at once and progress is seen. Well below [`Session::LOG`].
+const EVERY: usize = 8;
 
 /// How batches are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +73,10 @@ pub struct BatchEvent {
 /// A session on its way through the data.
 pub struct Trainer {
     session: Session,
-    train: Loader,
-    test: Loader,
+    train: Source,
+    test: Source,
+    /// Steps between two looks at their sums.
+    every: usize,
     schedule: Schedule,
     position: Position,
     metrics: Metrics,
@@ -101,8 +110,10 @@ impl Trainer {
         };
         let test = LoaderOptions { shuffle: false, augment: Augment::none(), ..options };
         Ok(Trainer {
-            train: Loader::train(data, options)?,
-            test: Loader::test(data, test)?,
+            train: Source::new(Loader::train(data, options)?),
+            test: Source::new(Loader::test(data, test)?),
+            // Reading waits for the device; where it works in the host's memory there is nothing to wait for.
+            every: if session.backend().room()?.is_some() { EVERY } else { 1 },
             session,
             schedule,
             position: Position::default(),
@@ -139,7 +150,7 @@ impl Trainer {
 
     /// Batches in an epoch.
     pub fn batches(&self) -> usize {
-        self.train.batches()
+        self.train.loader().batches()
     }
 
     /// Learning rate of the epoch it is in.
@@ -157,6 +168,30 @@ impl Trainer {
         &mut self.session
     }
 
+    /// Has batches made by `feed`; the device where it has room, if nothing is said. Results do not depend on it.
+    pub fn set_feed(&mut self, feed: Feed) {
+        self.train.set_feed(feed);
+        self.test.set_feed(feed);
+    }
+
+    /// Goes on with another session on the same device, for a network that takes the same images and has as many classes, from the start of the run; images that are on the
+    /// device stay there.
+    ///
+    /// # Errors
+    /// Where the network is another; the trainer keeps the session that it has.
+    pub fn set_session(&mut self, mut session: Session) -> Result<()> {
+        let (old, new) = (self.session.graph(), session.graph());
+        if (old.input_shape(), old.classes()) != (new.input_shape(), new.classes()) {
+            let what = format!("it takes {} and has {} classes", new.input_shape(), new.classes());
+            return Err(Error::bad_setting("network", what, "go on with a network for the same data"));
+        }
+        self.train.follow(&mut session)?;
+        self.test.follow(&mut session)?;
+        self.session = session;
+        self.seek(Position::default(), Metrics::default());
+        Ok(())
+    }
+
     /// Gives the session back.
     pub fn into_session(self) -> Session {
         self.session
@@ -164,33 +199,80 @@ impl Trainer {
 
     /// Trains up to batch `until` of the current epoch (all of it at most), or to the step limit. Returns the time it took.
     ///
+    /// `each` is told of every batch, in order. Where it says an error, what the device has done by then is counted but not told, so that the place is still that of the
+    /// weights.
+    ///
     /// # Errors
-    /// [`Error::NotFinite`] at the first step whose loss is not finite.
+    /// [`Error::NotFinite`] at the first step whose loss is not finite; the first error of `each`.
     pub fn advance(&mut self, until: usize, each: &mut dyn FnMut(&BatchEvent) -> Result<()>) -> Result<Duration> {
         let start = Instant::now();
-        let (lr, batches) = (self.lr(), self.batches());
         let left = self.limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.session.steps()));
         let first = self.position.batch;
-        let end = until.min(batches).min(first.saturating_add(usize::try_from(left).unwrap_or(usize::MAX)));
-        for batch in self.train.epoch(self.position.epoch, first..end) {
-            let batch = batch?;
-            self.session.step(&batch.images, &batch.labels, lr)?;
-            let sums = self.session.take_metrics()?;
-            if !sums.loss_sum.is_finite() {
-                return Err(self.not_finite("the loss"));
+        let end = until.min(self.batches()).min(first.saturating_add(usize::try_from(left).unwrap_or(usize::MAX)));
+        if first < end {
+            // Steps that somebody took past this trainer are none of this epoch's.
+            if self.session.unread() > 0 {
+                self.session.take_log()?;
             }
-            self.metrics.merge(&sums);
-            self.position.batch += 1;
-            let (position, metrics) = (self.position, self.metrics);
-            each(&BatchEvent { position, batches, images: batch.labels.len(), metrics })?;
+            let done = self.steps(first..end, each);
+            // Steps before one that failed are told, too.
+            let told = self.read(each);
+            done.and(told)?;
         }
         Ok(start.elapsed())
     }
 
+    /// Takes the steps of batches `numbers`.
+    fn steps(&mut self, numbers: Range<usize>, each: &mut dyn FnMut(&BatchEvent) -> Result<()>) -> Result<()> {
+        let (lr, epoch) = (self.lr(), self.position.epoch);
+        let Some(feed) = self.train.on_device(&mut self.session, Mode::Train, epoch)? else {
+            for batch in self.train.loader().epoch(epoch, numbers) {
+                let batch = batch?;
+                self.session.step(&batch.images, &batch.labels, lr)?;
+                self.look(each)?;
+            }
+            return Ok(());
+        };
+        for number in numbers {
+            self.session.step_from(feed, self.train.take(epoch, number), lr)?;
+            self.look(each)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the sums of steps if it is time to.
+    fn look(&mut self, each: &mut dyn FnMut(&BatchEvent) -> Result<()>) -> Result<()> {
+        if self.session.unread() < self.every { Ok(()) } else { self.read(each) }
+    }
+
+    /// Reads the sums of all steps since the last time, counts them and tells of them.
+    fn read(&mut self, each: &mut dyn FnMut(&BatchEvent) -> Result<()>) -> Result<()> {
+        let log = self.session.take_log()?;
+        let before = self.session.steps() - log.len() as u64;
+        let mut told = Ok(());
+        for (sums, step) in log.iter().zip(before + 1..) {
+            if !sums.loss_sum.is_finite() {
+                told?;
+                return Err(self.not_finite_at("the loss", step));
+            }
+            let images = self.train.loader().images(self.position.batch);
+            self.metrics.merge(sums);
+            self.position.batch += 1;
+            if told.is_ok() {
+                let (position, batches, metrics) = (self.position, self.batches(), self.metrics);
+                told = each(&BatchEvent { position, batches, images, metrics });
+            }
+        }
+        told
+    }
+
     /// The error for a value that stopped being finite at the last step.
     pub fn not_finite(&self, what: &'static str) -> Error {
+        self.not_finite_at(what, self.session.steps())
+    }
+
+    fn not_finite_at(&self, what: &'static str, step: u64) -> Error {
         let hint = "lower --lr, or start from other weights; the last good checkpoint is kept";
-        let step = self.session.steps();
         Error::NotFinite { what, step, epoch: step.div_ceil(self.batches() as u64) as usize, hint: hint.into() }
     }
 
@@ -208,9 +290,19 @@ impl Trainer {
     /// Sums over the test set, with running statistics.
     pub fn evaluate(&mut self) -> Result<Metrics> {
         self.session.take_metrics()?;
-        for batch in self.test.epoch(0, 0..self.test.batches()) {
-            let batch = batch?;
-            self.session.evaluate(&batch.images, &batch.labels)?;
+        let batches = 0..self.test.loader().batches();
+        match self.test.on_device(&mut self.session, Mode::Evaluate, 0)? {
+            Some(feed) => {
+                for number in batches {
+                    self.session.evaluate_from(feed, self.test.take(0, number))?;
+                }
+            }
+            None => {
+                for batch in self.test.loader().epoch(0, batches) {
+                    let batch = batch?;
+                    self.session.evaluate(&batch.images, &batch.labels)?;
+                }
+            }
         }
         self.session.take_metrics()
     }

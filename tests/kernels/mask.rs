@@ -29,7 +29,7 @@ fn check(gpu: &Gpu, history: &[Vec<f32>], ratios: &[f64], depth: usize) {
         ring: gpu.alloc::<u32>(p.ring_words()),
         thresholds: gpu.alloc::<f32>(ratios.len()),
         distances: gpu.alloc::<u32>(ratios.len() * depth),
-        kept: gpu.alloc::<u32>(ratios.len()),
+        kept: gpu.alloc::<u32>(ratios.len() + 1),
     };
     let mut drawn: Vec<Vec<Vec<bool>>> = Vec::new();
     for scales in history {
@@ -42,7 +42,8 @@ fn check(gpu: &Gpu, history: &[Vec<f32>], ratios: &[f64], depth: usize) {
             _ => gpu.download(buffers.ring, p.ring_words()),
         };
         let thresholds: Vec<f32> = gpu.download(buffers.thresholds, ratios.len());
-        let kept: Vec<u32> = gpu.download(buffers.kept, ratios.len());
+        let kept: Vec<u32> = gpu.download(buffers.kept, ratios.len() + 1);
+        assert_eq!(kept[ratios.len()] as usize, scales.iter().filter(|s| !s.is_finite()).count(), "not finite");
         let distances: Vec<u32> = gpu.download(buffers.distances, ratios.len() * depth);
         let mut masks = Vec::new();
         for (r, &ratio) in ratios.iter().enumerate() {

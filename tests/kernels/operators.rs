@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use earlybird::backend::cuda::Cuda;
-use earlybird::backend::{Backend, Memory};
+use earlybird::backend::{AugmentSource, Backend, Memory};
 use earlybird::driver::vgpu::{Vgpu, parse};
 use earlybird::ops::add::Add;
+use earlybird::ops::advance::StepState;
+use earlybird::ops::augment::Augment;
 use earlybird::ops::batchnorm::BatchNorm;
 use earlybird::ops::conv2d::{Conv2d, Conv2dAttr};
 use earlybird::ops::linear::Linear;
@@ -105,6 +107,21 @@ fn everything(gpu: &Gpu) -> Vec<Vec<u8>> {
     b.softmax_xent_bwd_f32(&loss, probs.all(), labels.all(), dlogits.all()).unwrap();
     b.linear_wgrad_f32(&p, x.all(), dlogits.all(), dw.all(), Some(dbias.all())).unwrap();
     results.extend([&y, &probs, &metrics, &dlogits, &dw, &dbias].map(|m| gpu.bytes(m)));
+    let p = Augment { seed: [1, 2], n: 9, h: 41, w: 35, c: 3, count: 5, order: 9, pad: 4, crop: 1, flip: 1 };
+    let data = gpu.put(&(0..5 * p.elements()).map(|i| (i * i / 7) as u8).collect::<Vec<u8>>());
+    let (order, state) = (gpu.put(&[4u32, 0, 1, 9, 3, 2, 2, 0, 1]), gpu.put(&[StepState::default()]));
+    let (known, mean) = (gpu.put(&[1u32, 2, 3, 4, 5]), gpu.put(&[0.5f32, 0.25, 0.125]));
+    let from = AugmentSource {
+        images: data.all(),
+        labels: known.all(),
+        order: order.all(),
+        state: state.all(),
+        mean: mean.all(),
+        std: mean.all(),
+    };
+    let (images, labels) = (gpu.out(9 * p.elements()), gpu.out(9));
+    b.augment_fwd_f32(&p, from, images.all(), labels.all()).unwrap();
+    results.extend([&images, &labels].map(|m| gpu.bytes(m)));
     results
 }
 

@@ -12,10 +12,12 @@ mod common;
 mod device;
 
 mod add;
+mod augment;
 mod batchnorm;
 mod conv2d;
 mod int8;
 mod linear;
+mod mask;
 mod misuse;
 mod oracle;
 mod pool;

@@ -162,11 +162,11 @@ fn mask(b: &Bench) -> earlybird::Result<Vec<u8>> {
         let ring = b.raw(ring_bytes)?;
         for round in 0..depth + 2 {
             let (thresholds, distances) = (b.raw(ratios.len() * 4)?, b.raw(ratios.len() * depth * 4)?);
-            let kept = b.raw(ratios.len() * 4)?;
+            let kept = b.raw(ratios.len() * 4 + 4)?;
             b.kernels.mask_step_f32(Dims::linear(1, 1024), STREAM, &p, x, ring, thresholds, distances, kept)?;
             out.extend(b.get(thresholds, ratios.len() * 4)?);
             out.extend(b.get(distances, ratios.len() * depth * 4)?);
-            out.extend(b.get(kept, ratios.len() * 4)?);
+            out.extend(b.get(kept, ratios.len() * 4 + 4)?);
             // Other scales for the next round: the old ones moved on.
             let mut moved = scales.clone();
             moved.rotate_left(4 * (round + 1));

@@ -1,10 +1,12 @@
 //! Cases of the kernels behind operators: each runs all shapes of its operator, so that every variant (`_any`, `_small`) comes to its turn. Buffers are as large as
 //! they must be, outputs and scratch memory full of NaN before.
 
-use earlybird::backend::{Backend, Memory};
+use earlybird::backend::{AugmentSource, Backend, Memory};
 use earlybird::driver::{DevPtr, Dims, StreamId};
 use earlybird::ops::Kernel;
 use earlybird::ops::add::Add;
+use earlybird::ops::advance::{Advance, StepState};
+use earlybird::ops::augment::Augment;
 use earlybird::ops::batchnorm::BatchNorm;
 use earlybird::ops::classifier::Classifier;
 use earlybird::ops::conv2d::{Conv2d, Conv2dAttr};
@@ -37,6 +39,8 @@ pub fn case(kernel: &str) -> Option<Case> {
         _ if starts("softmax_xent_") => softmax_xent,
         _ if starts("classifier_") => classifier,
         _ if starts("sgd_") => sgd,
+        _ if starts("augment_") => augment,
+        _ if starts("advance_") => advance,
         _ => return None,
     })
 }
@@ -381,6 +385,58 @@ fn sgd(b: &Bench) -> Result<Vec<u8>> {
         let (g, v, w) = (b.floats(count)?, b.floats(count)?, b.floats(count)?);
         b.cuda.sgd_step_f32(&p, lr.all(), g.all(), v.all(), w.all())?;
         b.take(&mut out, &[&v, &w])?;
+    }
+    Ok(out)
+}
+
+fn augment(b: &Bench) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    // (h, w, c, images, order, cursor): images in fours and not, in one block and two; entries that name no image, and an order that ends too early.
+    let shapes = [
+        (5u32, 3u32, 3u32, 3u32, &[2u32, 0, 1][..], 1u32),
+        (4, 5, 1, 2, &[1, 2, 0, u32::MAX, 1], 1),
+        (7, 4, 5, 2, &[1], 3),
+        (45, 31, 3, 2, &[1, 0], 0),
+        (46, 30, 3, 2, &[1, 0], 0),
+    ];
+    for (crop, flip, pad) in [(1, 1, 2), (0, 1, 1), (1, 0, 3)] {
+        for (h, w, c, count, order, cursor) in shapes {
+            let p = Augment { seed: [7, 8], n: 3, h, w, c, count, order: order.len() as u32, pad, crop, flip };
+            let (images, labels) = (b.room(3 * p.elements())?, b.room(3)?);
+            let state = StepState { epoch: 3, cursor, ..StepState::default() };
+            let (data, known) =
+                (b.bytes(&noise(count as usize * p.elements()))?, b.words(&[4, 9, 2][..count as usize])?);
+            let (order, state) = (b.words(order)?, b.bytes(bytemuck::bytes_of(&state))?);
+            let mean = b.bytes(bytemuck::cast_slice(&[0.25f32, 0.5, 0.75, 0.125, 1.5][..c as usize]))?;
+            let from = AugmentSource {
+                images: data.all(),
+                labels: known.all(),
+                order: order.all(),
+                state: state.all(),
+                mean: mean.all(),
+                std: mean.all(),
+            };
+            b.cuda.augment_fwd_f32(&p, from, images.all(), labels.all())?;
+            b.take(&mut out, &[&images, &labels])?;
+        }
+    }
+    Ok(out)
+}
+
+fn advance(b: &Bench) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    // A log that goes round, a state whose place is behind the log's end, and none.
+    for (slots, slot) in [(3u32, 1u32), (2, 2), (0, 0)] {
+        let p = Advance { images: 5, steps: 1, slots };
+        let state = StepState { step: u64::from(u32::MAX), epoch: 3, cursor: 7, lr: 0.5, slot };
+        let sums = Metrics { loss_sum: 1.5, top1: 2, top5: 3, count: 4 };
+        let (state, metrics) = (b.bytes(bytemuck::bytes_of(&state))?, b.bytes(bytemuck::bytes_of(&sums))?);
+        let log = b.room(slots as usize * size_of::<Metrics>() / 4)?;
+        for _ in 0..3 {
+            b.cuda.advance_step_u64(&p, state.all(), metrics.all(), log.all())?;
+            b.take(&mut out, &[&state, &metrics, &log])?;
+            b.cuda.upload(bytemuck::bytes_of(&sums), metrics.all())?;
+        }
     }
     Ok(out)
 }

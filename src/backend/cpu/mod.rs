@@ -5,12 +5,14 @@
 
 mod add;
 mod advance;
+mod augment;
 mod batchnorm;
 mod classifier;
 mod conv2d;
 mod elementwise;
 mod int8;
 mod linear;
+mod mask;
 mod memory;
 mod noise;
 mod pool;
@@ -28,13 +30,15 @@ pub use simd::Path;
 
 use std::sync::Arc;
 
-use crate::backend::{Backend, Int8, Memory, Span};
+use crate::backend::{AugmentSource, Backend, Int8, MaskSpans, Memory, Span};
 use crate::ops::Kernel;
 use crate::ops::add::Add;
 use crate::ops::advance::Advance;
+use crate::ops::augment::Augment;
 use crate::ops::batchnorm::BatchNorm;
 use crate::ops::conv2d::Conv2d;
 use crate::ops::linear::Linear;
+use crate::ops::mask::Mask;
 use crate::ops::pool::Pool;
 use crate::ops::relu::Relu;
 use crate::ops::select::Select;
@@ -123,6 +127,10 @@ impl Backend for Cpu {
     fn together(&self, work: &mut (dyn FnMut() -> Result<()> + Send)) -> Result<()> {
         let _turn = self.memory.turn();
         rayon::scope(|_| work())
+    }
+
+    fn augment_fwd_f32(&self, p: &Augment, from: AugmentSource, images: Span, labels: Span) -> Result<()> {
+        self.augment_fwd(p, from, images, labels)
     }
 
     fn fill_f32(&self, value: f32, x: Span) -> Result<()> {
@@ -269,5 +277,9 @@ impl Backend for Cpu {
 
     fn advance_step_u64(&self, p: &Advance, state: Span, metrics: Span, log: Span) -> Result<()> {
         self.advance_step(p, state, metrics, log)
+    }
+
+    fn mask_step_f32(&self, p: &Mask, spans: MaskSpans) -> Result<()> {
+        self.mask_step(p, spans)
     }
 }

@@ -8,18 +8,20 @@ use super::capture::Recordings;
 use super::launch::Kernels;
 use super::memory::{DeviceBlock, InPlace, identity, open};
 use super::{
-    add, advance, batchnorm, batchnorm_i8, capture, conv2d, conv2d_i8, copy, fill, linear, pool, quantize, relu,
-    select, sgd, softmax_xent,
+    add, advance, augment, batchnorm, batchnorm_i8, capture, conv2d, conv2d_i8, copy, fill, linear, mask, pool,
+    quantize, relu, select, sgd, softmax_xent,
 };
 use crate::Result;
-use crate::backend::{Backend, Int8, Memory, Replay, Span};
+use crate::backend::{AugmentSource, Backend, Int8, MaskSpans, Memory, Replay, Span};
 use crate::driver::{DevPtr, Driver, StreamId};
 use crate::ops::Kernel;
 use crate::ops::add::Add;
 use crate::ops::advance::Advance;
+use crate::ops::augment::Augment;
 use crate::ops::batchnorm::BatchNorm;
 use crate::ops::conv2d::Conv2d;
 use crate::ops::linear::Linear;
+use crate::ops::mask::Mask;
 use crate::ops::pool::Pool;
 use crate::ops::relu::Relu;
 use crate::ops::select::Select;
@@ -158,6 +160,10 @@ impl Backend for Cuda {
 
     fn room(&self) -> Result<Option<u64>> {
         Ok(Some(self.driver.mem_info()?.0))
+    }
+
+    fn augment_fwd_f32(&self, p: &Augment, from: AugmentSource, images: Span, labels: Span) -> Result<()> {
+        augment::fwd(self, p, from, images, labels)
     }
 
     fn fill_f32(&self, value: f32, x: Span) -> Result<()> {
@@ -311,5 +317,9 @@ impl Backend for Cuda {
 
     fn advance_step_u64(&self, p: &Advance, state: Span, metrics: Span, log: Span) -> Result<()> {
         advance::step(self, p, state, metrics, log)
+    }
+
+    fn mask_step_f32(&self, p: &Mask, spans: MaskSpans) -> Result<()> {
+        mask::step(self, p, spans)
     }
 }

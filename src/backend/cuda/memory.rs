@@ -11,7 +11,7 @@ use crate::driver::{DevPtr, Driver, Fill, StreamId};
 use crate::{Error, Result};
 
 /// Largest tensor that the kernels index: 2^31 - 1 elements of 4 bytes.
-const MOST_BYTES: usize = (i32::MAX as usize) * 4;
+pub const MOST_BYTES: usize = (i32::MAX as usize) * 4;
 
 /// Whether an output may be one of the inputs, exactly.
 #[derive(Clone, Copy, PartialEq, Eq)]

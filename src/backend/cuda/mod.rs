@@ -5,6 +5,7 @@
 
 mod add;
 mod advance;
+mod augment;
 mod batchnorm;
 mod batchnorm_i8;
 mod capture;
@@ -30,6 +31,7 @@ mod sgd_i8;
 mod softmax_xent;
 
 pub use device::Cuda;
+pub use memory::MOST_BYTES;
 
 use crate::driver::{DevPtr, Dims};
 use launch::Kernels;
