@@ -65,13 +65,21 @@ pub fn is_temporary(name: &str) -> bool {
 /// # Errors
 /// [`Error::Io`] naming the file; what was there before is still there.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomic_by(path, |file| write_all(file, path, bytes))
+}
+
+/// As [`write_atomic`], for content that is too large for memory: `content` writes it.
+///
+/// # Errors
+/// As [`write_atomic`]; those of `content`, too.
+pub fn write_atomic_by(path: &Path, content: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
     let write = || -> std::io::Result<()> {
         let mut file = tempfile::Builder::new().prefix(PREFIX).suffix(SUFFIX).tempfile_in(folder)?;
-        write_all(file.as_file_mut(), path, bytes)?;
+        content(file.as_file_mut())?;
         #[cfg(unix)]
         {
             // A temporary file is private; what replaces a file should be as readable as one made by hand.

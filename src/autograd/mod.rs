@@ -22,6 +22,6 @@ pub use packing::{Packed, Packing};
 pub use plan::{Plan, plan};
 pub use precision::{Int8Options, Precision, Products};
 pub use program::{Mode, Place, Program, ValueInfo, lower};
-pub use session::{Hyper, Session, StepEvent, StepHook, check_state};
+pub use session::{Hyper, Session, StepEvent, StepHook};
 pub use state::{StateDict, Tensor, torch_dims};
 pub use step::Issue;

@@ -325,18 +325,6 @@ impl Session {
     }
 }
 
-/// Checks that `state` has every parameter and running statistic of `graph`, in its shape.
-///
-/// # Errors
-/// [`Error::Graph`] naming the first tensor that is missing or has another shape.
-pub fn check_state(graph: &Graph, state: &StateDict) -> Result<()> {
-    let stored = graph.parameters().into_iter().filter(|p| p.kind != crate::ops::ParameterKind::Index);
-    for parameter in stored {
-        find(state, &parameter.name, &torch_dims(&parameter))?;
-    }
-    Ok(())
-}
-
 /// The tensor `name` of `state` if it has `dims`; a clear error otherwise.
 fn find<'s>(state: &'s StateDict, name: &str, dims: &[usize]) -> Result<&'s Tensor> {
     let fail = |what: String| Error::Graph { node: name.into(), op: "state", what };

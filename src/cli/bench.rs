@@ -1,6 +1,7 @@
 //! `earlybird bench step`: how fast a training step is on this machine, measured; or, with `--modelled`, how fast it could be on a GPU that is not here
 //! ([`super::modelled`]). The two are never printed together. Compare only what was measured in the same minute.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use clap::{Args, Subcommand};
 
 use super::{DONE, device, say};
 use crate::autograd::{Hyper, Session};
+use crate::train::checkpoint::Checkpoint;
 use crate::{Error, Result, data, nn};
 
 /// What can be measured.
@@ -15,12 +17,14 @@ use crate::{Error, Result, data, nn};
 pub enum BenchCommand {
     /// One optimiser step: forward, backward, update
     Step(StepArgs),
+    /// The loader of photographs, alone and beside the step that it feeds
+    Loader(super::loading::LoaderArgs),
 }
 
 /// Arguments of `bench step`.
 #[derive(Args)]
 pub struct StepArgs {
-    /// Model
+    /// Model, or a file that carries its network, such as what `prune` wrote
     #[arg(long, default_value = "vgg16")]
     model: String,
     /// Factor on every layer's channels
@@ -55,8 +59,10 @@ pub struct StepArgs {
 impl BenchCommand {
     /// Runs the command.
     pub fn run(self) -> Result<u8> {
-        let BenchCommand::Step(args) = self;
-        args.run()
+        match self {
+            BenchCommand::Step(args) => args.run(),
+            BenchCommand::Loader(args) => args.run(),
+        }
     }
 }
 
@@ -71,7 +77,13 @@ impl StepArgs {
         if self.batch_size == 0 || self.steps == 0 {
             return Err(Error::bad_setting("--batch-size, --steps", "0 measures nothing", "give at least 1"));
         }
-        let graph = nn::build(&self.model, &nn::ModelOptions { width: self.width, ..Default::default() })?;
+        let path = Path::new(&self.model);
+        let graph = match path.extension().is_some() {
+            true => Checkpoint::load(path)?.graph(path)?.ok_or_else(|| {
+                Error::bad_file(path, None, "carries no network", "give a file that earlybird wrote, or a model's name")
+            })?,
+            false => nn::build(&self.model, &nn::ModelOptions { width: self.width, ..Default::default() })?,
+        };
         if self.modelled {
             super::modelled::run(&graph, self.batch_size, precision, &self.device, self.blocks, self.json)?;
             return Ok(DONE);

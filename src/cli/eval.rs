@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::{DONE, device, say};
-use crate::autograd::{Hyper, Session, StateDict, check_state};
+use super::{DONE, Settings, device, say};
+use crate::autograd::{Hyper, Session, StateDict, Tensor};
+use crate::data::{Loader, LoaderOptions};
 use crate::graph::Graph;
 use crate::ops::Metrics;
 use crate::train::checkpoint::Checkpoint;
@@ -21,6 +22,12 @@ pub struct EvalArgs {
     /// Data set: `digits` or a directory
     #[arg(long, default_value = "digits")]
     data: String,
+    /// Data are photographs of any size: evaluate on the middle N x N pixels
+    #[arg(long, value_name = "N")]
+    image_size: Option<usize>,
+    /// With --image-size: shorter side before the middle is cut out [default: 256/224 of it]
+    #[arg(long, value_name = "N")]
+    resize: Option<usize>,
     /// Model of a state dict that carries no network
     #[arg(long)]
     model: Option<String>,
@@ -36,6 +43,9 @@ pub struct EvalArgs {
     /// Images per batch
     #[arg(long, default_value_t = 256)]
     batch_size: usize,
+    /// Also write the outputs for every test image to this safetensors file (`logits`, `labels`)
+    #[arg(long, value_name = "FILE")]
+    logits: Option<PathBuf>,
     /// One JSON object
     #[arg(long)]
     json: bool,
@@ -45,7 +55,13 @@ impl EvalArgs {
     /// Runs the command.
     pub fn run(self) -> Result<u8> {
         let backend = device::open(&self.device, self.threads)?;
-        let data = Arc::new(data::open(&self.data)?);
+        let settings = Settings {
+            data: self.data.clone(),
+            image_size: self.image_size,
+            resize: self.resize,
+            ..Default::default()
+        };
+        let data = Arc::new(settings.open_data()?);
         let file = Checkpoint::load(&self.file)?;
         let graph = match (file.graph(&self.file)?, &self.model) {
             (Some(graph), _) => graph,
@@ -59,21 +75,31 @@ impl EvalArgs {
                 return Err(Error::bad_file(&self.file, None, "carries no network", hint));
             }
         };
-        let mut session = Session::new(Arc::new(graph), backend, Hyper::default())?;
-        load(&mut session, &file, &self.file)?;
-        let graph: Arc<Graph> = session.graph().clone();
+        let state = import(&graph, file, &self.file)?;
+        let graph = Arc::new(graph);
+        let mut session = Session::new(graph.clone(), backend, Hyper::default())?;
+        session.load_state(&state)?;
         let batch = BatchOptions { size: self.batch_size, shuffle: false, augment: data::Augment::none(), seed: 0 };
         let schedule = Schedule { lr: 0.1, milestones: Vec::new(), gamma: 0.1 };
-        let test: Metrics = Trainer::new(session, &data, batch, schedule)?.evaluate()?;
+        let mut trainer = Trainer::new(session, &data, batch, schedule)?;
+        let test: Metrics = trainer.evaluate()?;
+        if let Some(path) = &self.logits {
+            write_logits(trainer.session_mut(), &data, self.batch_size, path)?;
+        }
         if self.json {
             say(serde_json::json!({
                 "loss": test.loss(), "accuracy": test.accuracy(), "correct": test.top1, "images": test.count,
-                "top5": test.top5 as f64 / test.count as f64, "parameters": graph.parameter_count(), "flops": graph.flops(),
+                "top5": test.top5_accuracy(), "parameters": graph.parameter_count(), "flops": graph.flops(),
             }));
         } else {
             let (percent, right, all) = (100.0 * test.accuracy(), test.top1, test.count);
+            // Where there are no more than five classes, every answer is among the first five.
+            let top5 = match data.classes {
+                0..=5 => String::new(),
+                _ => format!("top-5 {:.2}%, ", 100.0 * test.top5_accuracy()),
+            };
             say(format_args!(
-                "accuracy {percent:.2}% ({right} of {all}), loss {:.4}, on the test set of {}",
+                "accuracy {percent:.2}% ({right} of {all}), {top5}loss {:.4}, on the test set of {}",
                 test.loss(),
                 data.name
             ));
@@ -82,15 +108,9 @@ impl EvalArgs {
     }
 }
 
-/// Loads a file's tensors into a session; errors name the file.
-pub fn load(session: &mut Session, file: &Checkpoint, path: &Path) -> Result<()> {
-    check(&session.graph().clone(), &file.tensors, path)?;
-    session.load_state(&file.tensors)
-}
-
-/// Checks that `tensors`, read from `path`, are the weights of `graph`: every parameter is there, in its shape.
-pub fn check(graph: &Graph, tensors: &StateDict, path: &Path) -> Result<()> {
-    check_state(graph, tensors).map_err(|error| match error {
+/// The weights of `graph` in `file`, which was read from `path`; errors name the file.
+pub fn import(graph: &Graph, file: Checkpoint, path: &Path) -> Result<StateDict> {
+    nn::import(graph, file.tensors).map_err(|error| match error {
         Error::Graph { node, what, .. } => Error::bad_file(
             path,
             None,
@@ -99,4 +119,22 @@ pub fn check(graph: &Graph, tensors: &StateDict, path: &Path) -> Result<()> {
         ),
         other => other,
     })
+}
+
+/// Writes the outputs for all test images: `logits`, `[images][classes]`, and `labels`.
+fn write_logits(session: &mut Session, data: &Arc<data::Dataset>, batch_size: usize, path: &Path) -> Result<()> {
+    let options = LoaderOptions { batch_size, shuffle: false, ..Default::default() };
+    let loader = Loader::test(data, options)?;
+    let (mut logits, mut labels) = (Vec::new(), Vec::new());
+    for batch in loader.epoch(0, 0..loader.batches()) {
+        let batch = batch?;
+        logits.extend(session.logits(&batch.images)?);
+        labels.extend(batch.labels.iter().map(|label| *label as f32));
+    }
+    let dims = vec![labels.len(), logits.len() / labels.len().max(1)];
+    let tensors = [
+        ("logits".to_string(), Tensor { dims, data: logits }),
+        ("labels".into(), Tensor { dims: vec![labels.len()], data: labels }),
+    ];
+    Checkpoint { tensors: tensors.into_iter().collect(), metadata: Default::default() }.save(path)
 }

@@ -12,6 +12,7 @@ mod eval;
 mod export;
 mod info;
 mod kernels;
+mod loading;
 mod masks;
 mod modelled;
 mod prune;

@@ -123,7 +123,7 @@ impl Recorder {
     }
 
     fn write_tables(&self) -> Result<()> {
-        let rows: Vec<Row> = self.history.iter().map(row).collect();
+        let rows: Vec<Row> = self.history.iter().map(|report| row(report, self.dense.classes())).collect();
         MetricsCsv::new(&self.folder.file("metrics.csv"), self.labels()).write(&rows)?;
         let labels = self.labels();
         let tags: Vec<String> = labels.iter().map(|label| format!("mask_distance/{label}")).collect();
@@ -135,6 +135,9 @@ impl Recorder {
             push("train/accuracy", row.train_accuracy);
             push("test/loss", row.test_loss);
             push("test/accuracy", row.test_accuracy);
+            if let Some(top5) = row.test_top5 {
+                push("test/top5", top5);
+            }
             push("lr", f64::from(row.lr));
             push("epoch", row.epoch);
             push("images_per_second", row.images_per_second);
@@ -246,7 +249,7 @@ impl Recorder {
     }
 }
 
-fn row(report: &EpochReport) -> Row {
+fn row(report: &EpochReport, classes: usize) -> Row {
     Row {
         phase: report.phase.name(),
         epoch: report.epoch,
@@ -255,6 +258,7 @@ fn row(report: &EpochReport) -> Row {
         train_accuracy: report.train.accuracy(),
         test_loss: report.test.loss(),
         test_accuracy: report.test.accuracy(),
+        test_top5: (classes > 5).then(|| report.test.top5_accuracy()),
         train_seconds: report.train_seconds,
         test_seconds: report.test_seconds,
         images_per_second: report.train.count as f64 / report.train_seconds,
@@ -333,15 +337,16 @@ impl Observer for Recorder {
         self.history.push(report.clone());
         let distances = self.labels().into_iter().zip(&report.distances).filter_map(|(l, d)| Some((l, (*d)?)));
         let distances: String = distances.map(|(label, d)| format!("  {label} {d:.3}")).collect();
-        let row = row(report);
+        let row = row(report, self.dense.classes());
         self.tell(format_args!(
-            "{:6} epoch {:6.2}  lr {:<8.2e} loss {:.4}  train {:5.2}%  test {:5.2}%  {:6.0} images/s{}{distances}",
+            "{:6} epoch {:6.2}  lr {:<8.2e} loss {:.4}  train {:5.2}%  test {:5.2}%{}  {:6.0} images/s{}{distances}",
             row.phase,
             row.epoch,
             row.lr,
             row.train_loss,
             100.0 * row.train_accuracy,
             100.0 * row.test_accuracy,
+            row.test_top5.map_or_else(String::new, |top5| format!(" (top-5 {:5.2}%)", 100.0 * top5)),
             row.images_per_second,
             if distances.is_empty() { "" } else { "  distance" },
         ));

@@ -3,11 +3,12 @@
 //! Precedence: default < file (`--config`) < flag. [`Overrides`] holds what was given, [`Settings`] what results. In the table the type in brackets is what a user gives.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::autograd::{Hyper, Int8Options, Precision, Products};
-use crate::data::Augment;
+use crate::data::{self, Augment, Dataset, PhotoOptions};
 use crate::ticket::{Criterion, DetectorOptions, Policy, RunOptions, Start, SurgeryOptions, Task};
 use crate::train::{BatchOptions, Schedule};
 use crate::{Error, Result, fsio};
@@ -128,6 +129,12 @@ impl TryFrom<Listed<f64>> for Ratios {
 
 settings! {
     data: String [String] = "digits".into(), "Data set: `digits` (embedded) or a directory whose form is recognised";
+    image_size: Option<usize> [usize] = None, "Decode photographs of any size while training, ImageNet's way: random crops scaled to N x N, evaluation on the middle";
+    resize: Option<usize> [usize] = None, "With --image-size: shorter side before the middle is cut out [default: 256/224 of it]";
+    decode_threads: usize [usize] = 0, "With --image-size: threads that decode, 0 for one per core; results do not depend on it";
+    max_skipped: usize [usize] = 10, "With --image-size: files that may turn out to be no intact image; each is reported by path and skipped";
+    image_cache: Option<PathBuf> [PathBuf] = None, "With --image-size: file with the decoded pictures, made where it is missing or stale";
+    cache_side: u32 [u32] = 0, "With --image-cache: longest shorter side of pictures in it, 0 for whole ones, which give the same bits as no cache";
     model: String [String] = "vgg16".into(), "Model: vgg11, 13, 16, 19; preresnet20, 56, 101, 164 (any 9n+2); resnet18, 34, 50, 101, resnet50-official";
     width: f64 [f64] = 1.0, "Factor on every layer's channels";
     device: String [String] = "auto".into(), "Device: auto, cpu, vgpu[:a100|:h100|:rtx4090], cuda[:N]";
@@ -230,6 +237,31 @@ impl Settings {
             }
         };
         Ok([named("--search-precision", &self.search_precision)?, named("--train-precision", &self.train_precision)?])
+    }
+
+    /// Opens the data set. What is to be said of photographs (skipped files, the cache) goes to standard error.
+    ///
+    /// # Errors
+    /// Those of the readers, and settings of photographs without `--image-size`.
+    pub fn open_data(&self) -> Result<Dataset> {
+        let Some(size) = self.image_size else {
+            if self.resize.is_some() || self.image_cache.is_some() {
+                let what = "is of use with photographs only";
+                return Err(Error::bad_setting("--resize, --image-cache", what, "give --image-size, such as 224"));
+            }
+            return data::open(&self.data);
+        };
+        let defaults = PhotoOptions::new(size);
+        let options = PhotoOptions {
+            resize: self.resize.unwrap_or(defaults.resize),
+            threads: self.decode_threads,
+            max_skipped: self.max_skipped,
+            cache: self.image_cache.clone(),
+            cache_side: self.cache_side,
+            report: Arc::new(|line| eprintln!("{line}")),
+            ..defaults
+        };
+        data::photos::open(Path::new(&self.data), options)
     }
 
     /// How channels are removed.

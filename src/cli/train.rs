@@ -14,7 +14,7 @@ use crate::ops::Shape;
 use crate::report::RunFolder;
 use crate::ticket::{Run, RunOptions, Snapshot, Task, Ticket, ticket_path};
 use crate::train::checkpoint::Checkpoint;
-use crate::{Error, Result, data, nn};
+use crate::{Error, Result, nn};
 
 /// Arguments of `train`.
 #[derive(Args)]
@@ -179,7 +179,7 @@ pub(super) fn prepare(
     // Everything that can be wrong without reading a file comes first.
     settings.run_options(task, true)?;
     let backend = device::open(&settings.device, settings.threads)?;
-    let data = Arc::new(data::open(&settings.data)?);
+    let data = Arc::new(settings.open_data()?);
     let options = settings.run_options(task, data.flip)?;
     Ok((options, data, backend))
 }
@@ -191,18 +191,8 @@ pub(super) fn model(settings: &Settings, data: &Dataset) -> Result<Graph> {
 }
 
 pub(super) fn initial_state(settings: &Settings, graph: &Graph) -> Result<StateDict> {
-    let state = nn::init(graph, settings.seed);
-    let Some(path) = &settings.init else { return Ok(state) };
-    let file = Checkpoint::load(path)?;
-    // A session checks names and shapes; what is checked must be what is used.
-    let mut merged = file.tensors.clone();
-    for parameter in graph.parameters().iter().filter(|p| !p.kind.trained()) {
-        if let Some(tensor) = state.get(&parameter.name) {
-            merged.entry(parameter.name.clone()).or_insert_with(|| tensor.clone());
-        }
-    }
-    eval::check(graph, &merged, path)?;
-    Ok(merged)
+    let Some(path) = &settings.init else { return Ok(nn::init(graph, settings.seed)) };
+    eval::import(graph, Checkpoint::load(path)?, path)
 }
 
 pub(super) fn start(task: Task, settings: Settings, quiet: bool) -> Result<u8> {

@@ -26,6 +26,11 @@ impl Normalise {
         Normalise::new(&[0.4914, 0.4822, 0.4465], &[0.2023, 0.1994, 0.2010])
     }
 
+    /// torchvision's constants for ImageNet.
+    pub fn imagenet() -> Normalise {
+        Normalise::new(&[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225])
+    }
+
     /// Of the images of `set`, computed in f64. A channel without any contrast gets the deviation 1/255, so that nothing is divided by zero.
     pub fn of(set: &ImageSet) -> Normalise {
         let mut counts = vec![[0u64; 256]; set.channels];
@@ -54,7 +59,7 @@ impl Normalise {
 pub struct Augment {
     /// Zeros added at each side before the crop.
     pub pad: usize,
-    /// Crop back to the image's size at a random place; otherwise in the middle.
+    /// Crop back to the image's size at a random place; otherwise in the middle. Of photographs ([`crate::data::photos`]) a random part at a random scale, without padding.
     pub crop: bool,
     /// Mirror every second image, left to right.
     pub flip: bool,

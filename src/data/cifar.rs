@@ -62,7 +62,16 @@ pub(super) fn dataset(
     train: ImageSet,
     test: ImageSet,
 ) -> Dataset {
-    Dataset { name: name.into(), classes, class_names, train, test, normalise: Normalise::cifar(), flip: true }
+    Dataset {
+        name: name.into(),
+        classes,
+        class_names,
+        train,
+        test,
+        normalise: Normalise::cifar(),
+        flip: true,
+        photos: None,
+    }
 }
 
 /// Class names, one a line; numbers where there is no such file.

@@ -42,6 +42,7 @@ pub fn load() -> Result<Dataset> {
         test,
         normalise: Normalise::new(&[MEAN], &[STD]),
         flip: false,
+        photos: None,
     }
     .check(path)
 }

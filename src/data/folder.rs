@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use super::frame::{self, LEAST};
 use super::input::read_whole;
+use super::photos::has_jpeg_end;
 use super::{Dataset, ImageSet, Normalise};
 use crate::{Error, Result};
 
@@ -34,8 +35,11 @@ pub fn is_folder(folder: &Path) -> bool {
     folder.join("train").is_dir()
 }
 
-/// Reads all images.
-pub fn load(folder: &Path) -> Result<Dataset> {
+/// Paths with labels.
+pub(super) type Files = Vec<(PathBuf, u32)>;
+
+/// Classes, training files and test files.
+pub(super) fn files(folder: &Path) -> Result<(Vec<String>, Files, Files)> {
     let train_folder = folder.join("train");
     let folders = entries(&train_folder)?.into_iter().filter(|path| path.is_dir());
     let class_names: Vec<String> = folders.map(|path| name(&path)).collect();
@@ -43,19 +47,30 @@ pub fn load(folder: &Path) -> Result<Dataset> {
         let what = format!("holds {} folders of classes, 2 to {MAX_CLASSES} are read", class_names.len());
         return Err(Error::bad_file(&train_folder, None, what, HINT));
     }
-    let test_folder = ["test", "val"].map(|name| folder.join(name)).into_iter().find(|path| path.is_dir());
-    let Some(test_folder) = test_folder else {
+    let Some(test_folder) = test_folder(folder) else {
         return Err(Error::bad_file(folder, None, "has train/ but neither test/ nor val/", HINT));
     };
     let (train, test) = (list(&train_folder, &class_names)?, list(&test_folder, &class_names)?);
+    Ok((class_names, train, test))
+}
+
+fn test_folder(folder: &Path) -> Option<PathBuf> {
+    ["test", "val"].map(|name| folder.join(name)).into_iter().find(|path| path.is_dir())
+}
+
+/// Reads all images.
+pub fn load(folder: &Path) -> Result<Dataset> {
+    let (class_names, train, test) = files(folder)?;
     let all: Vec<&Path> = train.iter().chain(&test).map(|(path, _)| path.as_path()).collect();
     let shape = survey(&all)?;
-    for (part, files) in [(&train_folder, &train), (&test_folder, &test)] {
+    let parts = [Some(folder.join("train")), test_folder(folder)];
+    for (part, files) in parts.into_iter().flatten().zip([&train, &test]) {
         let bytes = files.len() as u64 * shape.bytes() as u64;
         if bytes > MAX_PART {
             let what =
                 format!("{} images of {shape} are {bytes} bytes in memory, at most {MAX_PART} are read", files.len());
-            return Err(Error::bad_file(part, None, what, "give fewer or smaller images"));
+            let hint = "give fewer or smaller images, or decode them while training: --image-size 224";
+            return Err(Error::bad_file(part, None, what, hint));
         }
     }
     let (train, test) = (unpack(train, shape)?, unpack(test, shape)?);
@@ -67,6 +82,7 @@ pub fn load(folder: &Path) -> Result<Dataset> {
         train,
         test,
         flip: true,
+        photos: None,
     }
     .check(folder)
 }
@@ -97,7 +113,7 @@ impl std::fmt::Display for ImageShape {
     }
 }
 
-fn name(path: &Path) -> String {
+pub(super) fn name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
@@ -148,7 +164,12 @@ fn survey(files: &[&Path]) -> Result<ImageShape> {
             if !SIDES.contains(&width) || !SIDES.contains(&height) {
                 let (low, high) = (SIDES.start(), SIDES.end());
                 let what = format!("is {height}x{width} pixels, {low}x{low} to {high}x{high} are read");
-                return Err(Error::bad_file(path, None, what, "resize all images to one size, such as 32x32"));
+                return Err(Error::bad_file(
+                    path,
+                    None,
+                    what,
+                    "resize all images to one size, such as 32x32, or have them scaled: --image-size 224",
+                ));
             }
             let grey =
                 matches!(decoder.color_type(), ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16);
@@ -164,7 +185,12 @@ fn survey(files: &[&Path]) -> Result<ImageShape> {
         if (width, height) != (shape.width, shape.height) {
             let first = format!("{} is {}x{}", files[0].display(), shape.height, shape.width);
             let what = format!("is {height}x{width} pixels, {first}");
-            return Err(Error::bad_file(path, None, what, "resize all images to one size"));
+            return Err(Error::bad_file(
+                path,
+                None,
+                what,
+                "resize all images to one size, or have them scaled: --image-size 224",
+            ));
         }
         if !grey {
             shape.channels = 3;
@@ -187,12 +213,6 @@ fn decoder(path: &Path) -> Result<impl ImageDecoder> {
     let mut reader = reader.map_err(|e| Error::io("read", path, e))?;
     reader.limits(limits);
     reader.into_decoder().map_err(|e| damaged(path, &e))
-}
-
-/// Whether an end-of-image marker follows the last start of a scan. The decoder itself fills what is missing with grey.
-fn has_jpeg_end(bytes: &[u8]) -> bool {
-    let last = |marker: u8| bytes.windows(2).rposition(|pair| *pair == [0xff, marker]);
-    last(0xd9) > last(0xda)
 }
 
 const DAMAGED: &str = "give an intact image, or take the file away";

@@ -48,6 +48,7 @@ pub fn load(folder: &Path) -> Result<Dataset> {
         train,
         test,
         flip: false,
+        photos: None,
     }
     .check(folder)
 }

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use super::augment::{Augment, Normalise, write_image};
+use super::photos::{Inputs, Part};
 use super::{Dataset, ImageSet};
 use crate::quant::philox::Stream;
 use crate::{Error, Result};
@@ -51,7 +52,7 @@ pub struct Batch {
 #[derive(Clone)]
 pub struct Loader {
     data: Arc<Dataset>,
-    part: fn(&Dataset) -> &ImageSet,
+    part: Part,
     options: LoaderOptions,
     table: Arc<Vec<[f32; 256]>>,
 }
@@ -59,17 +60,17 @@ pub struct Loader {
 impl Loader {
     /// Over the training images.
     pub fn train(data: &Arc<Dataset>, options: LoaderOptions) -> Result<Loader> {
-        Loader::new(data, |data| &data.train, options)
+        Loader::new(data, Part::Train, options)
     }
 
     /// Over the test images.
     pub fn test(data: &Arc<Dataset>, options: LoaderOptions) -> Result<Loader> {
-        Loader::new(data, |data| &data.test, options)
+        Loader::new(data, Part::Test, options)
     }
 
-    fn new(data: &Arc<Dataset>, part: fn(&Dataset) -> &ImageSet, options: LoaderOptions) -> Result<Loader> {
+    fn new(data: &Arc<Dataset>, part: Part, options: LoaderOptions) -> Result<Loader> {
         let Normalise { mean, std } = &data.normalise;
-        let channels = part(data).channels;
+        let channels = data.train.channels;
         if options.batch_size == 0 || mean.len() != channels || std.len() != channels {
             let what = format!("batches of {}, {} means for {channels} channels", options.batch_size, mean.len());
             return Err(Error::bad_setting("loader", what, "give at least one image per batch and a mean per channel"));
@@ -84,7 +85,10 @@ impl Loader {
 
     /// The images that batches are made of.
     pub fn set(&self) -> &ImageSet {
-        (self.part)(&self.data)
+        match self.part {
+            Part::Train => &self.data.train,
+            Part::Test => &self.data.test,
+        }
     }
 
     /// How they are normalised.
@@ -114,17 +118,26 @@ impl Loader {
         order
     }
 
+    /// Whether all images lie in memory.
+    pub fn in_memory(&self) -> bool {
+        self.data.photos.is_none()
+    }
+
     /// Batch `number` of the epoch with this `order`.
-    fn batch(&self, order: &[u32], epoch: usize, number: usize) -> Batch {
+    fn batch(&self, order: &[u32], epoch: usize, number: usize) -> Result<Batch> {
         let (set, LoaderOptions { batch_size, augment, seed, .. }) = (self.set(), self.options);
         let start = number * batch_size;
         let indices = &order[start..(start + batch_size).min(order.len())];
+        if let Some(photos) = &self.data.photos {
+            let Inputs { images, labels } = photos.batch(self.part, indices, augment, (seed, epoch), &self.table)?;
+            return Ok(Batch { images, labels, number });
+        }
         let mut images = vec![0.0; indices.len() * set.stride()];
         for (index, out) in indices.iter().zip(images.chunks_exact_mut(set.stride().max(1))) {
             let change = augment.draw(seed, epoch, *index as usize);
             write_image(set.image(*index as usize), set.width, augment.pad, change, &self.table, out);
         }
-        Batch { images, labels: indices.iter().map(|i| set.labels[*i as usize]).collect(), number }
+        Ok(Batch { images, labels: indices.iter().map(|i| set.labels[*i as usize]).collect(), number })
     }
 
     /// Batches `numbers` of `epoch` (those it has), made ahead in the background.
@@ -134,8 +147,10 @@ impl Loader {
         Epoch::start(numbers.len(), self.options.prefetch, move |sender| {
             let order = loader.order(epoch);
             for number in numbers {
-                if sender.send(loader.batch(&order, epoch, number)).is_err() {
-                    return; // nobody listens any more
+                let batch = loader.batch(&order, epoch, number);
+                let failed = batch.is_err();
+                if sender.send(batch).is_err() || failed {
+                    return; // nobody listens any more, or there is nothing more to say
                 }
             }
         })
@@ -145,13 +160,13 @@ impl Loader {
 /// Batches of an epoch, in order. Dropping it ends and joins the thread that makes them.
 pub struct Epoch {
     /// `None` once nothing more is wanted.
-    receiver: Option<Receiver<Batch>>,
+    receiver: Option<Receiver<Result<Batch>>>,
     thread: Option<std::io::Result<JoinHandle<()>>>,
     remaining: usize,
 }
 
 impl Epoch {
-    fn start(batches: usize, prefetch: usize, make: impl FnOnce(SyncSender<Batch>) + Send + 'static) -> Epoch {
+    fn start(batches: usize, prefetch: usize, make: impl FnOnce(SyncSender<Result<Batch>>) + Send + 'static) -> Epoch {
         if batches == 0 {
             return Epoch { receiver: None, thread: None, remaining: 0 };
         }
@@ -182,7 +197,10 @@ impl Iterator for Epoch {
         if let (Some(receiver), Some(Ok(_))) = (&self.receiver, &self.thread)
             && let Ok(batch) = receiver.recv()
         {
-            return Some(Ok(batch));
+            if batch.is_err() {
+                self.remaining = 0;
+            }
+            return Some(batch);
         }
         self.remaining = 0;
         let error = self.join().unwrap_or_else(|| std::io::Error::other("it ended early"));
@@ -251,7 +269,7 @@ mod tests {
     #[test]
     fn a_thread_that_fails_ends_the_epoch_with_its_reason() {
         let mut epoch = Epoch::start(3, 1, |sender| {
-            sender.send(Batch { images: Vec::new(), labels: Vec::new(), number: 0 }).unwrap();
+            sender.send(Ok(Batch { images: Vec::new(), labels: Vec::new(), number: 0 })).unwrap();
             panic!("no more of this");
         });
         assert_eq!(epoch.next().unwrap().unwrap().number, 0);

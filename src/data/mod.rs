@@ -1,6 +1,6 @@
 //! Data sets, readers, augmentation and the prefetching loader.
 //!
-//! A [`Dataset`] is u8 images in memory with labels; [`open()`] finds the reader. Everything random is a function of (seed, epoch, index in the data set), so that an
+//! A [`Dataset`] is u8 images in memory with labels; [`open()`] finds the reader. Photographs of any size are decoded while they are trained on ([`photos`]). Everything random is a function of (seed, epoch, index in the data set), so that an
 //! epoch can be repeated, resumed in the middle, or made by any number of threads. Not here: training ([`crate::train`]).
 //!
 //! What readers read is nobody's word: sizes are bounded before memory is asked for, nothing in a file is executed, every message has the file and, where there is one,
@@ -16,21 +16,24 @@ mod idx;
 mod input;
 mod loader;
 mod open;
+pub mod photos;
 mod pickle;
 mod synthetic;
 
 pub use augment::{Augment, Normalise};
 pub use loader::{Batch, Loader, LoaderOptions};
 pub use open::open;
+pub use photos::{PhotoOptions, Photos};
 pub use synthetic::{noise, synthetic};
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// u8 images NHWC with labels, in memory.
+/// u8 images NHWC with labels, in memory; of photographs only labels and the size of inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageSet {
     /// `n * height * width * channels` bytes.
@@ -84,6 +87,8 @@ pub struct Dataset {
     pub normalise: Normalise,
     /// Whether a mirrored image is still of its class: photographs yes, digits no.
     pub flip: bool,
+    /// Where images come from that are decoded while they are trained on; `None` where they lie in memory.
+    pub photos: Option<Arc<Photos>>,
 }
 
 /// What a data set is, for files that depend on it: a run can only go on with the very images it began with.
@@ -97,7 +102,7 @@ pub struct DatasetInfo {
     pub train: usize,
     /// Test images.
     pub test: usize,
-    /// CRC-32C of all sizes, labels and pixels.
+    /// CRC-32C of all sizes, labels and pixels; of photographs, of names and lengths of files instead of pixels.
     pub checksum: u32,
 }
 
@@ -118,6 +123,7 @@ impl Dataset {
             let sum = set.labels.iter().fold(sum, |sum, label| crc32c::crc32c_append(sum, &label.to_le_bytes()));
             crc32c::crc32c_append(sum, &set.images)
         });
+        let checksum = self.photos.as_ref().map_or(checksum, |photos| photos.checksum(checksum));
         DatasetInfo {
             name: self.name.clone(),
             class_names: self.class_names.clone(),

@@ -30,6 +30,7 @@ pub fn synthetic(n: usize, height: usize, width: usize, channels: usize, classes
         test: part(n.div_ceil(4), 0x2222),
         normalise: Normalise::new(&vec![0.5; channels], &vec![0.25; channels]),
         flip: false,
+        photos: None,
     }
 }
 

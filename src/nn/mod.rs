@@ -2,11 +2,13 @@
 //!
 //! A model is a name, a few options and a function that builds a [`Graph`]; everything else (parameters, FLOPs, masks, surgery) is read off the graph.
 
+mod import;
 mod init;
 mod preresnet;
 mod resnet;
 mod vgg;
 
+pub use import::import;
 pub use init::{init, init_like};
 
 use crate::graph::Graph;

@@ -83,6 +83,11 @@ impl Metrics {
         self.top1 as f64 / self.count as f64
     }
 
+    /// Share of samples whose label is among the five largest logits, 0 to 1; NaN where there was none.
+    pub fn top5_accuracy(&self) -> f64 {
+        self.top5 as f64 / self.count as f64
+    }
+
     /// Adds another's sums.
     pub fn merge(&mut self, other: &Metrics) {
         self.loss_sum += other.loss_sum;

@@ -21,6 +21,8 @@ pub struct Row {
     pub test_loss: f64,
     /// Test accuracy, 0 to 1.
     pub test_accuracy: f64,
+    /// Test images whose label is among the five likeliest classes, 0 to 1; `None` where there are no more than five.
+    pub test_top5: Option<f64>,
     /// Seconds of training.
     pub train_seconds: f64,
     /// Seconds of evaluation.
@@ -48,7 +50,7 @@ impl MetricsCsv {
     /// Writes the whole history anew, atomically: a run has a few hundred rows, and a kill can never leave half a line.
     pub fn write(&self, rows: &[Row]) -> Result<()> {
         let mut text = String::from(
-            "phase,epoch,lr,train_loss,train_accuracy,test_loss,test_accuracy,train_seconds,test_seconds,images_per_second",
+            "phase,epoch,lr,train_loss,train_accuracy,test_loss,test_accuracy,train_seconds,test_seconds,images_per_second,test_top5",
         );
         for label in &self.labels {
             text += &format!(",mask_distance_{label},threshold_{label}");
@@ -56,7 +58,7 @@ impl MetricsCsv {
         text.push('\n');
         for row in rows {
             text += &format!(
-                "{},{},{},{},{},{},{},{:.3},{:.3},{:.1}",
+                "{},{},{},{},{},{},{},{:.3},{:.3},{:.1},{}",
                 row.phase,
                 row.epoch,
                 row.lr,
@@ -66,7 +68,8 @@ impl MetricsCsv {
                 row.test_accuracy,
                 row.train_seconds,
                 row.test_seconds,
-                row.images_per_second
+                row.images_per_second,
+                row.test_top5.map(|share| share.to_string()).unwrap_or_default()
             );
             for i in 0..self.labels.len() {
                 let cell = |value: Option<String>| value.unwrap_or_default();
@@ -115,6 +118,8 @@ impl MetricsCsv {
                 train_accuracy: value("train_accuracy")?,
                 test_loss: value("test_loss")?,
                 test_accuracy: value("test_accuracy")?,
+                // Runs from before there was this column have none.
+                test_top5: if head.contains(&"test_top5") { unknown("test_top5".into())? } else { None },
                 train_seconds: value("train_seconds")?,
                 test_seconds: value("test_seconds")?,
                 images_per_second: value("images_per_second")?,
@@ -143,6 +148,7 @@ mod tests {
             train_accuracy: 0.25,
             test_loss: 2.25,
             test_accuracy: 0.5,
+            test_top5: Some(0.75),
             train_seconds: 1.5,
             test_seconds: 0.25,
             images_per_second: 100.5,

@@ -23,6 +23,10 @@ const OURS: &str = "earlybird.";
 const SUM_KEY: &str = "earlybird.crc32c";
 const NO_SUM: &str = "00000000";
 
+/// One line of Python that makes `x.safetensors` of `x.pth`, a state dict or a checkpoint that holds one; also in the README.
+pub const FROM_PTH: &str = "import torch, safetensors.torch as s; d = torch.load('x.pth', map_location='cpu'); \
+    s.save_file({k: v.contiguous() for k, v in d.get('state_dict', d).items()}, 'x.safetensors')";
+
 /// Tensors and metadata of one file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Checkpoint {
@@ -102,6 +106,11 @@ impl Checkpoint {
     /// [`Error::Io`] where it cannot be read, [`Error::BadFile`] where it is no safetensors file, is truncated or damaged.
     pub fn load(path: &Path) -> Result<Checkpoint> {
         let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
+        // A zip archive (torch.save since 1.6) or a bare pickle (before): to read one is to run what it says.
+        if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(&[0x80, 2]) {
+            let hint = format!("make it a safetensors file with Python: {FROM_PTH}");
+            return Err(Error::bad_file(path, None, "is a pickled PyTorch file", hint));
+        }
         let hint = "give an intact safetensors file; in PyTorch: safetensors.torch.save_file(model.state_dict(), path)";
         let bad = |what: String| Error::bad_file(path, None, what, hint);
         let file =

@@ -105,7 +105,7 @@ impl Source {
         Ok(Some(OnDevice { feed: session.attach(&images)?, images, order: None }))
     }
 
-    /// What the kernel is told; `None` for images that it cannot count.
+    /// What the kernel is told; `None` for images that it cannot count, and for photographs, which no memory holds.
     fn parameters(&self) -> Option<augment::Augment> {
         let (set, options) = (self.loader.set(), self.loader.options());
         let Augment { pad, crop, flip } = options.augment;
@@ -122,6 +122,6 @@ impl Source {
             crop: u32::from(crop),
             flip: u32::from(flip),
         };
-        (set.images.len() <= MOST_BYTES && !set.is_empty()).then_some(p)
+        (self.loader.in_memory() && set.images.len() <= MOST_BYTES && !set.is_empty()).then_some(p)
     }
 }

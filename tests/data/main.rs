@@ -11,6 +11,7 @@ mod common;
 mod fuzz;
 mod idx;
 mod images;
+mod photos;
 mod pickles;
 mod python;
 mod recognition;

@@ -9,6 +9,9 @@ Trains a narrow VGG for a few epochs with a detector that settles at once, cuts 
 ticket's dense net, and the net that `prune` cut from it. Each export is loaded in PyTorch with the loader that was written beside it and must hold
 the file's very tensors, load strictly into the official VGG of those widths with logits equal to 1e-5 of the largest, and give the loss and hits of
 `earlybird eval` on a test set (loss to 1e-5). The cut must also equal `official.prune` of the dense net.
+
+Then PreResNet-20, ResNet-18 and ResNet-50, narrow, each cut under both policies (channel gathers in front of blocks, or a narrower stream): the loader's logits are those of
+`earlybird eval --logits` to 1e-4 of the largest, it trains, and its parameters are as many as the cut net has.
 """
 
 import argparse
@@ -63,6 +66,44 @@ def same(got, want):
     return got.shape == want.shape and float((got - want).abs().max()) <= 1e-5 * float(want.abs().max())
 
 
+def load_export(folder, name):
+    """The network that the loader beside the export builds."""
+    spec = importlib.util.spec_from_file_location(f"load_{name}", folder / "load.py")
+    loader = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loader)
+    return loader.load()
+
+
+RESIDUAL = [("preresnet20", 0.25), ("resnet18", 0.125), ("resnet50", 0.125)]
+
+
+def residual(a, check, folder, x):
+    """Pruned residual nets under both policies."""
+    for model, width in RESIDUAL:
+        run = folder / model
+        command(a, "search", "--data", folder / "data", "--model", model, "--width", width, "--device", "cpu", "--batch-size", 50, "--lr", 0.05, "--epochs", 4,
+                "--prune", 0.5, "--eps", 1, "--queue", 1, "--out", run)
+        for policy in ("select", "group"):
+            name, out = f"{model}-{policy}", folder / f"export-{model}-{policy}"
+            cut = folder / f"{name}.safetensors"
+            command(a, "prune", run / "ticket-p50.safetensors", "--surgery", policy, "--out", cut)
+            command(a, "export", cut, "--torch", "--out", out)
+            command(a, "eval", cut, "--data", folder / "data", "--device", "cpu", "--logits", folder / "logits.safetensors")
+            net, want = load_export(out, name), load_file(folder / "logits.safetensors")["logits"]
+            with torch.no_grad():
+                off = float((net(x) - want).abs().max() / want.abs().max())
+            nodes = json.loads((out / "network.json").read_text())["nodes"]
+            gathers = sum(node["op"] == "select" for node in nodes)
+            check(off <= 1e-4, f"{name}: logits within {off:.1e} of the largest; {gathers} gathers")
+            check((gathers > 0) == (policy == "select"), f"{name}: gathers where the stream keeps its width, and nowhere else")
+            told = json.loads([line for line in command(a, "info", cut, "--json").splitlines() if line.startswith("{")][-1])
+            check(told["parameters"] == sum(p.numel() for p in net.parameters()), f"{name}: {told['parameters']} parameters")
+            net.train()
+            with torch.enable_grad():
+                net(x[:8]).square().mean().backward()
+            check(all(p.grad is not None for p in net.parameters()), f"{name}: trains in PyTorch")
+
+
 def main():
     root = pathlib.Path(__file__).resolve().parents[2]
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -85,10 +126,7 @@ def main():
         for name, path in (("trained", run / "model.safetensors"), ("dense", ticket), ("cut", folder / "pruned.safetensors")):
             out = folder / f"export-{name}"
             command(a, "export", path, "--torch", "--out", out)
-            spec = importlib.util.spec_from_file_location(f"load_{name}", out / "load.py")
-            loader = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(loader)
-            logits = loader.load()(x)
+            logits = load_export(out, name)(x)
             exported, original = weights(out / "weights.safetensors"), weights(path)
             equal = exported.keys() == original.keys() and all(torch.equal(exported[k], original[k]) for k in original)
             check(equal, f"{name}: the export holds the file's {len(original)} tensors")
@@ -106,6 +144,7 @@ def main():
             if name == "cut":
                 masks = official.layer_masks(dense, official.draw_mask(official.scales(dense), 0.5), min_channels=1)
                 check(same(logits, official.prune(dense, masks).eval()(x)), "cut: the same net as official surgery of the dense one makes")
+        residual(a, check, folder, x)
     sys.exit(1 if check.failed else 0)
 
 

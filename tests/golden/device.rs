@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use earlybird::backend::cpu::{Cpu, Path};
+use earlybird::backend::cuda::Cuda;
 use earlybird::backend::{Backend, Memory, Span};
+use earlybird::driver::vgpu::Vgpu;
 use earlybird::ops::Kernel;
+use earlybird::vgpu::device::Options;
 
 /// Devices under test: the CPU with every instruction set that this machine has. Every golden test runs on each.
 pub fn devices() -> Vec<Device> {
@@ -13,6 +16,12 @@ pub fn devices() -> Vec<Device> {
         .filter(|path| path.available())
         .map(|path| Device { backend: Cpu::with_path(path).unwrap() })
         .collect()
+}
+
+/// A virtual GPU with every check on, where this build has kernels.
+pub fn vgpu(case: &str) -> Option<Arc<dyn Backend>> {
+    let there = crate::common::have_kernels(case);
+    there.then(|| Arc::new(Cuda::new(Arc::new(Vgpu::new(Options::checked()))).unwrap()) as Arc<dyn Backend>)
 }
 
 pub struct Device {

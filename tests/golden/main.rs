@@ -6,10 +6,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // clippy.toml allows them in test functions only, not in their helpers
 
 mod batchnorm;
+#[path = "../common/mod.rs"]
+mod common;
 mod conv2d;
 mod counts;
 mod detector;
 mod device;
+mod import;
 mod optimiser;
 mod pools;
 mod store;

@@ -32,6 +32,17 @@ def scaled_cfg(depth, width=1.0):
     return [c if c == "M" else max(1, math.floor(c * width + 0.5)) for c in CFGS[depth]]
 
 
+def normal_init(m, rng):
+    """Weights of a conv N(0, sqrt(2/(k*k*Cout))), of a linear layer N(0, 0.01); from `rng` (numpy) where one is given."""
+    conv = isinstance(m, nn.Conv2d)
+    std = math.sqrt(2.0 / (m.kernel_size[0] * m.kernel_size[1] * m.out_channels)) if conv else 0.01
+    with torch.no_grad():
+        if rng is None:
+            m.weight.normal_(0, std)
+        else:
+            m.weight.copy_(torch.from_numpy(rng.standard_normal(tuple(m.weight.shape)) * std))
+
+
 class VGG(nn.Module):
     """CIFAR VGG: `feature` is one nn.Sequential of conv (no bias), BN, ReLU, pool; then AvgPool2d(2), one Linear."""
 
@@ -52,13 +63,7 @@ class VGG(nn.Module):
         """Conv N(0, sqrt(2/(k*k*Cout))), BN scale 0.5 and shift 0, linear N(0, 0.01), bias 0; from `rng` (numpy) where one is given."""
         for m in self.modules():
             if isinstance(m, (nn.Conv2d, nn.Linear)):
-                conv = isinstance(m, nn.Conv2d)
-                std = math.sqrt(2.0 / (m.kernel_size[0] * m.kernel_size[1] * m.out_channels)) if conv else 0.01
-                with torch.no_grad():
-                    if rng is None:
-                        m.weight.normal_(0, std)
-                    else:
-                        m.weight.copy_(torch.from_numpy(rng.standard_normal(tuple(m.weight.shape)) * std))
+                normal_init(m, rng)
                 if m.bias is not None:
                     nn.init.zeros_(m.bias)
             elif isinstance(m, nn.BatchNorm2d):
@@ -70,10 +75,10 @@ class VGG(nn.Module):
         return self.classifier(x.flatten(1))
 
 
-def normalise(images, dtype):
+def normalise(images, dtype, mean=MEAN, std=STD):
     """uint8 NCHW images to the network's input: /255, minus mean, over std, in `dtype`."""
     x = torch.from_numpy(np.ascontiguousarray(images)).to(dtype) / 255
-    mean, std = (torch.tensor(v, dtype=dtype).view(1, 3, 1, 1) for v in (MEAN, STD))
+    mean, std = (torch.tensor(v, dtype=dtype).view(1, 3, 1, 1) for v in (mean, std))
     return (x - mean) / std
 
 
@@ -231,16 +236,16 @@ def flops(model, shape=(3, 32, 32)):
 # ---- data -----------------------------------------------------------------------------------------------------------
 
 
-def synthetic_images(count, seed, classes=10):
+def synthetic_images(count, seed, classes=10, side=32):
     """Images with something to learn and no ties: a smooth pattern per class, a random shift and colour, pixel noise. uint8 NCHW and labels."""
     rng = np.random.Generator(np.random.PCG64(seed))
-    yy, xx = np.mgrid[0:32, 0:32] / 32.0
-    images, labels = np.empty((count, 3, 32, 32), np.uint8), rng.integers(0, classes, count)
+    yy, xx = np.mgrid[0:side, 0:side] / side
+    images, labels = np.empty((count, 3, side, side), np.uint8), rng.integers(0, classes, count)
     for i, label in enumerate(labels):
         phase = rng.uniform(-0.4, 0.4, 2)
         wave = np.sin(2 * np.pi * ((1 + label % 4) * xx + phase[0])) * np.cos(2 * np.pi * ((1 + label // 4) * yy + phase[1]))
         colour = rng.uniform(30, 70, 3)[:, None, None]
-        images[i] = np.clip(127 + colour * wave + rng.normal(0, 25, (3, 32, 32)), 0, 255).astype(np.uint8)
+        images[i] = np.clip(127 + colour * wave + rng.normal(0, 25, (3, side, side)), 0, 255).astype(np.uint8)
     return images, labels.astype(np.uint8)
 
 

@@ -5,6 +5,8 @@
     cargo build --release
     python tests/golden/parity.py                      # VGG16 at width 0.25, steps 1, 5, 20; about a minute; exit 1 if a deviation is too large
     python tests/golden/parity.py --data DIR           # the first images of a cifar-10-batches-bin folder instead of synthetic ones
+    python tests/golden/parity.py --model preresnet20 --width 1 --steps 1 3
+    python tests/golden/parity.py --model resnet18 --width 0.125 --side 64 --steps 1 3
 
 f32 training is chaotic (a ReLU or max-pool tie that falls the other way), so f64 is the truth, and what is allowed is three times the deviation of
 PyTorch's own f32 (the worse of NCHW and NHWC) plus 2e-6, 4e-5, 2e-3 after 1, 5, 20 steps. A deviation is the relative norm over all weights and
@@ -27,6 +29,7 @@ from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
 import official
+import official_residual
 
 ALLOWED = {1: 2e-6, 5: 4e-5, 20: 2e-3}
 
@@ -38,13 +41,32 @@ def allowance(steps):
     return math.exp(float(np.interp(math.log(steps), xs, ys)))
 
 
+def network(a):
+    """The net in PyTorch."""
+    if a.model.startswith("vgg"):
+        return official.VGG(official.scaled_cfg(int(a.model[3:]), a.width))
+    return official_residual.build(a.model, a.width)
+
+
+def write_images(folder, images, labels, test_images, test_labels):
+    """A data set of images that are not 32x32: PNG files, class by class in the order of names; so the images come back in that order, not in the given one."""
+    from PIL import Image
+    for part, x, y in (("train", images, labels), ("test", test_images, test_labels)):
+        for i, (image, label) in enumerate(zip(x, y)):
+            path = folder / part / str(label)
+            path.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(path / f"{i:06}.png")
+    order = np.argsort(labels, kind="stable")
+    return images[order], labels[order]
+
+
 def run_torch(init, images, labels, a, dtype, layout):
     """State after each of `a.steps`, and the seconds it took."""
-    model = official.VGG(official.scaled_cfg(int(a.model[3:]), a.width))
+    model = network(a)
     model.load_state_dict(init)
     model = model.to(dtype).to(memory_format=layout).train()
     opt = torch.optim.SGD(model.parameters(), lr=a.lr, momentum=a.momentum, weight_decay=a.weight_decay)
-    x = official.normalise(images, dtype).to(memory_format=layout)
+    x = official.normalise(images, dtype, *a.constants).to(memory_format=layout)
     y = torch.from_numpy(labels.astype(np.int64))
     states, start = {}, time.time()
     for step in range(max(a.steps)):
@@ -73,8 +95,9 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--earlybird", default=root / "target/release/earlybird", help="the binary; `none` runs PyTorch alone")
     p.add_argument("--data", help="cifar-10-batches-bin folder; default: synthetic images")
-    p.add_argument("--model", default="vgg16", choices=[f"vgg{d}" for d in official.CFGS])
+    p.add_argument("--model", default="vgg16", choices=[f"vgg{d}" for d in official.CFGS] + ["preresnet20", "preresnet56"] + list(official_residual.RESNETS))
     p.add_argument("--width", type=float, default=0.25)
+    p.add_argument("--side", type=int, default=32, help="rows and columns of synthetic images; other than 32 wants Pillow")
     p.add_argument("--steps", type=int, nargs="+", default=[1, 5, 20])
     p.add_argument("--batch-size", type=int, default=32)
     p.add_argument("--lr", type=float, default=0.01)
@@ -86,8 +109,11 @@ def main():
     a = p.parse_args()
 
     rng = np.random.Generator(np.random.PCG64(a.seed))
-    model = official.VGG(official.scaled_cfg(int(a.model[3:]), a.width))
-    model.initialise(rng)
+    model = network(a)
+    if a.model.startswith("vgg"):
+        model.initialise(rng)
+    else:
+        official_residual.initialise(model, rng, model.scale)
     init = {k: v.clone() for k, v in model.state_dict().items()}
     # more images than the longest run wants, so that it ends inside the first epoch, before any mask is drawn; a multiple of five for the five files
     count = -(-(max(a.steps) + 2) * a.batch_size // 5) * 5
@@ -97,7 +123,15 @@ def main():
             sys.exit(f"{a.data} holds {len(images)} images, {count} are needed: fewer --steps or a smaller --batch-size")
         images, labels = images[:count], labels[:count]
     else:
-        images, labels = official.synthetic_images(count, a.seed + 1)
+        images, labels = official.synthetic_images(count, a.seed + 1, side=a.side)
+    a.constants = ()
+    if a.side != 32:
+        # A folder of images is normalised by its own mean and deviation.
+        v = images.astype(np.float64) / 255
+        a.constants = (tuple(v.mean((0, 2, 3)).astype(np.float32)), tuple(v.std((0, 2, 3)).astype(np.float32)))
+        tmp_data = tempfile.TemporaryDirectory()
+        test = [np.flatnonzero(labels == c)[0] for c in np.unique(labels)]
+        images, labels = write_images(pathlib.Path(tmp_data.name), images, labels, images[test], labels[test])
 
     truth, s = run_torch(init, images, labels, a, torch.float64, torch.contiguous_format)
     print(f"PyTorch {torch.__version__} f64: {s:.1f} s")
@@ -107,8 +141,11 @@ def main():
     rows, failed = [], False
     with tempfile.TemporaryDirectory() as tmp:
         folder = pathlib.Path(tmp)
-        (folder / "data").mkdir()
-        official.write_cifar(folder / "data", images, labels, images[:100], labels[:100])
+        if a.side == 32:
+            (folder / "data").mkdir()
+            official.write_cifar(folder / "data", images, labels, images[:100], labels[:100])
+        else:
+            (folder / "data").symlink_to(tmp_data.name)
         save_file({k: v.contiguous() for k, v in init.items()}, folder / "init.safetensors")
         for steps in sorted(a.steps):
             row = {"steps": steps, **{name: official.deviation(f32[name][steps], truth[steps]) for name in f32}}

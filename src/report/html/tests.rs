@@ -28,6 +28,7 @@ fn record(name: &str, epochs: usize, search: usize) -> RunRecord {
         train_seconds: 1.0,
         test_seconds: 0.1,
         images_per_second: 1000.0,
+        test_top5: None,
         distances: vec![(i < search).then(|| 0.5 / (i + 1) as f64); 3],
         thresholds: vec![None; 3],
     };
