@@ -4,7 +4,8 @@
 // channel adds the slabs in f64, makes mean, 1/std, the running statistics and the two coefficients; y = x * scale + shift.
 // Backward: sums of dy and dy * (x - mean) per slab, dy counted where y > 0 behind a ReLU; dx = a * dy + b * (x - mean) + d.
 // Traffic per element: forward 8 B read, 4 B written; backward 24 B read (16 without ReLU), 4 B written. Sums have a fixed order.
-// `_any` variants go element by element, for channel counts that are no multiple of 4 or addresses that are not aligned to 16.
+// `_any` variants go element by element, for channel counts that are no multiple of 4 or addresses that are not aligned to 16. Passes over all elements then walk the
+// matrix as one row, thread i by a multiple of c from element i on: it stays with its channel, and a warp with whole sectors.
 #include "columns.cuh"
 
 // rust: crate::ops::batchnorm::BatchNorm
@@ -118,52 +119,60 @@ template <u32 V> __device__ __forceinline__ void affine(const BatchNorm& p, cons
     }
 }
 
-template <u32 V> __device__ __forceinline__ void fwd(const BatchNorm& p, const f32* x, const f32* coef, f32* y, u32 lanes) {
-    const Place place(lanes, V);
-    if (place.column >= p.c) return;
-    const Pack<V> scale = load_pack<V>(coef + place.column), shift = load_pack<V>(coef + p.c + place.column);
-    affine<V>(p, x, y, lanes, scale.v, shift.v);
+// The same, element i by thread i modulo `threads`, a multiple of c; `f(channel, scale, shift)` makes the coefficients.
+template <class F> __device__ __forceinline__ void affine_any(const BatchNorm& p, const f32* x, f32* y, u32 threads, F f) {
+    const u32 first = thread_index();
+    if (first >= threads) return;
+    const u64 all = (u64)p.rows * p.c;
+    f32 scale, shift;
+    f(first % p.c, scale, shift);
+    for (u64 i = first; i < all; i += threads) y[i] = relu_if(p.relu, __fmaf_rn(x[i], scale, shift));
 }
 
 // y = x * scale + shift with the coefficients of batchnorm_fwd_coef_f32. Blocks of 256: grid x over groups of columns by `lanes`, any y.
 extern "C" __global__ void __launch_bounds__(256) batchnorm_fwd_f32(
     const __grid_constant__ BatchNorm p, const f32* __restrict__ x, const f32* __restrict__ coef, f32* __restrict__ y, u32 lanes) {
-    fwd<4>(p, x, coef, y, lanes);
+    const Place place(lanes, 4);
+    if (place.column >= p.c) return;
+    const Pack<4> scale = load_pack<4>(coef + place.column), shift = load_pack<4>(coef + p.c + place.column);
+    affine<4>(p, x, y, lanes, scale.v, shift.v);
 }
-// As batchnorm_fwd_f32, for any c and alignment.
+// As batchnorm_fwd_f32, for any c and alignment. At least `threads`, a multiple of c.
 extern "C" __global__ void __launch_bounds__(256) batchnorm_fwd_f32_any(
-    const __grid_constant__ BatchNorm p, const f32* __restrict__ x, const f32* __restrict__ coef, f32* __restrict__ y, u32 lanes) {
-    fwd<1>(p, x, coef, y, lanes);
+    const __grid_constant__ BatchNorm p, const f32* __restrict__ x, const f32* __restrict__ coef, f32* __restrict__ y, u32 threads) {
+    affine_any(p, x, y, threads, [&](u32 channel, f32& scale, f32& shift) { scale = coef[channel], shift = coef[p.c + channel]; });
 }
 
-template <u32 V> __device__ __forceinline__ void eval(
-    const BatchNorm& p, const f32* x, const f32* gamma, const f32* beta, const f32* running_mean, const f32* running_var, f32* y, u32 lanes) {
-    const Place place(lanes, V);
-    f32 scale[V], shift[V];
-#pragma unroll
-    for (u32 j = 0; j < V; j++) {
-        const u32 channel = place.column + j;
-        scale[j] = shift[j] = 0.f;
-        if (channel < p.c) {
-            const double factor = (double)gamma[channel] / sqrt((double)running_var[channel] + (double)p.eps);
-            scale[j] = (f32)factor;
-            shift[j] = (f32)((double)beta[channel] - (double)running_mean[channel] * factor);
-        }
-    }
-    affine<V>(p, x, y, lanes, scale, shift);
+// Coefficients of a channel from its running statistics.
+__device__ __forceinline__ void eval_coef(
+    const BatchNorm& p, const f32* gamma, const f32* beta, const f32* running_mean, const f32* running_var, u32 channel, f32& scale, f32& shift) {
+    const double factor = (double)gamma[channel] / sqrt((double)running_var[channel] + (double)p.eps);
+    scale = (f32)factor;
+    shift = (f32)((double)beta[channel] - (double)running_mean[channel] * factor);
 }
 
-// y = batchnorm with running statistics; y may be x. Blocks of 256: grid x over groups of columns by `lanes`, any y.
+// y = batchnorm with running statistics; y may be x. Blocks of 256: grid x over groups of columns by `lanes`, any y. The coefficients of a block's channels are made
+// once and shared: what they are made of has no alignment of its own, and a root in f64 is dear.
 extern "C" __global__ void __launch_bounds__(256) batchnorm_eval_f32(
     const __grid_constant__ BatchNorm p, const f32* x, const f32* __restrict__ gamma, const f32* __restrict__ beta, const f32* __restrict__ running_mean,
     const f32* __restrict__ running_var, f32* y, u32 lanes) {
-    eval<4>(p, x, gamma, beta, running_mean, running_var, y, lanes);
+    __shared__ __align__(16) f32 coef[2][128];
+    const u32 channel = blockIdx.x * lanes * 4 + threadIdx.x;
+    if (threadIdx.x < lanes * 4 && channel < p.c) {
+        eval_coef(p, gamma, beta, running_mean, running_var, channel, coef[0][threadIdx.x], coef[1][threadIdx.x]);
+    }
+    __syncthreads();
+    const Place place(lanes, 4);
+    if (place.column >= p.c) return;
+    const u32 at = threadIdx.x % lanes * 4;
+    const Pack<4> scale = load_pack<4>(coef[0] + at), shift = load_pack<4>(coef[1] + at);
+    affine<4>(p, x, y, lanes, scale.v, shift.v);
 }
-// As batchnorm_eval_f32, for any c and alignment.
+// As batchnorm_eval_f32, for any c and alignment. At least `threads`, a multiple of c.
 extern "C" __global__ void __launch_bounds__(256) batchnorm_eval_f32_any(
     const __grid_constant__ BatchNorm p, const f32* x, const f32* __restrict__ gamma, const f32* __restrict__ beta, const f32* __restrict__ running_mean,
-    const f32* __restrict__ running_var, f32* y, u32 lanes) {
-    eval<1>(p, x, gamma, beta, running_mean, running_var, y, lanes);
+    const f32* __restrict__ running_var, f32* y, u32 threads) {
+    affine_any(p, x, y, threads, [&](u32 channel, f32& scale, f32& shift) { eval_coef(p, gamma, beta, running_mean, running_var, channel, scale, shift); });
 }
 
 // The gradient behind the ReLU where the output is positive.
@@ -225,32 +234,33 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_coef_f32(
     }
 }
 
-template <u32 V> __device__ __forceinline__ void bwd(
-    const BatchNorm& p, const f32* __restrict__ x, const f32* __restrict__ y, const f32* __restrict__ mean, const f32* __restrict__ coef, const f32* dy, f32* dx,
-    u32 lanes) {
-    const Place place(lanes, V);
-    if (place.column >= p.c) return;
-    const Pack<V> m = load_pack<V>(mean + place.column), a = load_pack<V>(coef + place.column);
-    const Pack<V> b = load_pack<V>(coef + p.c + place.column), d = load_pack<V>(coef + 2 * p.c + place.column);
-    for (u32 row = blockIdx.y * place.step + place.row; row < p.rows; row += gridDim.y * place.step) {
-        const u64 at = (u64)row * p.c + place.column;
-        Pack<V> g = masked<V>(p, y, dy, at);
-        const Pack<V> v = load_pack<V>(x + at);
-#pragma unroll
-        for (u32 j = 0; j < V; j++) g.v[j] = __fmaf_rn(a.v[j], g.v[j], __fmaf_rn(b.v[j], __fsub_rn(v.v[j], m.v[j]), d.v[j]));
-        store_pack<V>(dx + at, g);
-    }
-}
-
 // dx = a * dy + b * (x - mean) + d; dx may be dy. Grid as batchnorm_fwd_f32.
 extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_f32(
     const __grid_constant__ BatchNorm p, const f32* __restrict__ x, const f32* __restrict__ y, const f32* __restrict__ mean, const f32* __restrict__ coef, const f32* dy,
     f32* dx, u32 lanes) {
-    bwd<4>(p, x, y, mean, coef, dy, dx, lanes);
+    const Place place(lanes, 4);
+    if (place.column >= p.c) return;
+    const Pack<4> m = load_pack<4>(mean + place.column), a = load_pack<4>(coef + place.column);
+    const Pack<4> b = load_pack<4>(coef + p.c + place.column), d = load_pack<4>(coef + 2 * p.c + place.column);
+    for (u32 row = blockIdx.y * place.step + place.row; row < p.rows; row += gridDim.y * place.step) {
+        const u64 at = (u64)row * p.c + place.column;
+        Pack<4> g = masked<4>(p, y, dy, at);
+        const Pack<4> v = load_pack<4>(x + at);
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) g.v[j] = __fmaf_rn(a.v[j], g.v[j], __fmaf_rn(b.v[j], __fsub_rn(v.v[j], m.v[j]), d.v[j]));
+        store_pack<4>(dx + at, g);
+    }
 }
-// As batchnorm_bwd_f32, for any c and alignment.
+// As batchnorm_bwd_f32, for any c and alignment. At least `threads`, a multiple of c.
 extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_f32_any(
     const __grid_constant__ BatchNorm p, const f32* __restrict__ x, const f32* __restrict__ y, const f32* __restrict__ mean, const f32* __restrict__ coef, const f32* dy,
-    f32* dx, u32 lanes) {
-    bwd<1>(p, x, y, mean, coef, dy, dx, lanes);
+    f32* dx, u32 threads) {
+    const u32 first = thread_index(), channel = first % p.c;
+    if (first >= threads) return;
+    const u64 all = (u64)p.rows * p.c;
+    const f32 m = mean[channel], a = coef[channel], b = coef[p.c + channel], d = coef[2 * p.c + channel];
+    for (u64 i = first; i < all; i += threads) {
+        const f32 g = masked<1>(p, y, dy, i).v[0];
+        dx[i] = __fmaf_rn(a, g, __fmaf_rn(b, __fsub_rn(x[i], m), d));
+    }
 }

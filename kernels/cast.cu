@@ -1,8 +1,8 @@
 // cast: y[i] = convert(x[i]) between f32 and the narrow formats.
 //
 // Rounding is to nearest even; f16 overflows to infinity, i8 and u8 saturate; NaN becomes the canonical NaN in f16 and bf16 and 0 in i8 and u8.
-// Traffic per element: 4 B on the f32 side and 2 or 1 B on the other. One thread converts 16 B of the narrow side (8 or 16 elements) with 16-byte
-// accesses on both sides where both addresses are 16-byte aligned, else element by element. Grid-stride; blocks of 256.
+// Traffic per element: 4 B on the f32 side and 2 or 1 B on the other. One thread converts four elements, 16 B of the f32 side, where both addresses are 16-byte
+// aligned, so that every access of a warp is whole sectors and no sector is asked for twice; else element by element. Grid-stride; blocks of 256.
 #include "common.cuh"
 #include "ptx.cuh"
 
@@ -50,41 +50,34 @@ template <> __device__ __forceinline__ void pack4<U8>(const uint4 v, u32* out) {
                     ptx_f32_to_u8(__uint_as_float(v.w)));
 }
 
-// f32 -> F. `PER` elements fill 16 bytes of the narrow side.
+// Four elements of F together.
+template <typename F> struct __align__(4 * sizeof(typename F::Store)) Four {
+    u32 words[sizeof(typename F::Store)];
+};
+
+// f32 -> F.
 template <typename F> __device__ __forceinline__ void down(const f32* __restrict__ x, typename F::Store* __restrict__ y, u32 n) {
-    constexpr u32 PER = 16 / sizeof(typename F::Store);
-    const bool wide = aligned16(x) && aligned16(y);
-    const u32 chunks = wide ? n / PER : 0;
+    const u32 chunks = aligned16(x) && aligned16(y) ? n / 4 : 0;
     for (u32 i = thread_index(); i < chunks; i += thread_count()) {
-        u32 packed[4];
-#pragma unroll
-        for (u32 q = 0; q < PER / 4; q++) pack4<F>(load16(x + (u64)i * PER + q * 4), packed + q * 16 / PER);
-        store16(y + (u64)i * PER, make_uint4(packed[0], packed[1], packed[2], packed[3]));
+        Four<F> out;
+        pack4<F>(load16(x + (u64)i * 4), out.words);
+        ((Four<F>*)y)[i] = out;
     }
-    for (u32 i = chunks * PER + thread_index(); i < n; i += thread_count()) y[i] = F::down(x[i]);
+    for (u32 i = chunks * 4 + thread_index(); i < n; i += thread_count()) y[i] = F::down(x[i]);
 }
 
 // F -> f32.
 template <typename F> __device__ __forceinline__ void up(const typename F::Store* __restrict__ x, f32* __restrict__ y, u32 n) {
-    constexpr u32 PER = 16 / sizeof(typename F::Store);
-    constexpr u32 BITS = 128 / PER;
-    const bool wide = aligned16(x) && aligned16(y);
-    const u32 chunks = wide ? n / PER : 0;
+    constexpr u32 BITS = 8 * sizeof(typename F::Store);
+    const u32 chunks = aligned16(x) && aligned16(y) ? n / 4 : 0;
     for (u32 i = thread_index(); i < chunks; i += thread_count()) {
-        const uint4 v = load16(x + (u64)i * PER);
-        const u32 words[4] = {v.x, v.y, v.z, v.w};
+        const Four<F> v = ((const Four<F>*)x)[i];
+        u32 four[4];
 #pragma unroll
-        for (u32 q = 0; q < PER / 4; q++) {
-            u32 four[4];
-#pragma unroll
-            for (u32 j = 0; j < 4; j++) {
-                const u32 at = q * 4 + j; // element of the chunk
-                four[j] = __float_as_uint(F::up((typename F::Store)(words[at * BITS / 32] >> (at * BITS % 32))));
-            }
-            store16(y + (u64)i * PER + q * 4, make_uint4(four[0], four[1], four[2], four[3]));
-        }
+        for (u32 j = 0; j < 4; j++) four[j] = __float_as_uint(F::up((typename F::Store)(v.words[j * BITS / 32] >> (j * BITS % 32))));
+        store16(y + (u64)i * 4, make_uint4(four[0], four[1], four[2], four[3]));
     }
-    for (u32 i = chunks * PER + thread_index(); i < n; i += thread_count()) y[i] = F::up(x[i]);
+    for (u32 i = chunks * 4 + thread_index(); i < n; i += thread_count()) y[i] = F::up(x[i]);
 }
 
 // f32 -> f16.

@@ -91,3 +91,13 @@ __device__ __forceinline__ u32 ptx_pack_s8(i32 high, i32 low, u32 rest) {
     asm("cvt.pack.sat.s8.s32.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(high), "r"(low), "r"(rest));
     return r;
 }
+
+// The same value, of which the compiler knows nothing more: what it cannot derive again stays in its register, and sums that it would split stay sums.
+__device__ __forceinline__ u32 ptx_opaque(u32 v) {
+    asm volatile("" : "+r"(v));
+    return v;
+}
+__device__ __forceinline__ const f32* ptx_opaque(const f32* v) {
+    asm volatile("" : "+l"(v));
+    return v;
+}

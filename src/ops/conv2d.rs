@@ -99,6 +99,12 @@ impl Conv2d {
         self.n as usize * self.p as usize * self.q as usize
     }
 
+    /// Input pixels of the batch in the largest class of those whose (row, column) plus padding leave the same rests modulo the stride: rows of the largest GEMM
+    /// of the input gradient.
+    pub fn class_rows(&self) -> usize {
+        self.n as usize * self.h.div_ceil(self.stride_h) as usize * self.w.div_ceil(self.stride_w) as usize
+    }
+
     /// The shape as 8-bit tensors lie in memory: channels padded.
     pub fn padded(&self) -> Conv2d {
         Conv2d { c: u(pad(self.c as usize)), k: u(pad(self.k as usize)), ..*self }

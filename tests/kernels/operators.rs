@@ -167,6 +167,21 @@ fn convolutions_have_no_bank_conflicts_and_mostly_multiply() {
     }
 }
 
+/// With a stride, pixels of the input have the taps that reach them and no others: where tiles are full, no multiply-add more than the forward pass has.
+#[test]
+fn the_input_gradient_visits_only_taps_that_contribute() {
+    if !have_kernels("operators: conv2d with strides") {
+        return;
+    }
+    let gpu = Gpu::open("vgpu,profile");
+    let p = conv(4, 32, 32, 16, 3, 2);
+    let (w, dy, dx) = (gpu.random(2, p.w_len()), gpu.random(3, p.y_len()), gpu.out(p.x_len()));
+    let ws = gpu.workspace(Kernel::Conv2dWgrad(p));
+    let dgrad = gpu.profile(|| gpu.backend.conv2d_dgrad_f32(&p, dy.all(), w.all(), dx.all(), ws.all()));
+    no_conflicts(&dgrad);
+    assert_eq!(dgrad[0].class(Class::Fma).lanes, p.macs(), "{}", dgrad[0].kernel);
+}
+
 /// Bytes that a call reads and writes by 32-byte sectors, against what it must move.
 fn traffic(counted: &[Summary], read: usize, written: usize) {
     let sum = |of: &dyn Fn(&Summary) -> u64| 32 * counted.iter().map(of).sum::<u64>() as usize;

@@ -182,7 +182,8 @@ fn conv2d_dgrad(b: &Bench) -> Result<Vec<u8>> {
         b.take(&mut out, &[&dx])?;
         if p.c.is_multiple_of(4) && p.k.is_multiple_of(4) {
             let z = b.room(p.x_len())?;
-            let dims = large(p.x_len() / p.c as usize, p.c as usize);
+            let mut dims = large(p.class_rows(), p.c as usize);
+            dims.grid[2] = p.stride_h * p.stride_w;
             b.kernels.conv2d_dgrad_f32(dims, StreamId::DEFAULT, &p, at(&dy), at(&w), at(&z))?;
             b.take(&mut out, &[&z])?;
         }

@@ -3,7 +3,7 @@
 //! The split into slabs depends on the shape (and on whether channels can be read in fours), not on the device: the same bits everywhere.
 
 use super::device::Cuda;
-use super::wide;
+use super::{by_column, wide};
 use crate::Result;
 use crate::backend::Span;
 use crate::driver::{DevPtr, Dims};
@@ -89,7 +89,7 @@ pub(super) fn fwd(
     let (k, stream) = (cuda.kernels(), cuda.stream());
     let plan = Plan::new(p, if wide(p.c, &[x, y, ws]) { 4 } else { 1 });
     let coef = ws.offset(plan.partial_bytes(p));
-    let (sums, pass) = (plan.sums(), plan.pass(cuda, p.rows));
+    let (sums, pass, (flat, threads)) = (plan.sums(), plan.pass(cuda, p.rows), by_column(k, all / 4, p.c, 16));
     match plan.v {
         4 => k.batchnorm_stats_f32(sums, stream, p, x, ws, plan.slab_rows, plan.lanes)?,
         _ => k.batchnorm_stats_f32_any(sums, stream, p, x, ws, plan.slab_rows, plan.lanes)?,
@@ -111,7 +111,7 @@ pub(super) fn fwd(
     )?;
     match plan.v {
         4 => k.batchnorm_fwd_f32(pass, stream, p, x, coef, y, plan.lanes)?,
-        _ => k.batchnorm_fwd_f32_any(pass, stream, p, x, coef, y, plan.lanes)?,
+        _ => k.batchnorm_fwd_f32_any(flat, stream, p, x, coef, y, threads)?,
     }
     Ok(())
 }
@@ -127,10 +127,10 @@ pub(super) fn eval(cuda: &Cuda, p: &BatchNorm, x: Span, channel: [Span; 4], y: S
     }
     let (k, stream) = (cuda.kernels(), cuda.stream());
     let plan = Plan::new(p, if wide(p.c, &[x, y]) { 4 } else { 1 });
-    let pass = plan.pass(cuda, p.rows);
+    let (pass, (flat, threads)) = (plan.pass(cuda, p.rows), by_column(k, all / 4, p.c, 64));
     match plan.v {
         4 => k.batchnorm_eval_f32(pass, stream, p, x, gamma, beta, mean, var, y, plan.lanes)?,
-        _ => k.batchnorm_eval_f32_any(pass, stream, p, x, gamma, beta, mean, var, y, plan.lanes)?,
+        _ => k.batchnorm_eval_f32_any(flat, stream, p, x, gamma, beta, mean, var, y, threads)?,
     }
     Ok(())
 }
@@ -159,7 +159,7 @@ pub(super) fn bwd(
     let (k, stream) = (cuda.kernels(), cuda.stream());
     let plan = Plan::new(p, if wide(p.c, &[x, y, dy, dx, mean, ws]) { 4 } else { 1 });
     let coef = ws.offset(plan.partial_bytes(p));
-    let (sums, pass) = (plan.sums(), plan.pass(cuda, p.rows));
+    let (sums, pass, (flat, threads)) = (plan.sums(), plan.pass(cuda, p.rows), by_column(k, all / 4, p.c, 16));
     match plan.v {
         4 => k.batchnorm_bwd_sums_f32(sums, stream, p, x, y, mean, dy, ws, plan.slab_rows, plan.lanes)?,
         _ => k.batchnorm_bwd_sums_f32_any(sums, stream, p, x, y, mean, dy, ws, plan.slab_rows, plan.lanes)?,
@@ -167,7 +167,7 @@ pub(super) fn bwd(
     k.batchnorm_bwd_coef_f32(per_channel(p), stream, p, gamma, invstd, ws, plan.slabs, dgamma, dbeta, coef)?;
     match plan.v {
         4 => k.batchnorm_bwd_f32(pass, stream, p, x, y, mean, coef, dy, dx, plan.lanes)?,
-        _ => k.batchnorm_bwd_f32_any(pass, stream, p, x, y, mean, coef, dy, dx, plan.lanes)?,
+        _ => k.batchnorm_bwd_f32_any(flat, stream, p, x, y, mean, coef, dy, dx, threads)?,
     }
     Ok(())
 }

@@ -32,7 +32,7 @@ pub fn cast_from_f32(kernels: &Kernels, stream: StreamId, to: Narrow, x: DevPtr,
     if n == 0 {
         return Ok(());
     }
-    let dims = grid_stride(kernels, n.div_ceil(16 / to.bytes() as u32));
+    let dims = grid_stride(kernels, n.div_ceil(4));
     match to {
         Narrow::F16 => kernels.cast_f32_f16(dims, stream, x, y, n),
         Narrow::Bf16 => kernels.cast_f32_bf16(dims, stream, x, y, n),
@@ -46,7 +46,7 @@ pub fn cast_to_f32(kernels: &Kernels, stream: StreamId, from: Narrow, x: DevPtr,
     if n == 0 {
         return Ok(());
     }
-    let dims = grid_stride(kernels, n.div_ceil(16 / from.bytes() as u32));
+    let dims = grid_stride(kernels, n.div_ceil(4));
     match from {
         Narrow::F16 => kernels.cast_f16_f32(dims, stream, x, y, n),
         Narrow::Bf16 => kernels.cast_bf16_f32(dims, stream, x, y, n),

@@ -23,21 +23,31 @@ const SLICE_ROWS: usize = 512;
 /// The kernels' step along rows.
 const STEP: usize = 16;
 
-/// A tile with the blocks that it takes.
-fn tiles(rows: usize, columns: usize, tile: (usize, usize)) -> (usize, usize) {
+/// Blocks that a tile takes along rows and columns.
+fn tiles(rows: usize, columns: usize, tile: Tile) -> (usize, usize) {
     (rows.div_ceil(tile.0), columns.div_ceil(tile.1))
 }
 
-const LARGE: (usize, usize) = (128, 128);
-const SMALL: (usize, usize) = (64, 32);
+/// Rows and columns of a tile; threads of its block.
+#[derive(Clone, Copy, PartialEq)]
+struct Tile(usize, usize, u32);
 
-fn dims(blocks: (usize, usize), slices: usize, threads: u32) -> Dims {
-    Dims { grid: [blocks.0 as u32, blocks.1 as u32, slices as u32], block: [threads, 1, 1], shared: 0 }
+const LARGE: Tile = Tile(128, 128, 256);
+const SMALL: Tile = Tile(64, 32, 64);
+/// Element by element: forward pass and input gradient, weight gradient.
+const ANY: Tile = Tile(64, 64, 64);
+const ANY_WGRAD: Tile = Tile(64, 32, 32);
+
+/// Blocks of one tile each, `z` times.
+fn dims(rows: usize, columns: usize, tile: Tile, z: usize) -> Dims {
+    let (x, y) = tiles(rows, columns, tile);
+    Dims { grid: [x as u32, y as u32, z as u32], block: [tile.2, 1, 1], shared: 0 }
 }
 
-/// Whether 128x128 tiles keep three quarters of the device busy to the end and are mostly full. (Small ones cost a quarter more per multiply-add.)
-fn large(cuda: &Cuda, rows: usize, columns: usize) -> bool {
-    let (x, y) = tiles(rows, columns, LARGE);
+/// Whether 128x128 tiles, over `z` products, keep three quarters of the device busy to the end and are mostly full. (Small ones cost a tenth more per
+/// multiply-add, and twice the traffic.)
+fn large(cuda: &Cuda, rows: usize, columns: usize, z: usize) -> bool {
+    let (x, y) = tiles(rows * z, columns, LARGE);
     let sms = cuda.kernels().driver().props().sm_count as usize;
     let rounds = (x * y).div_ceil(sms);
     columns > 64 && 4 * x * y >= 3 * rounds * sms
@@ -64,7 +74,7 @@ fn slices(p: &Conv2d) -> (usize, usize) {
 }
 
 /// The tile that a weight gradient of this shape is planned for.
-fn wgrad_tile(p: &Conv2d) -> (usize, usize) {
+fn wgrad_tile(p: &Conv2d) -> Tile {
     if p.k >= 128 && p.k.is_multiple_of(4) && p.c.is_multiple_of(4) { LARGE } else { SMALL }
 }
 
@@ -87,33 +97,34 @@ pub(super) fn fwd(cuda: &Cuda, p: &Conv2d, x: Span, w: Span, bias: Option<Span>,
     }
     let bias = if bias.is_some() { bias_at } else { crate::driver::DevPtr::NULL };
     let (kernels, stream) = (cuda.kernels(), cuda.stream());
-    let small = dims(tiles(p.rows(), k, SMALL), 1, 128);
+    let dims = |tile| dims(p.rows(), k, tile, 1);
     if !wide(p.c, &[x, w]) {
-        return Ok(kernels.conv2d_fwd_f32_any(small, stream, p, x, w, bias, y)?);
+        return Ok(kernels.conv2d_fwd_f32_any(dims(ANY), stream, p, x, w, bias, y)?);
     }
-    if large(cuda, p.rows(), k) {
-        return Ok(kernels.conv2d_fwd_f32(dims(tiles(p.rows(), k, LARGE), 1, 256), stream, p, x, w, bias, y)?);
+    if large(cuda, p.rows(), k, 1) {
+        return Ok(kernels.conv2d_fwd_f32(dims(LARGE), stream, p, x, w, bias, y)?);
     }
-    Ok(kernels.conv2d_fwd_f32_small(small, stream, p, x, w, bias, y)?)
+    Ok(kernels.conv2d_fwd_f32_small(dims(SMALL), stream, p, x, w, bias, y)?)
 }
 
-/// Gradient of the input.
+/// Gradient of the input: a product for every residue class of pixels, of which those are the largest that begin with the first tap.
 pub(super) fn dgrad(cuda: &Cuda, p: &Conv2d, dy: Span, w: Span, dx: Span) -> Result<()> {
     let reads = [(dy, p.y_len() * 4), (w, p.w_len() * 4)];
     let ([dy, w], [dx]) = cuda.open("conv2d_dgrad_f32", reads, [(dx, p.x_len() * 4)])?;
     if p.x_len() == 0 {
         return Ok(());
     }
-    let (rows, c) = (p.x_len() / p.c as usize, p.c as usize);
     let (kernels, stream) = (cuda.kernels(), cuda.stream());
-    let small = dims(tiles(rows, c, SMALL), 1, 128);
+    let (rows, classes) = (p.class_rows(), p.stride_h as usize * p.stride_w as usize);
+    let c = p.c as usize;
+    let dims = |tile| dims(rows, c, tile, classes);
     if !(wide(p.c, &[dy, w, dx]) && p.k.is_multiple_of(4)) {
-        return Ok(kernels.conv2d_dgrad_f32_any(small, stream, p, dy, w, dx)?);
+        return Ok(kernels.conv2d_dgrad_f32_any(dims(ANY), stream, p, dy, w, dx)?);
     }
-    if large(cuda, rows, c) {
-        return Ok(kernels.conv2d_dgrad_f32(dims(tiles(rows, c, LARGE), 1, 256), stream, p, dy, w, dx)?);
+    if large(cuda, rows, c, classes) {
+        return Ok(kernels.conv2d_dgrad_f32(dims(LARGE), stream, p, dy, w, dx)?);
     }
-    Ok(kernels.conv2d_dgrad_f32_small(small, stream, p, dy, w, dx)?)
+    Ok(kernels.conv2d_dgrad_f32_small(dims(SMALL), stream, p, dy, w, dx)?)
 }
 
 /// Gradients of the weights and, where there is one, of the bias.
@@ -132,15 +143,14 @@ pub(super) fn wgrad(cuda: &Cuda, p: &Conv2d, x: Span, dy: Span, dw: Span, dbias:
     let (count, per_slice) = slices(p);
     let out = if count > 1 { ws } else { dw };
     let columns = p.r as usize * p.s as usize * p.c as usize;
-    let small = dims(tiles(p.k as usize, columns, SMALL), count, 128);
+    let dims = |tile| dims(p.k as usize, columns, tile, count);
     let rows = per_slice as u32;
     if !(wide(p.c, &[x, dy, out]) && p.k.is_multiple_of(4)) {
-        kernels.conv2d_wgrad_f32_any(small, stream, p, x, dy, out, rows)?;
+        kernels.conv2d_wgrad_f32_any(dims(ANY_WGRAD), stream, p, x, dy, out, rows)?;
     } else if wgrad_tile(p) == LARGE {
-        let large = dims(tiles(p.k as usize, columns, LARGE), count, 256);
-        kernels.conv2d_wgrad_f32(large, stream, p, x, dy, out, rows)?;
+        kernels.conv2d_wgrad_f32(dims(LARGE), stream, p, x, dy, out, rows)?;
     } else {
-        kernels.conv2d_wgrad_f32_small(small, stream, p, x, dy, out, rows)?;
+        kernels.conv2d_wgrad_f32_small(dims(SMALL), stream, p, x, dy, out, rows)?;
     }
     if count > 1 {
         let n = p.w_len() as u32;

@@ -1,7 +1,7 @@
 //! linear on the GPU: the products of `kernels/matmul.cu`, and `kernels/linear.cu` for the bias.
 
+use super::by_column;
 use super::device::Cuda;
-use super::grid_stride;
 use super::matmul::{Stored, matmul_f32};
 use crate::Result;
 use crate::backend::Span;
@@ -18,8 +18,8 @@ pub(super) fn fwd(cuda: &Cuda, p: &Linear, x: Span, w: Span, bias: Option<Span>,
     let product = Matmul { m: p.n, n: p.k, k: p.c, lda: p.c, ldb: p.c, ldc: p.k };
     matmul_f32(cuda.kernels(), cuda.stream(), Stored::Nt, &product, x, w, y)?;
     if bias.is_some() && n * k > 0 {
-        let dims = grid_stride(cuda.kernels(), p.n * p.k);
-        cuda.kernels().linear_bias_fwd_f32(dims, cuda.stream(), bias_at, y, p.n, p.k)?;
+        let (dims, threads) = by_column(cuda.kernels(), n * k, p.k, 16);
+        cuda.kernels().linear_bias_fwd_f32(dims, cuda.stream(), bias_at, y, p.n * p.k, p.k, threads)?;
     }
     Ok(())
 }
