@@ -108,7 +108,7 @@ fn relu(b: &Bench) -> Result<Vec<u8>> {
 
 /// Shapes of convolutions: (n, side, c, k, kernel, stride, padding). Wide channels and others; tiles and slices that are not full; and rows that end one past
 /// a multiple of four, in the first slice and in a later one, so that the last row's reads past its end are reads past the buffer's.
-const CONVOLUTIONS: [(usize, usize, usize, usize, usize, usize, usize); 24] = [
+const CONVOLUTIONS: [(usize, usize, usize, usize, usize, usize, usize); 27] = [
     (2, 7, 4, 8, 3, 1, 1),
     (1, 6, 3, 5, 3, 2, 1),
     (2, 5, 20, 36, 1, 1, 0),
@@ -133,6 +133,10 @@ const CONVOLUTIONS: [(usize, usize, usize, usize, usize, usize, usize); 24] = [
     (1, 2, 4, 8, 1, 1, 0),
     (1, 9, 4, 133, 1, 1, 0),
     (1, 9, 5, 69, 1, 1, 0),
+    // Residue classes of pixels without taps, and without pixels.
+    (1, 5, 5, 6, 1, 2, 0),
+    (1, 5, 4, 8, 1, 2, 0),
+    (1, 1, 4, 4, 1, 2, 0),
 ];
 
 fn convolutions() -> Vec<Conv2d> {
@@ -341,7 +345,8 @@ fn select(b: &Bench) -> Result<Vec<u8>> {
 
 fn softmax_xent(b: &Bench) -> Result<Vec<u8>> {
     let mut out = Vec::new();
-    for (n, classes) in [(5usize, 10usize), (70, 3), (33, 100)] {
+    // Rows that begin inside a sector and follow one another without a gap; a second round; rows too long to be held.
+    for (n, classes) in [(5usize, 10usize), (70, 3), (33, 100), (3, 159), (33, 320), (2, 330)] {
         let p = SoftmaxXent { n: n as u32, classes: classes as u32 };
         let mut labels: Vec<u32> = noise(n).iter().map(|v| u32::from(*v) % classes as u32).collect();
         if classes == 100 {
