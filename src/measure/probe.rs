@@ -200,7 +200,7 @@ fn operators() -> Result<Vec<Kernel>> {
         let all_four = [Kernel::MaxPoolFwd(p), Kernel::MaxPoolBwd(p), Kernel::AvgPoolFwd(p), Kernel::AvgPoolBwd(p)];
         all.extend(all_four);
     }
-    for p in [Linear { n: 1024, c: 512, k: 10 }, Linear { n: 256, c: 64, k: 256 }] {
+    for p in [Linear { n: 384, c: 128, k: 64 }, Linear { n: 256, c: 64, k: 256 }] {
         all.extend([Kernel::LinearFwd(p), Kernel::LinearDgrad(p), Kernel::LinearWgrad(p)]);
     }
     let p = Select { rows: 8192, c: 128, k: 64 };
