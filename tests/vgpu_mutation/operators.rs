@@ -134,9 +134,9 @@ const CONVOLUTIONS: [(usize, usize, usize, usize, usize, usize, usize); 27] = [
     (1, 9, 4, 133, 1, 1, 0),
     (1, 9, 5, 69, 1, 1, 0),
     // Residue classes of pixels without taps, and without pixels.
-    (1, 5, 5, 6, 1, 2, 0),
-    (1, 5, 4, 8, 1, 2, 0),
-    (1, 1, 4, 4, 1, 2, 0),
+    (1, 5, 5, 6, 1, 3, 0),
+    (1, 5, 4, 8, 1, 3, 0),
+    (1, 1, 4, 4, 1, 3, 0),
 ];
 
 fn convolutions() -> Vec<Conv2d> {
