@@ -43,6 +43,8 @@ pub enum Place {
     Step,
     /// The packed weights, from this byte on.
     Packed(usize),
+    /// Zeros, never written.
+    Zeros,
 }
 
 /// A value of a program.

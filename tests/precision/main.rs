@@ -16,7 +16,7 @@ use earlybird::nn::{ModelOptions, build, init};
 use earlybird::ops::conv2d::Conv2dAttr;
 use earlybird::ops::pool::Window;
 use earlybird::ops::{Kernel, Shape};
-use earlybird::ticket::draw;
+use earlybird::ticket::{Mask, draw};
 use earlybird::vgpu::device::Options;
 use earlybird::vgpu::limits::{A100, Limits};
 
@@ -224,6 +224,31 @@ fn a_run_goes_on_from_its_files() {
     }
 }
 
+/// What a run leaves: parameters, momenta and statistics, losses, masks at 30 and 70%.
+type Left = (Vec<(String, Vec<u32>)>, Vec<u64>, Vec<Mask>);
+
+fn run(graph: &Arc<Graph>, backend: Arc<dyn Backend>, n: usize, steps: std::ops::Range<u64>) -> Left {
+    let mut session = session(graph, backend, INT8);
+    let losses = train(&mut session, n, steps);
+    assert!(losses.iter().all(|loss| loss.is_finite()));
+    let cuts = draw(&session.bn_scales().unwrap(), &[0.3, 0.7]).unwrap();
+    let masks = cuts.into_iter().map(|cut| cut.mask).collect();
+    (bits(&session), losses.iter().map(|loss| loss.to_bits()).collect(), masks)
+}
+
+fn same(name: &str, want: &Left, got: &Left) {
+    assert_eq!(differing(&want.0, &got.0), Vec::<String>::new(), "{name}");
+    assert!(want == got, "{name}: losses or masks");
+}
+
+fn plain() -> Arc<dyn Backend> {
+    Cpu::with_path(Path::Portable).unwrap()
+}
+
+fn gpu(options: Options) -> Arc<dyn Backend> {
+    Arc::new(Cuda::new(Arc::new(Vgpu::new(options))).unwrap())
+}
+
 /// Twenty steps of the project's own kernels on the virtual GPU leave the weights, momenta, statistics and masks that the plain CPU leaves, byte for byte: with one and two
 /// workers, and on a GPU whose one multiprocessor gets other tiles. The first steps run with every check on.
 #[test]
@@ -244,25 +269,25 @@ fn the_virtual_gpu_and_the_cpu_leave_the_same_bits() {
     x = g.avgpool(x, "mean", Window { kernel: 3, stride: 3, padding: 0 }).unwrap();
     g.linear(x, "head", 5).unwrap();
     let graph = Arc::new(g);
-    let run = |backend: Arc<dyn Backend>, steps: std::ops::Range<u64>| {
-        let mut session = session(&graph, backend, INT8);
-        let losses = train(&mut session, 6, steps);
-        assert!(losses.iter().all(|loss| loss.is_finite()));
-        let cuts = draw(&session.bn_scales().unwrap(), &[0.3, 0.7]).unwrap();
-        let masks: Vec<_> = cuts.into_iter().map(|cut| cut.mask).collect();
-        (bits(&session), losses.iter().map(|loss| loss.to_bits()).collect::<Vec<_>>(), masks)
-    };
-    let gpu = |options: Options| Arc::new(Cuda::new(Arc::new(Vgpu::new(options))).unwrap()) as Arc<dyn Backend>;
-    let whole = run(Cpu::with_path(Path::Portable).unwrap(), 0..20);
-    let start = run(Cpu::with_path(Path::Portable).unwrap(), 0..2);
+    let (whole, start) = (run(&graph, plain(), 6, 0..20), run(&graph, plain(), 6, 0..2));
     let one = Limits { sms: 1, ..A100 };
-    for (name, options, steps, want) in [
-        ("two workers", Options { workers: 2, ..Options::default() }, 0..20, &whole),
-        ("checked", Options::checked(), 0..2, &start),
-        ("one multiprocessor", Options { limits: one, workers: 1, ..Options::default() }, 0..2, &start),
+    same("two workers", &whole, &run(&graph, gpu(Options { workers: 2, ..Options::default() }), 6, 0..20));
+    same("checked", &start, &run(&graph, gpu(Options::checked()), 6, 0..2));
+    same("one multiprocessor", &start, &run(&graph, gpu(Options { limits: one, ..Options::default() }), 6, 0..2));
+}
+
+/// The same for residual networks: a bottleneck PreResNet, and a ResNet-18 with its strides, 1x1 convolutions and 7x7 stem; the first with every check on.
+#[test]
+fn residual_networks_leave_the_same_bits_on_the_virtual_gpu() {
+    if !have_kernels("residual_networks_leave_the_same_bits_on_the_virtual_gpu") {
+        return;
+    }
+    for (model, width, side, options) in [
+        ("preresnet20", 0.25, 16, Options::checked()),
+        ("resnet18", 0.0625, 32, Options { workers: 2, ..Options::default() }),
     ] {
-        let got = run(gpu(options), steps);
-        assert_eq!(differing(&want.0, &got.0), Vec::<String>::new(), "{name}");
-        assert!(*want == got, "{name}");
+        let options_of = ModelOptions { width, input: Shape::new(side, side, 3), classes: 5 };
+        let graph = Arc::new(build(model, &options_of).unwrap());
+        same(model, &run(&graph, plain(), 2, 0..2), &run(&graph, gpu(options), 2, 0..2));
     }
 }

@@ -1,0 +1,198 @@
+//! The forward pass of a training step in `int8`, up to the loss.
+
+use super::super::Place;
+use super::{Bfp, Block, Conv, Eight, u};
+use crate::autograd::packing::Packed;
+use crate::graph::{NodeId, Op};
+use crate::ops::batchnorm::{BatchNormAttr, BatchNormI8, GradientForm, OutputSums};
+use crate::ops::classifier::Classifier;
+use crate::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8};
+use crate::ops::pool::Pool;
+use crate::ops::quantize::Store;
+use crate::ops::{Emit, Kernel, Value};
+use crate::quant::layout::{Role, pad, tensor};
+
+impl Eight<'_, '_> {
+    pub(super) fn forward(&mut self, id: NodeId) {
+        if self.inner.contains(&id) {
+            return;
+        }
+        let (graph, node) = (self.base.graph, self.base.graph.node(id));
+        match &node.op {
+            Op::Input(_) => self.edges[id.0].f32 = Some(self.base.images(id)),
+            Op::Conv2d(attr) if self.packing.convolution(id).is_some() => self.forward_conv(id, *attr),
+            Op::BatchNorm(attr) if self.options.f32_products.is_empty() => self.forward_block(id, *attr),
+            Op::Relu(_) if graph.fused_into(id).is_some() => self.edges[id.0] = self.edges[node.inputs[0].0],
+            _ => {
+                let inputs: Vec<Value> = node.inputs.iter().map(|input| self.f32_of(*input)).collect();
+                if let Some(lowered) = self.base.forward_node(id, &inputs, graph.fuses_relu(id)) {
+                    self.edges[id.0].f32 = Some(lowered.output.value);
+                    self.f32_nodes.insert(id, lowered);
+                }
+            }
+        }
+    }
+
+    fn packed(&mut self, id: NodeId, conv: &Conv2d, places: Packed) -> (Bfp, Value) {
+        let Conv2d { k, r, s, c, .. } = *conv;
+        let [k, taps, c] = [k, r * s, c].map(|n| n as usize);
+        let name = self.name(id).to_string();
+        let mut at = |what: &str, bytes, byte| self.base.place(&format!("{what} {name}"), bytes, Place::Packed(byte));
+        let mantissas = at("weights of", k * taps * pad(c), places.weights);
+        let exponents = at("weight exponents of", k, places.exponents);
+        let transposed = at("transposed weights of", c * taps * pad(k), places.transposed);
+        (Bfp { mantissas, exponents }, transposed)
+    }
+
+    /// A convolution with integer products.
+    fn forward_conv(&mut self, id: NodeId, attr: Conv2dAttr) {
+        let input = self.base.graph.node(id).inputs[0];
+        let (Some(places), Ok(conv)) =
+            (self.packing.convolution(id), Conv2d::new(self.base.batch, self.base.graph.shape(input), &attr))
+        else {
+            return;
+        };
+        let (weights, transposed) = self.packed(id, &conv, places);
+        let (parameters, gradients) = self.base.parameters(id);
+        let ([w], [Some(dw)]) = (&parameters[..], &gradients[..]) else { return };
+        let mut made = Conv { conv, weights, transposed, dw: *dw, w: *w, stored: None };
+        if self.options.f32_products.forward {
+            let (x, y) = (self.f32_of(input), self.value(id, "", self.base.bytes(id)));
+            self.base.call(Kernel::Conv2dFwd(conv), &[x, *w], &[y]);
+            self.edges[id.0].f32 = Some(y);
+        } else {
+            let x = self.operand_of(input);
+            let (rows, k) = (conv.rows(), conv.k as usize);
+            let y = self.new_stored(id, "", rows, k);
+            let sums = self.new_sums(id, "sums of ", rows, k, size_of::<OutputSums>());
+            let p = Conv2dI8 { conv, noise: self.noise(id, Role::Y) };
+            let inputs = [x.mantissas, x.exponents, weights.mantissas, weights.exponents, self.step];
+            self.base.call(Kernel::Conv2dFwdI8(p), &inputs, &[y.mantissas, y.exponents, sums]);
+            match self.block_of(id) {
+                Some(_) => made.stored = Some((y, sums)),
+                None => self.edges[id.0].f32 = Some(self.dequantized(id, y, true)),
+            }
+        }
+        self.convs.insert(id, made);
+    }
+
+    /// An f32 tensor as a convolution would have stored it, for the batchnorm `id` that reads it.
+    fn store(&mut self, id: NodeId) -> (Bfp, Value) {
+        let input = self.base.graph.node(id).inputs[0];
+        let (x, shape) = (self.f32_of(input), self.base.graph.shape(input));
+        let rows = self.base.batch * shape.h * shape.w;
+        let y = self.new_stored(id, "input of ", rows, shape.c);
+        let sums = self.new_sums(id, "sums of the input of ", rows, shape.c, size_of::<OutputSums>());
+        let p = Store { rows: u(rows), c: u(shape.c), noise: self.noise(id, Role::Y) };
+        self.base.call(Kernel::QuantizeStoreI8(p), &[x, self.step], &[y.mantissas, y.exponents, sums]);
+        (y, sums)
+    }
+
+    /// Batchnorm, ReLU and pool of a block, from the stored output of its convolution to an operand.
+    fn forward_block(&mut self, id: NodeId, attr: BatchNormAttr) {
+        let (graph, conv) = (self.base.graph, self.conv_of(id));
+        let (y, sums) = match conv {
+            None => self.store(id),
+            Some(conv) => match self.convs.get(&conv).and_then(|conv| conv.stored) {
+                Some(stored) => stored,
+                None => return,
+            },
+        };
+        let (mut end, mut relu, mut window) = (id, false, None);
+        if let Some(next) = self.reader(end).filter(|next| matches!(graph.node(*next).op, Op::Relu(_))) {
+            (end, relu) = (next, true);
+            self.inner.insert(next);
+        }
+        if let Some(next) = self.reader(end)
+            && let Op::MaxPool(pool) = &graph.node(next).op
+        {
+            (end, window) = (next, Some(pool.0));
+            self.inner.insert(next);
+        }
+        let (n, shape, out) = (self.base.batch, graph.shape(id), graph.shape(end));
+        let kernel = u(window.map_or(0, |w| w.kernel));
+        let pool = Pool {
+            n: u(n),
+            h: u(shape.h),
+            w: u(shape.w),
+            c: u(shape.c),
+            p: u(out.h),
+            q: u(out.w),
+            kernel_h: kernel,
+            kernel_w: kernel,
+            stride: u(window.map_or(1, |w| w.stride)),
+            padding: u(window.map_or(0, |w| w.padding)),
+        };
+        let p = BatchNormI8 {
+            pool,
+            eps: attr.eps,
+            momentum: attr.momentum,
+            relu: u32::from(relu),
+            gradient: GradientForm::F32 as u32,
+            dgrad: u32::from(self.base.needs[graph.node(conv.unwrap_or(id)).inputs[0].0]),
+            noise: self.noise(id, Role::X),
+            dyd_tensor: tensor(u(conv.unwrap_or(id).0), Role::Dyd),
+        };
+        let (parameters, gradients) = self.base.parameters(id);
+        let ([gamma, beta, running_mean, running_var], [Some(dgamma), Some(dbeta), ..]) =
+            (&parameters[..], &gradients[..])
+        else {
+            return;
+        };
+        let c = shape.c;
+        let [mean, invstd] = ["mean of ", "invstd of "].map(|what| self.value(id, what, c * 4));
+        let affine = self.value(id, "affine map of ", 2 * pad(c) * 4);
+        let operand = self.new_operand(end);
+        let index = window.map(|_| self.value(end, "index of ", n * out.h * out.w * pad(c)));
+        let inputs = [y.mantissas, y.exponents, sums, *gamma, *beta, self.step];
+        let mut outputs = vec![*running_mean, *running_var, mean, invstd, affine, operand.mantissas, operand.exponents];
+        outputs.extend(index);
+        self.base.call(Kernel::BatchNormFwdI8(p), &inputs, &outputs);
+        self.edges[end.0].operand = Some(operand);
+        self.ends.insert(end, id);
+        let block = Block {
+            conv,
+            y,
+            y_sums: sums,
+            p,
+            gamma: *gamma,
+            gradients: [*dgamma, *dbeta],
+            mean,
+            invstd,
+            affine,
+            index,
+        };
+        self.blocks.insert(id, block);
+    }
+
+    /// The last node, the loss, and their gradients: in one operator where the last node is linear; returns the logits.
+    pub(super) fn end(&mut self, id: NodeId) -> Value {
+        let (graph, node) = (self.base.graph, self.base.graph.node(id));
+        let (Op::Linear(_), [input]) = (&node.op, &node.inputs[..]) else {
+            self.forward(id);
+            let logits = self.f32_of(id);
+            let dlogits = self.base.loss_and_gradient(logits);
+            self.f32_gradients.insert(id, dlogits);
+            return logits;
+        };
+        let x = self.f32_of(*input);
+        let (parameters, gradients) = self.base.parameters(id);
+        let (n, c, k) = (self.base.batch, graph.shape(*input).elements(), graph.classes());
+        let p = Classifier { n: u(n), c: u(c), k: u(k), bias: u(parameters.len() - 1) };
+        let labels = self.base.place("labels", n * 4, Place::Labels);
+        let metrics = self.base.place("metrics", size_of::<crate::ops::Metrics>(), Place::Metrics);
+        let [logits, dlogits] = ["", "d "].map(|what| self.value(id, what, n * k * 4));
+        let (losses, hits) = (self.value(id, "losses of ", n * 8), self.value(id, "hits of ", n * 4));
+        let dx = self.value(*input, "d ", self.base.bytes(*input));
+        let mut inputs = vec![x];
+        inputs.extend(&parameters);
+        inputs.push(labels);
+        self.base.call(Kernel::ClassifierFwd(p), &inputs, &[logits, dlogits, losses, hits]);
+        let mut outputs = vec![dx];
+        outputs.extend(gradients.iter().flatten());
+        outputs.push(metrics);
+        self.base.call(Kernel::ClassifierBwd(p), &[x, parameters[0], dlogits, losses, hits], &outputs);
+        self.f32_gradients.insert(*input, dx);
+        logits
+    }
+}
