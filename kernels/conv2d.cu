@@ -96,8 +96,8 @@ struct Class {
         h = (a + p.stride_h - p.pad_h % p.stride_h) % p.stride_h, w = (b + p.stride_w - p.pad_w % p.stride_w) % p.stride_w;
         rows_h = every(p.h, h, p.stride_h), rows_w = every(p.w, w, p.stride_w);
     }
-    // How many of first, first + stride .. are below `end`.
-    static __device__ __forceinline__ u32 every(u32 end, u32 first, u32 stride) { return first < end ? div_up(end - first, stride) : 0; }
+    // How many of first, first + stride .. are below `end`; first is less than the stride, so that there is no going below 0.
+    static __device__ __forceinline__ u32 every(u32 end, u32 first, u32 stride) { return (end + (stride - 1 - first)) / stride; }
 };
 
 // Rows of pixels, k = (tap row, tap column, channel) with the channel fastest. `sign` is 1 where a further tap reads a further pixel (x for fwd), -1 where it reads

@@ -287,6 +287,10 @@ fn pools() -> Vec<Pool> {
         (1, 7, 5, 5, 2, 2),
         (1, 7, 4, 7, 1, 3),
         (1, 7, 5, 7, 1, 3),
+        // More blocks than pieces of rows; pixels too large to be staged.
+        (1, 4, 501, 2, 2, 0),
+        (1, 3, 4097, 2, 2, 0),
+        (1, 2, 2051, 3, 1, 1),
     ];
     shapes.map(one).to_vec()
 }
@@ -346,7 +350,7 @@ fn select(b: &Bench) -> Result<Vec<u8>> {
 fn softmax_xent(b: &Bench) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     // Rows that begin inside a sector and follow one another without a gap; a second round; rows too long to be held.
-    for (n, classes) in [(5usize, 10usize), (70, 3), (33, 100), (3, 159), (33, 320), (2, 330)] {
+    for (n, classes) in [(5usize, 10usize), (70, 3), (33, 100), (3, 159), (33, 320), (2, 330), (9, 29)] {
         let p = SoftmaxXent { n: n as u32, classes: classes as u32 };
         let mut labels: Vec<u32> = noise(n).iter().map(|v| u32::from(*v) % classes as u32).collect();
         if classes == 100 {

@@ -30,6 +30,25 @@ const REASONS: &[(Cut, &str, &str, &str)] = &[
     ),
     (
         Cut::Guard,
+        "softmax_xent.cu",
+        "for (u32 start = thread_index() / 32 * 256; start < all; start += warps * 256) {",
+        "the first test of the loop: a warp past the last element finds no sample and no element",
+    ),
+    (
+        Cut::WarpBarrier,
+        "softmax_xent.cu",
+        "__syncwarp();                     // the label's logit is everyone's to read",
+        "where rows are not held in shared memory: probabilities then go to another tensor than logits come from",
+    ),
+    (Cut::Guard, "gemm.cuh", "if (row >= rows) continue;", "a test behind one that has made it true"),
+    (
+        Cut::Guard,
+        "pool.cu",
+        "if (h >= p.h || w0 >= w1) continue;",
+        "the second half: a window row always has pixels, for padding is less than the window",
+    ),
+    (
+        Cut::Guard,
         "pool.cu",
         "if (fit < p.kernel_w) return each_window<1>(p, x, f);",
         "where the jump is over the direct way: the same result",
