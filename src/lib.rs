@@ -17,6 +17,7 @@ pub mod nn;
 pub mod ops;
 pub mod quant;
 pub mod report;
+pub mod selftest;
 pub mod ticket;
 pub mod train;
 pub mod vgpu;

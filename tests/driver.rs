@@ -1,5 +1,7 @@
 //! The driver seam on a machine without a GPU: everything builds, starts and answers errors; nothing panics.
 
+mod common;
+
 use std::process::Command;
 
 use earlybird::driver::nvidia::Nvidia;
@@ -7,7 +9,7 @@ use earlybird::driver::{self, codes};
 
 #[test]
 fn the_binary_starts_without_cuda() {
-    let out = Command::new(env!("CARGO_BIN_EXE_earlybird")).arg("--version").output().unwrap();
+    let out = common::earlybird(&["--version"]).output().unwrap();
     assert!(out.status.success(), "{out:?}");
 }
 

@@ -1,12 +1,15 @@
 //! `earlybird doctor`: what this machine and this build can do, and whether a device computes what it should: the CPU by learning, others by
-//! comparison with the CPU.
+//! comparison with the CPU, kernel by kernel ([`crate::selftest`]) and in a small network.
 
 use clap::Args;
 
-use super::{DONE, FINDINGS, device, say};
+use super::{DONE, FINDINGS, device, say, warn};
 use crate::autograd::{Hyper, Session};
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
+use crate::backend::cuda::Cuda;
+use crate::driver::{Clock, Driver};
+use crate::selftest::{self, Outcome, Report, trust};
 use crate::{Result, data, driver, nn};
 use std::sync::Arc;
 
@@ -16,6 +19,9 @@ pub struct DoctorArgs {
     /// Device to test
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// End with one JSON line
+    #[arg(long)]
+    json: bool,
 }
 
 /// Environment variables that the program or its build look at.
@@ -42,15 +48,70 @@ impl DoctorArgs {
                 say(format_args!("{name:17}  {} ({what})", value.to_string_lossy()));
             }
         }
-        let backend = device::open(&self.device, None)?;
-        let verdicts = match backend.name() {
-            "cpu" => vec![overfit(backend.clone())?],
-            _ => compare(backend.clone())?,
+        let (name, verdicts, report) = if self.device.starts_with("vgpu") || self.device.starts_with("cuda") {
+            let driver = driver::open(&self.device)?;
+            let report = selftest::run(Arc::clone(&driver))?;
+            tell(&report);
+            if report.passed() {
+                remember(&driver, &report);
+            }
+            // After a wrong kernel a whole network tells nothing more, and the device may be lost.
+            let verdicts =
+                if report.passed() { compare(Arc::new(Cuda::new(Arc::clone(&driver))?))? } else { Vec::new() };
+            (driver.props().device.clone(), verdicts, Some(report))
+        } else {
+            let backend = device::open(&self.device, None)?;
+            let verdicts =
+                if backend.name() == "cpu" { vec![overfit(backend.clone())?] } else { compare(backend.clone())? };
+            (backend.name().to_string(), verdicts, None)
         };
         for verdict in &verdicts {
-            say(format_args!("{:9}  {}", backend.name(), verdict.text));
+            say(format_args!("{name:9}  {}", verdict.text));
         }
-        Ok(if verdicts.iter().all(|v| v.good) { DONE } else { FINDINGS })
+        let good = verdicts.iter().all(|v| v.good) && report.as_ref().is_none_or(Report::passed);
+        if self.json {
+            let network: Vec<_> =
+                verdicts.iter().map(|v| serde_json::json!({ "good": v.good, "text": v.text })).collect();
+            say(serde_json::json!({
+                "version": env!("CARGO_PKG_VERSION"), "device": name, "passed": good, "network": network, "selftest": report,
+            }));
+        }
+        Ok(if good { DONE } else { FINDINGS })
+    }
+}
+
+/// A line per kernel, and one for all.
+fn tell(report: &Report) {
+    say(format_args!("device     {} ({}), driver {}", report.device, report.name, report.driver));
+    for k in &report.kernels {
+        match &k.outcome {
+            Outcome::Passed { share } if *share > 0.0 => {
+                say(format_args!(
+                    "ok         {:32} {:2} cases, at most {share:.2} of the tolerance",
+                    k.kernel, k.cases
+                ));
+            }
+            Outcome::Passed { .. } => say(format_args!("ok         {:32} {:2} cases, every byte", k.kernel, k.cases)),
+            Outcome::Failed { case, what } => say(format_args!("FAILED     {:32} {case}: {what}", k.kernel)),
+            Outcome::NotReached => say(format_args!("NOT TESTED {:32} no case reached it", k.kernel)),
+        }
+    }
+    for error in &report.errors {
+        say(format_args!("FAILED     {error}"));
+    }
+    let (cases, seconds) = (report.cases, report.seconds);
+    say(format_args!("kernels    {}; {cases} cases in {seconds:.1} s", report.summary()));
+}
+
+/// Lets `--device auto` know. Virtual devices are none that it would take.
+fn remember(driver: &Arc<dyn Driver>, report: &Report) {
+    if driver.props().clock == Clock::Simulated {
+        return;
+    }
+    let Some(folder) = trust::folder() else { return };
+    match trust::Key::of(driver.props()).and_then(|key| trust::remember(&folder, key, report)) {
+        Ok(()) => say(format_args!("auto       --device auto takes {} from now on", report.device)),
+        Err(e) => warn(format_args!("warning: the passed test is not remembered: {e}")),
     }
 }
 

@@ -95,6 +95,7 @@ impl RetrainArgs {
 /// Begins a run with a drawn ticket and runs it to the end.
 pub(super) fn start_ticket(ticket: Ticket, settings: Settings, quiet: bool) -> Result<u8> {
     let (options, data, backend) = prepare(&settings, Task::Train)?;
+    let settings = settled(settings, &*backend);
     if options.start == crate::ticket::Start::Rewind {
         let what = "a ticket alone does not carry the initial weights";
         return Err(Error::bad_setting(
@@ -184,6 +185,14 @@ pub(super) fn prepare(
     Ok((options, data, backend))
 }
 
+/// The settings with the device that `auto` came to: a run that is resumed stays on it.
+fn settled(settings: Settings, backend: &dyn crate::backend::Backend) -> Settings {
+    match settings.device.as_str() {
+        device::AUTO => Settings { device: backend.name().into(), ..settings },
+        _ => settings,
+    }
+}
+
 /// The model of the settings for the images and classes of `data`.
 pub(super) fn model(settings: &Settings, data: &Dataset) -> Result<Graph> {
     let input = Shape::new(data.train.height, data.train.width, data.train.channels);
@@ -197,6 +206,7 @@ pub(super) fn initial_state(settings: &Settings, graph: &Graph) -> Result<StateD
 
 pub(super) fn start(task: Task, settings: Settings, quiet: bool) -> Result<u8> {
     let (options, data, backend) = prepare(&settings, task)?;
+    let settings = settled(settings, &*backend);
     let graph = model(&settings, &data)?;
     let state = initial_state(&settings, &graph)?;
     let graph = Arc::new(graph);
@@ -247,6 +257,7 @@ pub(super) fn go_on(path: &Path, overrides: Overrides, quiet: bool) -> Result<u8
     let origin: Origin = init.get(TASK_KEY, &init_path)?;
     let task = origin.task();
     let (options, data, backend) = prepare(&settings, task)?;
+    let settings = settled(settings, &*backend);
     let (began, now): (DatasetInfo, _) = (init.get(DATA_KEY, &init_path)?, data.info());
     if began.checksum != now.checksum {
         let what = format!("{} has other images than the run began with: {now}; then: {began}", settings.data);

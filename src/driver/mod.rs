@@ -20,7 +20,7 @@ mod open;
 mod types;
 
 pub use error::{DriverError, codes};
-pub use open::open;
+pub use open::{first_gpu, open};
 pub use types::{
     Clock, DevPtr, DeviceProps, Dims, EventId, Fill, GraphId, HostPtr, Image, KernelAttr, KernelId, ModuleId, StreamId,
 };

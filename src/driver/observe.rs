@@ -1,5 +1,5 @@
 //! A driver that reports every call to an observer before it is forwarded, and lets the observer refuse it. [`super::trace`] and
-//! [`super::fault`] are the observers; nothing here knows what they do.
+//! [`super::fault`] are observers; nothing here knows what they do.
 
 use std::sync::Arc;
 
@@ -30,6 +30,22 @@ pub trait Observer: Send + Sync {
         None
     }
 
+    /// What the caller shall see in place of the device's properties.
+    fn props(&self, props: DeviceProps) -> DeviceProps {
+        props
+    }
+
+    /// After a kernel was looked up by its name.
+    fn named(&self, _kernel: KernelId, _name: &str) {}
+
+    /// Before a kernel is launched, or recorded while its stream captures. An error as in [`Observer::before`].
+    ///
+    /// # Errors
+    /// As [`Observer::before`].
+    fn launching(&self, _kernel: KernelId, _dims: Dims) -> Result<()> {
+        Ok(())
+    }
+
     /// After device memory was allocated.
     fn allocated(&self, _ptr: DevPtr, _bytes: usize) {}
 
@@ -40,13 +56,15 @@ pub trait Observer: Send + Sync {
 /// `inner` under observation.
 pub struct Observed<O> {
     inner: Arc<dyn Driver>,
+    props: DeviceProps,
     observer: O,
 }
 
 impl<O: Observer> Observed<O> {
     /// Puts `observer` in front of `inner`.
     pub fn new(inner: Arc<dyn Driver>, observer: O) -> Observed<O> {
-        Observed { inner, observer }
+        let props = observer.props(inner.props().clone());
+        Observed { inner, props, observer }
     }
 
     /// The observer.
@@ -61,7 +79,7 @@ impl<O: Observer> Observed<O> {
 
 impl<O: Observer> Driver for Observed<O> {
     fn props(&self) -> &DeviceProps {
-        self.inner.props()
+        &self.props
     }
 
     fn mem_info(&self) -> Result<(u64, u64)> {
@@ -82,7 +100,9 @@ impl<O: Observer> Driver for Observed<O> {
 
     fn kernel_get(&self, module: ModuleId, name: &str) -> Result<KernelId> {
         self.before("cuModuleGetFunction", 0)?;
-        self.inner.kernel_get(module, name)
+        let kernel = self.inner.kernel_get(module, name)?;
+        self.observer.named(kernel, name);
+        Ok(kernel)
     }
 
     fn kernel_attr(&self, kernel: KernelId) -> Result<KernelAttr> {
@@ -158,6 +178,7 @@ impl<O: Observer> Driver for Observed<O> {
 
     unsafe fn launch(&self, kernel: KernelId, dims: Dims, stream: StreamId, params: &[u8]) -> Result<()> {
         self.before("cuLaunchKernel", params.len())?;
+        self.observer.launching(kernel, dims)?;
         // SAFETY: the caller's promise, passed on.
         unsafe { self.inner.launch(kernel, dims, stream, params) }
     }

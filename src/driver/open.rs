@@ -40,6 +40,21 @@ pub fn open(device: &str) -> Result<Arc<dyn Driver>> {
     }
 }
 
+/// The first GPU that a program may take without being asked for one: `None` without a driver, a GPU, or kernels in this build.
+///
+/// # Errors
+/// [`Error::DeviceUnavailable`] for a GPU that is there and does not open.
+pub fn first_gpu() -> Result<Option<Arc<dyn Driver>>> {
+    if kernels::available("cuda:0").is_err() {
+        return Ok(None);
+    }
+    match Nvidia::open(0) {
+        Ok(gpu) => Ok(Some(Arc::new(gpu))),
+        Err(e) if [codes::NO_LIBRARY, codes::NO_DEVICE].contains(&e.code) => Ok(None),
+        Err(e) => Err(unavailable("cuda:0", e)),
+    }
+}
+
 fn unavailable(device: &str, error: DriverError) -> Error {
     let hint = match error.code {
         codes::NO_LIBRARY | codes::SYMBOL_NOT_FOUND => "install NVIDIA's driver, or use --device cpu or vgpu",

@@ -162,6 +162,8 @@ pub struct DeviceProps {
     pub name: String,
     /// As it would be written on the command line: `cuda:0`, `vgpu:a100`.
     pub device: String,
+    /// Version of what runs it: NVIDIA's driver, or this crate for a virtual device.
+    pub driver: String,
     /// Compute capability: major, minor.
     pub cc: (u32, u32),
     /// Multiprocessors.

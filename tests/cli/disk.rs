@@ -27,8 +27,8 @@ fn a_disk_that_fills_up_stops_the_run_and_it_goes_on_later() {
 #[test]
 fn a_file_size_limit_is_met_like_a_full_disk() {
     let place = Place::new();
-    let exe = env!("CARGO_BIN_EXE_earlybird");
-    let line = format!("trap '' XFSZ; ulimit -f 64; exec {exe} {}", small(&["train"], &[]).join(" "));
+    let exe = super::common::executable();
+    let line = format!("trap '' XFSZ; ulimit -f 64; exec {} {}", exe.display(), small(&["train"], &[]).join(" "));
     let output = std::process::Command::new("bash").args(["-c", &line]).current_dir(place.path("")).output().unwrap();
     let (code, _, err) = super::common::outcome(output);
     assert!(code == 2 && err.contains("cannot write") && err.contains("run/"), "{code}: {err}");

@@ -149,3 +149,23 @@ fn only_what_cannot_change_the_result_may_be_given_beside_resume() {
     place.refuses(&["train", "--resume", "run", "--config", "run/config.toml"], &["--resume", "--config"]);
     place.refuses(&["train", "--resume", "nowhere"], &["nowhere"]);
 }
+
+#[test]
+fn a_run_records_the_device_that_auto_came_to() {
+    let place = Place::new();
+    let run = |arguments: &[&str]| {
+        let mut command = place.command(arguments);
+        // A cache of its own: what other builds know of this machine's GPU is no matter here.
+        super::common::outcome(command.env("XDG_CACHE_HOME", place.path("cache")).output().unwrap())
+    };
+    let (code, out, err) = run(&small(&["train"], &["--device", "auto", "--steps", "2"]));
+    assert_eq!(code, 0, "{out}{err}");
+    let recorded =
+        || place.text("run/config.toml").parse::<toml::Table>().unwrap()["device"].as_str().unwrap().to_string();
+    let device = recorded();
+    assert!(["cpu", "cuda:0"].contains(&device.as_str()), "{device}");
+    assert_eq!(place.json("run/summary.json")["device"].as_str(), Some(&*device));
+    let (code, out, err) = run(&["train", "--resume", "run", "--steps", "3"]);
+    assert_eq!((code, recorded()), (0, device.clone()), "{out}{err}");
+    assert_eq!(place.json("run/summary.json")["device"].as_str(), Some(&*device));
+}

@@ -1,6 +1,6 @@
 //! The command's answer to bad data: exit code 2, one message on standard error, no run folder.
 
-use crate::common::{earlybird, outcome};
+use crate::common::{earlybird, executable, outcome};
 use std::path::Path;
 
 use crate::support::*;
@@ -91,7 +91,7 @@ fn hostile_sizes_are_refused_in_little_memory() {
     for name in ["sparse", "pickle", "idx", "images"] {
         let arguments = format!("train --data {} --out {} --device cpu", at(name).display(), at("run").display());
         // 512 MB of address space, program and stacks of two threads included.
-        let limited = format!("ulimit -v 500000; exec {} {arguments}", env!("CARGO_BIN_EXE_earlybird"));
+        let limited = format!("ulimit -v 500000; exec {} {arguments}", executable().display());
         let mut command = std::process::Command::new("sh");
         command.args(["-c", &limited]).env("RAYON_NUM_THREADS", "2").env("MALLOC_ARENA_MAX", "1");
         let (code, _, errors) = outcome(command.output().unwrap());

@@ -106,7 +106,7 @@ pub fn mnist(folder: &Path, ending: &str, pack: fn(&[u8]) -> Vec<u8>) {
 
 /// A file of `fixtures/`.
 pub fn fixture(name: &str) -> Vec<u8> {
-    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/fixtures").join(name)).unwrap()
+    std::fs::read(crate::common::root().join("tests/data/fixtures").join(name)).unwrap()
 }
 
 /// `cifar-10-batches-py` with `batch` as every file.

@@ -2,12 +2,18 @@
 //!
 //! Tolerance per element: `sum_factor(terms)` times the sum of the terms' magnitudes, which a plain loop over |x|, |w|, |dy| computes here.
 
+use earlybird::backend::Memory;
 use earlybird::ops::conv2d::{Conv2d, Conv2dAttr};
 use earlybird::ops::linear::Linear;
 use earlybird::ops::{Kernel, Shape};
 
-use super::device::{Device, all, devices};
+use super::device::Device;
 use super::store::{Case, Golden, Tensor, sum_factor};
+
+for_each_device!(
+    conv2d_agrees_with_pytorch_forwards_and_in_all_gradients,
+    linear_agrees_with_pytorch_forwards_and_in_all_gradients,
+);
 
 /// Calls `each(x, w, y)` with the three indices of every product of the convolution.
 pub fn products(p: &Conv2d, mut each: impl FnMut(usize, usize, usize)) {
@@ -77,16 +83,19 @@ fn convolve(device: &Device, case: &Case) {
     let bb = bias.as_ref().map(|b| device.put(&b.f32()));
 
     let (out, ws) = (device.out(p.y_len()), device.workspace(&Kernel::Conv2dFwd(p)));
-    device.backend.conv2d_fwd_f32(&p, all(&bx), all(&bw), bb.as_ref().map(all), all(&out), all(&ws)).unwrap();
+    device.backend.conv2d_fwd_f32(&p, bx.all(), bw.all(), bb.as_ref().map(Memory::all), out.all(), ws.all()).unwrap();
     case.close("y", &device.get(&out), &y.data, &scaled(&sy, taps * shape.c + usize::from(bias.is_some())));
 
     let (out, ws) = (device.out(p.x_len()), device.workspace(&Kernel::Conv2dDgrad(p)));
-    device.backend.conv2d_dgrad_f32(&p, all(&bdy), all(&bw), all(&out), all(&ws)).unwrap();
+    device.backend.conv2d_dgrad_f32(&p, bdy.all(), bw.all(), out.all(), ws.all()).unwrap();
     case.close("dx", &device.get(&out), &dx.data, &scaled(&sx, taps * k));
 
     let (out, ws) = (device.out(p.w_len()), device.workspace(&Kernel::Conv2dWgrad(p)));
     let db = bias.is_some().then(|| device.out(k));
-    device.backend.conv2d_wgrad_f32(&p, all(&bx), all(&bdy), all(&out), db.as_ref().map(all), all(&ws)).unwrap();
+    device
+        .backend
+        .conv2d_wgrad_f32(&p, bx.all(), bdy.all(), out.all(), db.as_ref().map(Memory::all), ws.all())
+        .unwrap();
     case.close("dw", &device.get(&out), &dw.data, &scaled(&sw, p.rows()));
     if let Some(db) = db {
         let bound = scaled(&column_sums(&dy, k), p.rows());
@@ -94,47 +103,41 @@ fn convolve(device: &Device, case: &Case) {
     }
 }
 
-#[test]
-fn conv2d_agrees_with_pytorch_forwards_and_in_all_gradients() {
-    for device in devices() {
-        for case in Golden::open("ops").cases("conv2d") {
-            convolve(&device, &case);
-        }
+fn conv2d_agrees_with_pytorch_forwards_and_in_all_gradients(device: &Device) {
+    for case in Golden::open("ops").cases("conv2d") {
+        convolve(device, &case);
     }
 }
 
-#[test]
-fn linear_agrees_with_pytorch_forwards_and_in_all_gradients() {
-    for device in devices() {
-        for case in Golden::open("ops").cases("linear") {
-            let [n, c, k] = ["n", "c", "k"].map(|key| case.size(key));
-            let p = Linear { n: n as u32, c: c as u32, k: k as u32 };
-            // A linear layer is a 1x1 convolution of 1x1 images.
-            let conv = Conv2d::new(n, Shape::new(1, 1, c), &Conv2dAttr::square(k, 1, 1, 0)).unwrap();
-            let [x, w, dy] = ["x", "w", "dy"].map(|name| case.tensor(name));
-            let bias = case.find("bias");
-            let [mut sy, sx, sw] = magnitudes(&conv, &x, &w, &dy);
-            if let Some(bias) = &bias {
-                sy.iter_mut().enumerate().for_each(|(i, s)| *s += bias.data[i % k].abs());
-            }
-            let (bx, bw, bdy) = (device.put(&x.f32()), device.put(&w.f32()), device.put(&dy.f32()));
-            let bb = bias.as_ref().map(|b| device.put(&b.f32()));
+fn linear_agrees_with_pytorch_forwards_and_in_all_gradients(device: &Device) {
+    for case in Golden::open("ops").cases("linear") {
+        let [n, c, k] = ["n", "c", "k"].map(|key| case.size(key));
+        let p = Linear { n: n as u32, c: c as u32, k: k as u32 };
+        // A linear layer is a 1x1 convolution of 1x1 images.
+        let conv = Conv2d::new(n, Shape::new(1, 1, c), &Conv2dAttr::square(k, 1, 1, 0)).unwrap();
+        let [x, w, dy] = ["x", "w", "dy"].map(|name| case.tensor(name));
+        let bias = case.find("bias");
+        let [mut sy, sx, sw] = magnitudes(&conv, &x, &w, &dy);
+        if let Some(bias) = &bias {
+            sy.iter_mut().enumerate().for_each(|(i, s)| *s += bias.data[i % k].abs());
+        }
+        let (bx, bw, bdy) = (device.put(&x.f32()), device.put(&w.f32()), device.put(&dy.f32()));
+        let bb = bias.as_ref().map(|b| device.put(&b.f32()));
 
-            let out = device.out(n * k);
-            device.backend.linear_fwd_f32(&p, all(&bx), all(&bw), bb.as_ref().map(all), all(&out)).unwrap();
-            case.close("y", &device.get(&out), &case.tensor("y").data, &scaled(&sy, c + usize::from(bias.is_some())));
+        let out = device.out(n * k);
+        device.backend.linear_fwd_f32(&p, bx.all(), bw.all(), bb.as_ref().map(Memory::all), out.all()).unwrap();
+        case.close("y", &device.get(&out), &case.tensor("y").data, &scaled(&sy, c + usize::from(bias.is_some())));
 
-            let out = device.out(n * c);
-            device.backend.linear_dgrad_f32(&p, all(&bdy), all(&bw), all(&out)).unwrap();
-            case.close("dx", &device.get(&out), &case.tensor("dx").data, &scaled(&sx, k));
+        let out = device.out(n * c);
+        device.backend.linear_dgrad_f32(&p, bdy.all(), bw.all(), out.all()).unwrap();
+        case.close("dx", &device.get(&out), &case.tensor("dx").data, &scaled(&sx, k));
 
-            let (out, db) = (device.out(k * c), bias.is_some().then(|| device.out(k)));
-            device.backend.linear_wgrad_f32(&p, all(&bx), all(&bdy), all(&out), db.as_ref().map(all)).unwrap();
-            case.close("dw", &device.get(&out), &case.tensor("dw").data, &scaled(&sw, n));
-            if let Some(db) = db {
-                let bound = scaled(&column_sums(&dy, k), n);
-                case.close("dbias", &device.get(&db), &case.tensor("dbias").data, &bound);
-            }
+        let (out, db) = (device.out(k * c), bias.is_some().then(|| device.out(k)));
+        device.backend.linear_wgrad_f32(&p, bx.all(), bdy.all(), out.all(), db.as_ref().map(Memory::all)).unwrap();
+        case.close("dw", &device.get(&out), &case.tensor("dw").data, &scaled(&sw, n));
+        if let Some(db) = db {
+            let bound = scaled(&column_sums(&dy, k), n);
+            case.close("dbias", &device.get(&db), &case.tensor("dbias").data, &bound);
         }
     }
 }

@@ -7,7 +7,7 @@ use earlybird::graph::Graph;
 use earlybird::nn::{ModelOptions, build, import};
 use earlybird::ops::Shape;
 
-use super::device::devices;
+use super::device::cpu;
 use super::store::{Case, Golden};
 
 fn network(case: &Case) -> Graph {
@@ -29,7 +29,7 @@ fn imported_nets_answer_as_pytorch_says() {
         let state = golden.state(&format!("{}/state", case.id));
         let (images, want) = (case.tensor("images").channels_last().f32(), case.tensor("y"));
         let largest = want.data.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-        for device in devices() {
+        for device in cpu() {
             let mut session = Session::new(graph.clone(), device.backend, Hyper::default()).unwrap();
             for prefix in ["", "module."] {
                 session.load_state(&import(&graph, wrapped(&state, prefix)).unwrap()).unwrap();

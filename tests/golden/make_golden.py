@@ -11,7 +11,7 @@ recorded f32 deviations are those of the machine that ran this. Layout is PyTorc
 JSON text, `cases`, that says what the tensors `CASE/NAME` are.
 
   ops.safetensors       one operator per case: f32 inputs, f64 forward results and gradients
-  train.safetensors     VGG11 at width 0.125: init (f32), 160 images, and the state after 1, 5, 20 steps as f32 difference of the f64 run from the
+  train.safetensors     VGG11 at width 0.125: init (f32), 160 images, and the state after 1, 3, 5, 20 steps as f32 difference of the f64 run from the
                         init (good to 2e-8 of the state's norm)
   detector.safetensors  scale vectors over time with masks, distances and decisions of both criteria
   residual.safetensors  PreResNet-20 at width 0.25 and ResNet-18 at width 0.0625 on 64x64 images: init, images, the state after 1 and 3 steps, as in train;
@@ -239,7 +239,7 @@ def sgd(g):
 
 # ---- training -------------------------------------------------------------------------------------------------------
 
-TRAIN = dict(depth=11, width=0.125, batch=32, lr=0.01, momentum=0.9, weight_decay=0.02, l1=0.03, images=160, steps=[1, 5, 20])
+TRAIN = dict(depth=11, width=0.125, batch=32, lr=0.01, momentum=0.9, weight_decay=0.02, l1=0.03, images=160, steps=[1, 3, 5, 20])
 
 
 def run_training(model, images, labels, dtype, layout, about):

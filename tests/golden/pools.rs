@@ -5,8 +5,17 @@ use earlybird::ops::pool::Pool;
 use earlybird::ops::relu::Relu;
 use earlybird::ops::select::Select;
 
-use super::device::{Device, all, devices};
+use super::device::Device;
 use super::store::{Case, Golden, Tensor, U, sum_factor};
+
+for_each_device!(
+    maxpool_agrees_with_pytorch_and_the_first_of_equals_gets_the_gradient,
+    avgpool_agrees_with_pytorch_with_padding_counted,
+    global_avgpool_agrees_with_pytorch,
+    relu_agrees_with_pytorch_and_passes_no_gradient_at_zero,
+    add_agrees_with_pytorch_in_place_too,
+    select_gathers_and_scatters_the_channels_pytorch_does,
+);
 
 fn exact(len: usize) -> Vec<f64> {
     vec![0.0; len]
@@ -41,10 +50,10 @@ fn maximum(device: &Device, case: &Case) {
     let (bx, bdy) = (device.put(&x.f32()), device.put(&dy.f32()));
     let (out, index) = (device.out(y.data.len()), device.put(&vec![255u8; y.data.len()]));
     let index_span = index.span(0, y.data.len()).unwrap();
-    device.backend.maxpool_fwd_f32(&p, all(&bx), all(&out), index_span).unwrap();
+    device.backend.maxpool_fwd_f32(&p, bx.all(), out.all(), index_span).unwrap();
     case.close("y", &device.get(&out), &y.data, &exact(y.data.len()));
     let out = device.out(x.data.len());
-    device.backend.maxpool_bwd_f32(&p, index_span, all(&bdy), all(&out)).unwrap();
+    device.backend.maxpool_bwd_f32(&p, index_span, bdy.all(), out.all()).unwrap();
     // A pixel may win in several windows: at most all that hold it.
     let (mut sums, mut terms) = (exact(x.data.len()), vec![0; x.data.len()]);
     windows(&p, |i, o| {
@@ -70,108 +79,90 @@ fn mean(device: &Device, case: &Case) {
     let scale = |sums: &[f64]| -> Vec<f64> { sums.iter().map(|s| s * (sum_factor(area) + 2.0 * U)).collect() };
     let (bx, bdy) = (device.put(&x.f32()), device.put(&dy.f32()));
     let out = device.out(y.data.len());
-    device.backend.avgpool_fwd_f32(&p, all(&bx), all(&out)).unwrap();
+    device.backend.avgpool_fwd_f32(&p, bx.all(), out.all()).unwrap();
     case.close("y", &device.get(&out), &y.data, &scale(&sy));
     let out = device.out(x.data.len());
-    device.backend.avgpool_bwd_f32(&p, all(&bdy), all(&out)).unwrap();
+    device.backend.avgpool_bwd_f32(&p, bdy.all(), out.all()).unwrap();
     case.close("dx", &device.get(&out), &dx.data, &scale(&sx));
 }
 
-#[test]
-fn maxpool_agrees_with_pytorch_and_the_first_of_equals_gets_the_gradient() {
-    for device in devices() {
-        Golden::open("ops").cases("maxpool").iter().for_each(|case| maximum(&device, case));
+fn maxpool_agrees_with_pytorch_and_the_first_of_equals_gets_the_gradient(device: &Device) {
+    Golden::open("ops").cases("maxpool").iter().for_each(|case| maximum(device, case));
+}
+
+fn avgpool_agrees_with_pytorch_with_padding_counted(device: &Device) {
+    Golden::open("ops").cases("avgpool").iter().for_each(|case| mean(device, case));
+}
+
+fn global_avgpool_agrees_with_pytorch(device: &Device) {
+    for case in Golden::open("ops").cases("global_avgpool") {
+        let [x, dx] = ["x", "dx"].map(|name| case.tensor(name).channels_last());
+        let (dy, y) = (case.tensor("dy"), case.tensor("y"));
+        let [n, c, h, w] = ["n", "c", "h", "w"].map(|key| case.size(key) as u32);
+        let p = Pool { n, h, w, c, p: 1, q: 1, kernel_h: h, kernel_w: w, stride: 1, padding: 0 };
+        let (c, area) = (c as usize, (h * w) as usize);
+        let bound: Vec<f64> = (0..y.data.len())
+            .map(|o| {
+                let pixels = (0..area).map(|i| x.data[((o / c) * area + i) * c + o % c].abs());
+                (sum_factor(area) + 2.0 * U) * pixels.sum::<f64>() / area as f64
+            })
+            .collect();
+        let (bx, bdy, out) = (device.put(&x.f32()), device.put(&dy.f32()), device.out(y.data.len()));
+        device.backend.global_avgpool_fwd_f32(&p, bx.all(), out.all()).unwrap();
+        case.close("y", &device.get(&out), &y.data, &bound);
+        let out = device.out(x.data.len());
+        device.backend.global_avgpool_bwd_f32(&p, bdy.all(), out.all()).unwrap();
+        let bound: Vec<f64> = dx.data.iter().map(|v| 2.0 * U * v.abs()).collect();
+        case.close("dx", &device.get(&out), &dx.data, &bound);
     }
 }
 
-#[test]
-fn avgpool_agrees_with_pytorch_with_padding_counted() {
-    for device in devices() {
-        Golden::open("ops").cases("avgpool").iter().for_each(|case| mean(&device, case));
+fn relu_agrees_with_pytorch_and_passes_no_gradient_at_zero(device: &Device) {
+    for case in Golden::open("ops").cases("relu") {
+        let [x, dy, y, dx] = ["x", "dy", "y", "dx"].map(|name| case.tensor(name).channels_last());
+        let p = Relu { n: x.data.len() as u32 };
+        let (bx, bdy, out) = (device.put(&x.f32()), device.put(&dy.f32()), device.out(x.data.len()));
+        device.backend.relu_fwd_f32(&p, bx.all(), out.all()).unwrap();
+        case.close("y", &device.get(&out), &y.data, &exact(y.data.len()));
+        let dx_out = device.out(x.data.len());
+        device.backend.relu_bwd_f32(&p, out.all(), bdy.all(), dx_out.all()).unwrap();
+        case.close("dx", &device.get(&dx_out), &dx.data, &exact(dx.data.len()));
+        // In place.
+        device.backend.relu_fwd_f32(&p, bx.all(), bx.all()).unwrap();
+        device.backend.relu_bwd_f32(&p, bx.all(), bdy.all(), bdy.all()).unwrap();
+        case.close("y in place", &device.get(&bx), &y.data, &exact(y.data.len()));
+        case.close("dx in place", &device.get(&bdy), &dx.data, &exact(dx.data.len()));
     }
 }
 
-#[test]
-fn global_avgpool_agrees_with_pytorch() {
-    for device in devices() {
-        for case in Golden::open("ops").cases("global_avgpool") {
-            let [x, dx] = ["x", "dx"].map(|name| case.tensor(name).channels_last());
-            let (dy, y) = (case.tensor("dy"), case.tensor("y"));
-            let [n, c, h, w] = ["n", "c", "h", "w"].map(|key| case.size(key) as u32);
-            let p = Pool { n, h, w, c, p: 1, q: 1, kernel_h: h, kernel_w: w, stride: 1, padding: 0 };
-            let (c, area) = (c as usize, (h * w) as usize);
-            let bound: Vec<f64> = (0..y.data.len())
-                .map(|o| {
-                    let pixels = (0..area).map(|i| x.data[((o / c) * area + i) * c + o % c].abs());
-                    (sum_factor(area) + 2.0 * U) * pixels.sum::<f64>() / area as f64
-                })
-                .collect();
-            let (bx, bdy, out) = (device.put(&x.f32()), device.put(&dy.f32()), device.out(y.data.len()));
-            device.backend.global_avgpool_fwd_f32(&p, all(&bx), all(&out)).unwrap();
-            case.close("y", &device.get(&out), &y.data, &bound);
-            let out = device.out(x.data.len());
-            device.backend.global_avgpool_bwd_f32(&p, all(&bdy), all(&out)).unwrap();
-            let bound: Vec<f64> = dx.data.iter().map(|v| 2.0 * U * v.abs()).collect();
-            case.close("dx", &device.get(&out), &dx.data, &bound);
-        }
+fn add_agrees_with_pytorch_in_place_too(device: &Device) {
+    for case in Golden::open("ops").cases("add") {
+        let [a, b, y] = ["a", "b", "y"].map(|name| case.tensor(name).channels_last());
+        let bound: Vec<f64> = y.data.iter().map(|v| U * v.abs()).collect();
+        let p = Add { n: y.data.len() as u32 };
+        let (ba, bb, out) = (device.put(&a.f32()), device.put(&b.f32()), device.out(y.data.len()));
+        device.backend.add_fwd_f32(&p, ba.all(), bb.all(), out.all()).unwrap();
+        case.close("y", &device.get(&out), &y.data, &bound);
+        device.backend.add_fwd_f32(&p, ba.all(), bb.all(), bb.all()).unwrap();
+        case.close("y over b", &device.get(&bb), &y.data, &bound);
+        let bb = device.put(&b.f32());
+        device.backend.add_fwd_f32(&p, ba.all(), bb.all(), ba.all()).unwrap();
+        case.close("y over a", &device.get(&ba), &y.data, &bound);
     }
 }
 
-#[test]
-fn relu_agrees_with_pytorch_and_passes_no_gradient_at_zero() {
-    for device in devices() {
-        for case in Golden::open("ops").cases("relu") {
-            let [x, dy, y, dx] = ["x", "dy", "y", "dx"].map(|name| case.tensor(name).channels_last());
-            let p = Relu { n: x.data.len() as u32 };
-            let (bx, bdy, out) = (device.put(&x.f32()), device.put(&dy.f32()), device.out(x.data.len()));
-            device.backend.relu_fwd_f32(&p, all(&bx), all(&out)).unwrap();
-            case.close("y", &device.get(&out), &y.data, &exact(y.data.len()));
-            let dx_out = device.out(x.data.len());
-            device.backend.relu_bwd_f32(&p, all(&out), all(&bdy), all(&dx_out)).unwrap();
-            case.close("dx", &device.get(&dx_out), &dx.data, &exact(dx.data.len()));
-            // In place.
-            device.backend.relu_fwd_f32(&p, all(&bx), all(&bx)).unwrap();
-            device.backend.relu_bwd_f32(&p, all(&bx), all(&bdy), all(&bdy)).unwrap();
-            case.close("y in place", &device.get(&bx), &y.data, &exact(y.data.len()));
-            case.close("dx in place", &device.get(&bdy), &dx.data, &exact(dx.data.len()));
-        }
-    }
-}
-
-#[test]
-fn add_agrees_with_pytorch_in_place_too() {
-    for device in devices() {
-        for case in Golden::open("ops").cases("add") {
-            let [a, b, y] = ["a", "b", "y"].map(|name| case.tensor(name).channels_last());
-            let bound: Vec<f64> = y.data.iter().map(|v| U * v.abs()).collect();
-            let p = Add { n: y.data.len() as u32 };
-            let (ba, bb, out) = (device.put(&a.f32()), device.put(&b.f32()), device.out(y.data.len()));
-            device.backend.add_fwd_f32(&p, all(&ba), all(&bb), all(&out)).unwrap();
-            case.close("y", &device.get(&out), &y.data, &bound);
-            device.backend.add_fwd_f32(&p, all(&ba), all(&bb), all(&bb)).unwrap();
-            case.close("y over b", &device.get(&bb), &y.data, &bound);
-            let bb = device.put(&b.f32());
-            device.backend.add_fwd_f32(&p, all(&ba), all(&bb), all(&ba)).unwrap();
-            case.close("y over a", &device.get(&ba), &y.data, &bound);
-        }
-    }
-}
-
-#[test]
-fn select_gathers_and_scatters_the_channels_pytorch_does() {
-    for device in devices() {
-        for case in Golden::open("ops").cases("select") {
-            let [x, dy, y, dx] = ["x", "dy", "y", "dx"].map(|name| case.tensor(name).channels_last());
-            let channels: Vec<u32> = case.list("channels").iter().map(|c| *c as u32).collect();
-            let c = case.size("c");
-            let p = Select { rows: (x.data.len() / c) as u32, c: c as u32, k: channels.len() as u32 };
-            let (bx, bdy, index) = (device.put(&x.f32()), device.put(&dy.f32()), device.put(&channels));
-            let out = device.out(y.data.len());
-            device.backend.select_fwd_f32(&p, all(&bx), all(&index), all(&out)).unwrap();
-            case.close("y", &device.get(&out), &y.data, &exact(y.data.len()));
-            let out = device.out(x.data.len());
-            device.backend.select_bwd_f32(&p, all(&bdy), all(&index), all(&out)).unwrap();
-            case.close("dx", &device.get(&out), &dx.data, &exact(dx.data.len()));
-        }
+fn select_gathers_and_scatters_the_channels_pytorch_does(device: &Device) {
+    for case in Golden::open("ops").cases("select") {
+        let [x, dy, y, dx] = ["x", "dy", "y", "dx"].map(|name| case.tensor(name).channels_last());
+        let channels: Vec<u32> = case.list("channels").iter().map(|c| *c as u32).collect();
+        let c = case.size("c");
+        let p = Select { rows: (x.data.len() / c) as u32, c: c as u32, k: channels.len() as u32 };
+        let (bx, bdy, index) = (device.put(&x.f32()), device.put(&dy.f32()), device.put(&channels));
+        let out = device.out(y.data.len());
+        device.backend.select_fwd_f32(&p, bx.all(), index.all(), out.all()).unwrap();
+        case.close("y", &device.get(&out), &y.data, &exact(y.data.len()));
+        let out = device.out(x.data.len());
+        device.backend.select_bwd_f32(&p, bdy.all(), index.all(), out.all()).unwrap();
+        case.close("dx", &device.get(&out), &dx.data, &exact(dx.data.len()));
     }
 }

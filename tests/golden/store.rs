@@ -150,7 +150,7 @@ impl Case<'_> {
 
 /// `tests/golden`.
 pub fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+    crate::common::root().join("tests/golden")
 }
 
 /// Error factor of a sum of `terms` products in f32, to be multiplied with the sum of the products' magnitudes.

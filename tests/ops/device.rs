@@ -1,12 +1,13 @@
-//! Devices under test: a backend with typed host vectors in front of it, and how much work it may be given. `tests/autograd` uses this file, too.
+//! Devices under test: a backend with typed host vectors in front of it, and how much work it may be given. `tests/autograd` and `tests/golden` use this file, too.
 
-#![allow(dead_code)] // each of the two uses its part
+#![allow(dead_code)] // each of them uses its part
 
 use std::sync::Arc;
 
 use earlybird::backend::cpu::{Cpu, Path};
 use earlybird::backend::cuda::Cuda;
 use earlybird::backend::{Backend, Memory};
+use earlybird::driver::Clock;
 use earlybird::driver::vgpu::Vgpu;
 use earlybird::ops::Kernel;
 use earlybird::vgpu::device::Options;
@@ -14,12 +15,13 @@ use earlybird::vgpu::limits::{A100, Limits};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-/// Makes a module per device with one test per body: `for_each_device!(gathers, scatters)` gives `cpu::gathers` and `cpu::scatters`. A body is a function
-/// of `&Device`. To add a device, add a line here and a function of its name below.
+/// Makes a module per device with one test per body: `for_each_device!(gathers, scatters)` gives `cpu::gathers`, `vgpu::gathers`, `cuda::gathers` and so on. A body is a
+/// function of `&Device`. To add a device, add a line here and a function of its name below.
 macro_rules! for_each_device {
     ($($body:ident),* $(,)?) => {
         for_each_device!(@stamp cpu: $($body)*);
         for_each_device!(@stamp vgpu: $($body)*);
+        for_each_device!(@stamp cuda: $($body)*);
     };
     (@stamp $device:ident: $($body:ident)*) => {
         mod $device {
@@ -72,7 +74,30 @@ pub fn vgpu() -> Vec<Device> {
     vec![open("vgpu, 108 multiprocessors", 108), open("vgpu, 1 multiprocessor", 1)]
 }
 
+/// A virtual GPU without checks, for work that they have no time for.
+pub fn unchecked_vgpu() -> Vec<Device> {
+    if !crate::common::have_kernels("vgpu") {
+        return Vec::new();
+    }
+    let backend = Arc::new(Cuda::new(Arc::new(Vgpu::new(Options::default()))).unwrap());
+    vec![Device { backend, name: "vgpu, unchecked".into(), cases: 5, budget: 100_000, checks_indices: false }]
+}
+
+/// A real GPU; none where there is none, and the case is skipped aloud.
+pub fn cuda() -> Vec<Device> {
+    let Some(driver) = crate::common::gpu() else { return Vec::new() };
+    let (name, real) = (driver.props().name.clone(), driver.props().clock == Clock::Wall);
+    let (cases, budget) = if real { (16, 1_500_000) } else { (5, 100_000) };
+    let backend = Arc::new(Cuda::new(driver).unwrap());
+    vec![Device { backend, name, cases, budget, checks_indices: false }]
+}
+
 impl Device {
+    /// Whether this is the reference itself.
+    pub fn is_cpu(&self) -> bool {
+        self.backend.name() == "cpu"
+    }
+
     /// A block with these elements.
     pub fn put<T: bytemuck::Pod>(&self, data: &[T]) -> Memory {
         let memory = self.backend.alloc(size_of_val(data)).unwrap();

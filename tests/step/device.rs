@@ -1,13 +1,13 @@
-//! Virtual GPUs whose calls are counted, sessions on them, and a backend that does not record.
+//! GPUs whose calls are counted, sessions on them, and a backend that does not record.
 
 use std::sync::Arc;
 
 use earlybird::autograd::{Hyper, Session, StateDict};
 use earlybird::backend::Backend;
 use earlybird::backend::cuda::Cuda;
+use earlybird::driver;
 use earlybird::driver::observe::Observed;
 use earlybird::driver::trace::{Counts, Trace, trace};
-use earlybird::driver::vgpu::{Vgpu, parse};
 use earlybird::graph::Graph;
 use earlybird::nn::init;
 use earlybird::ops::Shape;
@@ -22,7 +22,7 @@ pub struct Counted {
 
 impl Counted {
     pub fn open(name: &str) -> Counted {
-        let driver = Arc::new(trace(Arc::new(Vgpu::new(parse(name).unwrap()))));
+        let driver = Arc::new(trace(driver::open(name).unwrap()));
         Counted { backend: Arc::new(Cuda::new(driver.clone()).unwrap()), driver }
     }
 

@@ -1,4 +1,4 @@
-//! Whole training steps on the virtual GPU: recorded steps against steps call by call, bit for bit, and what the driver is asked to do for each.
+//! Whole training steps on GPUs: recorded steps against steps call by call, bit for bit, and what the driver is asked to do for each.
 //!
 //! Not here: whether a step is right at all (`tests/golden`, `tests/autograd`).
 

@@ -3,7 +3,7 @@
 use earlybird::data::noise;
 use earlybird::ops::Metrics;
 
-use crate::common::have_kernels;
+use crate::common::{gpu, gpu_name, have_kernels};
 use crate::device::{Counted, bits, session};
 
 /// Batch sizes of the steps: two sizes by turns, a third once, and one that is larger than all before, for which memory grows.
@@ -54,10 +54,31 @@ fn recorded_steps_are_the_steps_call_by_call_bit_for_bit_under_every_schedule() 
 
 #[test]
 fn a_recorded_step_is_one_launch_and_uploads_its_batch_only() {
-    if !have_kernels("calls of a recorded step") {
-        return;
+    if have_kernels("calls of a recorded step") {
+        one_launch("vgpu");
     }
-    let device = Counted::open("vgpu");
+}
+
+mod cuda {
+    use super::*;
+
+    #[test]
+    fn recorded_steps_are_the_steps_call_by_call_bit_for_bit() {
+        if gpu().is_some() {
+            assert_eq!(train(&gpu_name(), false), train(&gpu_name(), true));
+        }
+    }
+
+    #[test]
+    fn a_recorded_step_is_one_launch_and_uploads_its_batch_only() {
+        if gpu().is_some() {
+            one_launch(&gpu_name());
+        }
+    }
+}
+
+fn one_launch(device: &str) {
+    let device = Counted::open(device);
     let mut session = session(&device.backend);
     let (images, labels) = batch(0, 4);
     let batch_bytes = (images.len() + labels.len()) as u64 * 4;

@@ -2,7 +2,6 @@
 //! in a line of Rust is compared with it.
 
 use std::io::Read;
-use std::path::Path;
 
 use super::{Arg, Launch, Numbers, bytes, values};
 
@@ -15,7 +14,7 @@ const UNTOUCHED: u32 = 0xdead_beef;
 
 fn text(version: &str) -> String {
     let name = format!("tests/vgpu_ptx/corpus/nvrtc/coverage_{version}.ptx.gz");
-    let packed = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    let packed = std::fs::read(crate::common::root().join(name)).unwrap();
     let mut text = String::new();
     flate2::read::GzDecoder::new(&packed[..]).read_to_string(&mut text).unwrap();
     text

@@ -2,20 +2,20 @@
 //! from the sources' meaning. Nothing of the virtual GPU's own arithmetic is used.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // clippy.toml allows them in test functions only, not in their helpers
 
+#[path = "../common/mod.rs"]
+mod common;
 mod coverage;
 mod numba;
 mod plain;
 mod triton;
 mod triton_products;
 
-use std::path::Path;
-
 use earlybird::vgpu::device::{Device, Options};
 use earlybird::vgpu::exec::Schedule;
 
 /// Text of a corpus file.
 pub(crate) fn corpus(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vgpu_ptx/corpus").join(name);
+    let path = common::root().join("tests/vgpu_ptx/corpus").join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 

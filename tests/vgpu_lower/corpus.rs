@@ -22,7 +22,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn every_kernel_lowers() {
     let folder = std::env::var_os("EARLYBIRD_PTX_CORPUS").map(PathBuf::from);
-    let folder = folder.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vgpu_ptx/corpus"));
+    let folder = folder.unwrap_or_else(|| crate::common::root().join("tests/vgpu_ptx/corpus"));
     let mut bad = Vec::new();
     for path in files(&folder) {
         let text = std::fs::read_to_string(&path).unwrap();

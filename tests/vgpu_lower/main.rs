@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)] // clippy.toml allows it in test functions only, not in their helpers
 
 mod calls;
+#[path = "../common/mod.rs"]
+mod common;
 mod corpus;
 mod errors;
 mod flow;

@@ -80,7 +80,7 @@ fn source_line(mutant: &Mutant) -> String {
     let own = mutant.source.iter().find(|(file, line)| *line != 0 && file.contains("kernels/"));
     let Some((file, line)) = own else { return String::new() };
     let name = file.rsplit("kernels/").next().unwrap_or_default();
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels").join(name);
+    let path = common::root().join("kernels").join(name);
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines().nth(*line as usize - 1).unwrap_or_default().trim().to_string()
 }
@@ -166,9 +166,9 @@ fn nearly_all_mutants_of_the_kernels_are_found() {
 
 #[test]
 fn the_command_tells_which_mutants_a_launch_notices() {
-    let good = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vgpu_san/good.ptx");
+    let good = common::root().join("tests/vgpu_san/good.ptx");
     let mutate = |kernel: &str, more: &[&str]| {
-        let mut arguments = vec!["vgpu", "mutate", good, "--kernel", kernel, "--block", "64"];
+        let mut arguments = vec!["vgpu", "mutate", good.to_str().unwrap(), "--kernel", kernel, "--block", "64"];
         arguments.extend(more);
         common::outcome(common::earlybird(&arguments).output().unwrap())
     };

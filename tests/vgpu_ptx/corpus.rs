@@ -9,7 +9,7 @@ use super::round_trip::check;
 
 /// Name and text of every file, sorted by name.
 pub fn files() -> Vec<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vgpu_ptx/corpus");
+    let root = crate::common::root().join("tests/vgpu_ptx/corpus");
     let list = |folder: &Path| -> Vec<PathBuf> {
         let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
         paths.sort();

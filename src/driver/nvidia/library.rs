@@ -27,6 +27,7 @@ const SYMBOLS: &[&str] = &[
     "cuEventSynchronize",
     "cuFuncGetAttribute",
     "cuFuncSetAttribute",
+    "cuDriverGetVersion",
     "cuGetErrorString",
     "cuGraphDestroy",
     "cuGraphExecDestroy",

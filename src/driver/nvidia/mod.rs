@@ -192,6 +192,17 @@ fn unknown(call: &'static str, what: &str) -> DriverError {
     DriverError::new(call, codes::INVALID_HANDLE, format!("this driver has no such {what}"))
 }
 
+/// `CUDA 12.4, NVRM version: ..`: the newest CUDA that the library knows, and the kernel module's own words where the system shows them.
+fn version() -> Result<String> {
+    let mut number = 0;
+    // SAFETY: the place for the answer is valid.
+    unsafe { cu!(cuDriverGetVersion(&mut number))? };
+    let cuda = format!("CUDA {}.{}", number / 1000, number % 1000 / 10);
+    let module = std::fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
+    let words: Vec<&str> = module.lines().next().unwrap_or_default().split_whitespace().collect();
+    Ok(if words.is_empty() { cuda } else { format!("{cuda}, {}", words.join(" ")) })
+}
+
 fn props(device: CUdevice, ordinal: usize) -> Result<DeviceProps> {
     let attribute = |which: Attribute| -> Result<u32> {
         let mut value = 0;
@@ -211,6 +222,7 @@ fn props(device: CUdevice, ordinal: usize) -> Result<DeviceProps> {
     Ok(DeviceProps {
         name,
         device: format!("cuda:{ordinal}"),
+        driver: version()?,
         cc: (
             attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
             attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,

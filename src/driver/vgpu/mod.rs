@@ -72,6 +72,7 @@ impl Vgpu {
         let props = DeviceProps {
             name: format!("virtual {}", limits.name),
             device: format!("vgpu:{}", limits.name),
+            driver: concat!("earlybird ", env!("CARGO_PKG_VERSION")).into(),
             cc: limits.cc,
             sm_count: limits.sms,
             warp_size: 32,

@@ -1,0 +1,309 @@
+//! Cases of the 8-bit operators: every byte is the CPU's.
+
+use super::side::{Rule, Side, bfp, positive};
+use super::{Case, Result};
+use crate::Error;
+use crate::backend::{BatchNormGradients, BatchNormState, Memory, Normalised};
+use crate::data::noise;
+use crate::ops::batchnorm::{BatchNormI8, GradientSums, OutputSums};
+use crate::ops::classifier::Classifier;
+use crate::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8};
+use crate::ops::pool::Pool;
+use crate::ops::quantize::{Dequantize, Noise, Quantize, QuantizeGradient, Store};
+use crate::ops::sgd::{Format, Segment, Sgd, SgdI8};
+use crate::ops::{Kernel, Metrics, Shape};
+use crate::quant::layout::{BLOCK_ROWS, blocks, pad};
+use crate::quant::philox::Stream;
+
+/// All cases.
+pub(super) fn cases() -> Vec<Case> {
+    let mut all = vec![Case::operator("quantize_i8".into(), conversions)];
+    for shape in CONVOLUTIONS {
+        let (n, side, c, k, kernel, stride, _) = shape;
+        let name = format!("conv2d_i8, {n}x{side}x{side}x{c} to {k}, {kernel}x{kernel} by {stride}");
+        for (pass, body) in PASSES {
+            all.push(Case::operator(format!("{name}, {pass}"), move |s| body(s, convolution(shape)?)));
+        }
+    }
+    for layer in LAYERS {
+        let (n, h, w, c, window) = layer;
+        let name = format!("batchnorm_i8, {n}x{h}x{w}x{c}, window {window}");
+        all.push(Case::operator(name, move |s| batchnorm(s, layer)));
+    }
+    for (n, c, k) in [(5, 37, 10), (9, 33, 70)] {
+        let p = Classifier { n, c, k, bias: 1 };
+        all.push(Case::operator(format!("classifier_f32, {n} rows of {c} to {k}"), move |s| classifier(s, p)));
+    }
+    all.push(Case::operator("sgd_i8".into(), optimiser));
+    all
+}
+
+/// How the tensor of this number is rounded.
+fn rounding(tensor: u32) -> Noise {
+    Noise { seed: [0x1234_5678, 0xfedc_ba98], tensor, stochastic: 1 }
+}
+
+/// The step counter: any number.
+fn step(s: &Side) -> Result<Memory> {
+    s.put(&[17u32])
+}
+
+fn small_integers(n: usize, seed: u64, low: i32, high: i32) -> Vec<i8> {
+    let mut stream = Stream::new(seed, 8);
+    (0..n).map(|_| (low + stream.below((high - low + 1) as u32) as i32) as i8).collect()
+}
+
+fn exponents(s: &Side, n: usize, seed: u64) -> Result<Memory> {
+    s.put(&small_integers(n, seed, -9, 5))
+}
+
+/// Rows of mantissas; padded channels are 0.
+fn mantissas(s: &Side, rows: usize, c: usize, seed: u64) -> Result<Memory> {
+    let mut all = small_integers(rows * pad(c), seed, -127, 127);
+    all.chunks_exact_mut(pad(c)).for_each(|row| row[c..].fill(0));
+    s.put(&all)
+}
+
+fn sums_bytes<T>(rows: usize, c: usize) -> usize {
+    rows.div_ceil(BLOCK_ROWS) * pad(c) * size_of::<T>()
+}
+
+fn conversions(s: &mut Side) -> Result<()> {
+    let (n, pixels, c) = (3usize, 50usize, 37usize);
+    let (rows, step, i8) = (n * pixels, step(s)?, s.backend.int8()?);
+    let x = s.noise(rows * c, 1)?;
+    let [images, per_image, channels] = [n, pixels, c].map(|v| v as u32);
+    let (q, e) = (s.out("operand", rows * pad(c), Rule::Exact)?, s.out("its exponents", n, Rule::Exact)?);
+    let p = Quantize { n: images, pixels: per_image, c: channels, noise: rounding(5) };
+    i8.quantize_fwd_i8(&p, x.all(), step.all(), bfp(&q, &e))?;
+    let back = s.out("operand in f32", rows * c * 4, Rule::Exact)?;
+    let p = Dequantize { n: images, pixels: per_image, c: channels, stored: 0 };
+    i8.dequantize_fwd_i8(&p, bfp(&q, &e), back.all())?;
+
+    let (q, e) = (s.out("stored", rows * pad(c), Rule::Exact)?, s.out("its exponents", blocks(rows, c), Rule::Exact)?);
+    let sums = s.out("sums", sums_bytes::<OutputSums>(rows, c), Rule::Exact)?;
+    let p = Store { rows: rows as u32, c: channels, noise: rounding(6) };
+    i8.quantize_store_i8(&p, x.all(), step.all(), bfp(&q, &e), sums.all())?;
+    let back = s.out("stored in f32", rows * c * 4, Rule::Exact)?;
+    let p = Dequantize { n: images, pixels: per_image, c: channels, stored: 1 };
+    i8.dequantize_fwd_i8(&p, bfp(&q, &e), back.all())?;
+
+    let p = QuantizeGradient { n: images, pixels: per_image, k: channels, dgrad: 1, noise: rounding(7), dyd_tensor: 8 };
+    let (we, xe) = (exponents(s, c, 2)?, exponents(s, n, 3)?);
+    let (dyd, ed) = (s.out("dyd", rows * pad(c), Rule::Exact)?, s.out("its exponents", n, Rule::Exact)?);
+    let (dyw, ew) = (s.out("dyw", rows * pad(c), Rule::Exact)?, s.out("its exponents", c, Rule::Exact)?);
+    let ws = s.workspace(&Kernel::QuantizeBwdI8(p))?;
+    i8.quantize_bwd_i8(&p, x.all(), we.all(), xe.all(), step.all(), bfp(&dyd, &ed), bfp(&dyw, &ew), ws.all())
+}
+
+/// Batch, side, C, K, kernel, stride, padding.
+type Convolution = (usize, usize, usize, usize, usize, usize, usize);
+
+const CONVOLUTIONS: [Convolution; 6] = [
+    (1, 16, 130, 130, 1, 1, 0), // the largest tile on one multiprocessor, the smallest on a large GPU
+    (1, 16, 64, 64, 3, 1, 1),
+    (2, 9, 3, 20, 3, 1, 1),    // narrow tiles
+    (1, 9, 48, 37, 3, 2, 1),   // a stride
+    (1, 14, 20, 20, 13, 1, 6), // more taps than a word holds
+    (2, 36, 3, 20, 1, 1, 0),   // the weight gradient in slices
+];
+
+type Pass = fn(&mut Side, Conv2d) -> Result<()>;
+
+const PASSES: [(&str, Pass); 4] = [
+    ("fwd", forward),
+    ("dgrad", |s, p| dgrad(s, p, false)),
+    ("dgrad masked", |s, p| dgrad(s, p, true)),
+    ("wgrad", wgrad),
+];
+
+fn convolution((n, side, c, k, kernel, stride, padding): Convolution) -> Result<Conv2d> {
+    Conv2d::new(n, Shape::new(side, side, c), &Conv2dAttr::square(k, kernel, stride, padding))
+        .map_err(|what| Error::Graph { node: "self-test".into(), op: "conv2d", what })
+}
+
+/// Images, C, K, taps, output rows, input pixels.
+fn sizes(p: &Conv2d) -> [usize; 6] {
+    let pixels = p.n * p.h * p.w;
+    [p.n as usize, p.c as usize, p.k as usize, (p.r * p.s) as usize, p.rows(), pixels as usize]
+}
+
+fn forward(s: &mut Side, conv: Conv2d) -> Result<()> {
+    let [n, c, k, taps, rows, pixels] = sizes(&conv);
+    let (x, xe) = (mantissas(s, pixels, c, 1)?, exponents(s, n, 2)?);
+    let (w, we, step) = (mantissas(s, k * taps, c, 3)?, exponents(s, k, 4)?, step(s)?);
+    let (y, ye) = (s.out("y", rows * pad(k), Rule::Exact)?, s.out("its exponents", blocks(rows, k), Rule::Exact)?);
+    let sums = s.out("sums", sums_bytes::<OutputSums>(rows, k), Rule::Exact)?;
+    let p = Conv2dI8 { conv, noise: rounding(33) };
+    s.backend.int8()?.conv2d_fwd_i8(&p, bfp(&x, &xe), bfp(&w, &we), step.all(), bfp(&y, &ye), sums.all())
+}
+
+fn dgrad(s: &mut Side, conv: Conv2d, masked: bool) -> Result<()> {
+    let [n, c, k, taps, rows, pixels] = sizes(&conv);
+    let (dy, ed) = (mantissas(s, rows, k, 1)?, exponents(s, n, 2)?);
+    let (transposed, step) = (mantissas(s, c * taps, k, 3)?, step(s)?);
+    let (z, ze) = (mantissas(s, pixels, c, 4)?, exponents(s, blocks(pixels, c), 5)?);
+    let mut affine = noise(2 * pad(c), 6);
+    affine.chunks_exact_mut(pad(c)).for_each(|row| row[c..].fill(0.0));
+    let affine = s.put(&affine)?;
+    let (dx, dxe) =
+        (s.out("dx", pixels * pad(c), Rule::Exact)?, s.out("its exponents", blocks(pixels, c), Rule::Exact)?);
+    let sums = s.out("sums", if masked { sums_bytes::<GradientSums>(pixels, c) } else { 0 }, Rule::Exact)?;
+    let before = masked.then(|| Normalised { y: bfp(&z, &ze), affine: affine.all() });
+    let p = Conv2dI8 { conv, noise: rounding(34) };
+    let i8 = s.backend.int8()?;
+    i8.conv2d_dgrad_i8(&p, bfp(&dy, &ed), transposed.all(), step.all(), before, bfp(&dx, &dxe), sums.all())
+}
+
+fn wgrad(s: &mut Side, conv: Conv2d) -> Result<()> {
+    let [n, c, k, _, rows, pixels] = sizes(&conv);
+    let (x, xe) = (mantissas(s, pixels, c, 1)?, exponents(s, n, 2)?);
+    let (dy, ew) = (mantissas(s, rows, k, 3)?, exponents(s, k, 4)?);
+    let p = Conv2dI8 { conv, noise: rounding(35) };
+    let (dw, ws) = (s.out("dw", conv.w_len() * 4, Rule::Exact)?, s.workspace(&Kernel::Conv2dWgradI8(p))?);
+    s.backend.int8()?.conv2d_wgrad_i8(&p, bfp(&x, &xe), bfp(&dy, &ew), dw.all(), ws.all())
+}
+
+/// Batch, height, width, C, and the window of a pool that tiles the image (0: none).
+type Layer = (u32, u32, u32, u32, u32);
+
+/// Blocks of 64 rows within an image and across images, with a pool and without.
+const LAYERS: [Layer; 3] = [(2, 8, 16, 37, 2), (3, 7, 5, 48, 0), (2, 8, 8, 16, 0)];
+
+fn batchnorm(s: &mut Side, (n, h, w, c, window): Layer) -> Result<()> {
+    let (p, q) = if window == 0 { (h, w) } else { (h / window, w / window) };
+    let pool = Pool { n, h, w, c, p, q, kernel_h: window, kernel_w: window, stride: window.max(1), padding: 0 };
+    let [rows, pooled, images, channels] = [n * h * w, n * p * q, n, c].map(|v| v as usize);
+    let (step, i8, one) = (step(s)?, s.backend.int8()?, channels * 4);
+    let out = Rule::Exact;
+
+    let x = s.noise(rows * channels, 1)?;
+    let (y, ye) = (s.out("y", rows * pad(channels), out)?, s.out("y exponents", blocks(rows, channels), out)?);
+    let y_sums = s.out("y sums", sums_bytes::<OutputSums>(rows, channels), out)?;
+    let store = Store { rows: rows as u32, c, noise: rounding(1) };
+    i8.quantize_store_i8(&store, x.all(), step.all(), bfp(&y, &ye), y_sums.all())?;
+
+    let stored = window == 0;
+    let p = BatchNormI8 {
+        pool,
+        eps: 1e-5,
+        momentum: 0.1,
+        relu: 1,
+        gradient: u32::from(stored),
+        dgrad: 1,
+        noise: rounding(2),
+        dyd_tensor: 3,
+    };
+    let (gamma, beta) = (s.noise(channels, 2)?, s.noise(channels, 3)?);
+    let running_mean = s.updated("running mean", &noise(channels, 4), out)?;
+    let running_var = s.updated("running variance", &positive(channels, 5), out)?;
+    let (mean, invstd) = (s.out("mean", one, out)?, s.out("1/std", one, out)?);
+    let affine = s.out("affine", 2 * pad(channels) * 4, out)?;
+    let state = BatchNormState {
+        gamma: gamma.all(),
+        beta: beta.all(),
+        running_mean: running_mean.all(),
+        running_var: running_var.all(),
+        mean: mean.all(),
+        invstd: invstd.all(),
+        affine: affine.all(),
+    };
+    let (z, ze) = (s.out("out", pooled * pad(channels), out)?, s.out("out exponents", images, out)?);
+    let index = s.out("index", if stored { 0 } else { pooled * pad(channels) }, out)?;
+    let ws = s.workspace(&Kernel::BatchNormFwdI8(p))?;
+    i8.batchnorm_fwd_i8(&p, bfp(&y, &ye), y_sums.all(), state, step.all(), bfp(&z, &ze), index.all(), ws.all())?;
+
+    let up_f32 = s.noise(if stored { 0 } else { pooled * channels }, 6)?;
+    let up = mantissas(s, if stored { pooled } else { 0 }, channels, 7)?;
+    let upe = exponents(s, if stored { blocks(pooled, channels) } else { 0 }, 8)?;
+    let (dz, dze) = (s.out("dz", rows * pad(channels), out)?, s.out("dz exponents", blocks(rows, channels), out)?);
+    let dz_sums = s.out("dz sums", sums_bytes::<GradientSums>(rows, channels), out)?;
+    let forward = Normalised { y: bfp(&y, &ye), affine: affine.all() };
+    let (up, dzs) = (bfp(&up, &upe), bfp(&dz, &dze));
+    i8.batchnorm_grad_i8(&p, up_f32.all(), up, index.all(), forward, step.all(), dzs, dz_sums.all())?;
+
+    let (we, xe) = (exponents(s, channels, 9)?, exponents(s, images, 10)?);
+    let (dgamma, dbeta) = (s.out("dgamma", one, out)?, s.out("dbeta", one, out)?);
+    let (dyd, ed) = (s.out("dyd", rows * pad(channels), out)?, s.out("dyd exponents", images, out)?);
+    let (dyw, ew) = (s.out("dyw", rows * pad(channels), out)?, s.out("dyw exponents", channels, out)?);
+    let ws = s.workspace(&Kernel::BatchNormBwdI8(p))?;
+    let gradients = BatchNormGradients {
+        gamma: gamma.all(),
+        mean: mean.all(),
+        invstd: invstd.all(),
+        weight_exponents: we.all(),
+        input_exponents: xe.all(),
+        dgamma: dgamma.all(),
+        dbeta: dbeta.all(),
+    };
+    let (y, dyd, dyw) = (bfp(&y, &ye), bfp(&dyd, &ed), bfp(&dyw, &ew));
+    i8.batchnorm_bwd_i8(&p, dzs, dz_sums.all(), y, y_sums.all(), gradients, step.all(), dyd, dyw, ws.all())
+}
+
+/// BN scales, a convolution's weights, a linear layer's, and a bias: a segment of each format.
+fn segments() -> (Vec<Segment>, usize, usize) {
+    let (scales, k, taps, c) = (21u32, 18u32, 9u32, 37u32);
+    let (padded_c, padded_k) = (pad(c as usize) as u32, pad(k as usize) as u32);
+    let plain = |offset, columns| Segment {
+        offset,
+        rows: 1,
+        columns,
+        format: Format::F32 as u32,
+        taps: 0,
+        c: 0,
+        weights: 0,
+        transposed: 0,
+        exponents: 0,
+    };
+    let weights = k * taps * padded_c;
+    let conv = Segment {
+        rows: k,
+        format: Format::Conv as u32,
+        taps,
+        c,
+        transposed: weights,
+        exponents: weights + c * taps * padded_k,
+        ..plain(48, taps * c)
+    };
+    let linear = Segment { rows: 3, format: Format::Rows as u32, ..plain(conv.offset + k * taps * c, 29) };
+    let bias = plain(linear.offset + 87, 500);
+    let table = vec![plain(0, scales), plain(scales, scales), conv, linear, bias];
+    (table, bias.offset as usize + 500, (conv.exponents + k) as usize)
+}
+
+fn optimiser(s: &mut Side) -> Result<()> {
+    let (table, count, packed) = segments();
+    let p = SgdI8 {
+        sgd: Sgd { count: count as u32, scales: 21, momentum: 0.9, weight_decay: 1e-4, l1: 1e-2 },
+        segments: table.len() as u32,
+        master_f32: 0,
+        round_gradients: 1,
+        seed: [5, 6],
+        tensors: [101, 102, 103],
+    };
+    let (table, lr, step, i8) = (s.put(&table)?, s.put(&[0.1f32])?, step(s)?, s.backend.int8()?);
+    let (g, v) = (s.noise(count, 1)?, s.updated("v", &noise(count, 2), Rule::Exact)?);
+    let w = s.updated("w", &noise(count, 3), Rule::Exact)?;
+    let first = s.out("packed", packed, Rule::Exact)?;
+    let second = s.out("packed after the step", packed, Rule::Exact)?;
+    i8.sgd_pack_i8(&p, table.all(), step.all(), w.all(), first.all())?;
+    i8.sgd_step_i8(&p, table.all(), lr.all(), step.all(), g.all(), v.all(), w.all(), second.all())
+}
+
+/// The end of a network; the last class ties with the first.
+fn classifier(s: &mut Side, p: Classifier) -> Result<()> {
+    let (n, c, k) = (p.n as usize, p.c as usize, p.k as usize);
+    let mut w = noise(k * c, 2);
+    w.copy_within(..c, (k - 1) * c);
+    let labels: Vec<u32> = (0..p.n).map(|i| i * 7 % p.k).collect();
+    let (x, w, bias, labels) = (s.noise(n * c, 1)?, s.put(&w)?, s.noise(k, 3)?, s.put(&labels)?);
+    let (logits, dlogits) = (s.out("logits", n * k * 4, Rule::Exact)?, s.out("dlogits", n * k * 4, Rule::Exact)?);
+    let (losses, hits) = (s.out("losses", n * 8, Rule::Exact)?, s.out("hits", n * 4, Rule::Exact)?);
+    let (dx, dw) = (s.out("dx", n * c * 4, Rule::Exact)?, s.out("dw", k * c * 4, Rule::Exact)?);
+    let dbias = s.out("dbias", k * 4, Rule::Exact)?;
+    let metrics = s.updated("metrics", &[Metrics { loss_sum: 0.7, top1: 3, top5: 4, count: 5 }], Rule::Exact)?;
+    let (i8, x, w, losses, hits) = (s.backend.int8()?, x.all(), w.all(), losses.all(), hits.all());
+    let (labels, logits, dlogits) = (labels.all(), logits.all(), dlogits.all());
+    i8.classifier_fwd_f32(&p, x, w, bias.all(), labels, logits, dlogits, losses, hits)?;
+    i8.classifier_bwd_f32(&p, x, w, dlogits, losses, hits, dx.all(), dw.all(), dbias.all(), metrics.all())
+}
