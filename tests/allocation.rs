@@ -51,7 +51,7 @@ fn twenty_steps(threads: usize) -> (u64, u64) {
         let resident = Resident::new(&**session.backend(), p, &bytes, &labels, &[0.5; 3], &[0.25; 3]).unwrap();
         resident.set_order(&**session.backend(), &[7, 6, 5, 4, 3, 2, 1, 0]).unwrap();
         let (feed, take) = (session.attach(&resident).unwrap(), Take { epoch: 1, first: 0, images: 8 });
-        let mut all = |session: &mut Session| {
+        let all = |session: &mut Session| {
             session.step(&images, &labels, 0.01).unwrap();
             session.evaluate(&images, &labels).unwrap();
             session.step_from(feed, take, 0.01).unwrap();

@@ -11,7 +11,7 @@ mod training;
 
 use std::sync::Arc;
 
-use earlybird::autograd::{Hyper, Session, StateDict};
+use earlybird::autograd::{Hyper, Precision, Session, StateDict};
 use earlybird::backend::Backend;
 use earlybird::graph::Graph;
 use earlybird::nn::init;
@@ -34,9 +34,9 @@ fn network() -> Arc<Graph> {
 }
 
 /// A session with the same initial weights every time.
-fn session(backend: &Arc<dyn Backend>) -> Session {
-    let graph = network();
-    let mut session = Session::new(graph.clone(), backend.clone(), Hyper::default()).unwrap();
+fn session(backend: &Arc<dyn Backend>, precision: Precision) -> Session {
+    let (graph, hyper) = (network(), Hyper::default());
+    let mut session = Session::with_precision(graph.clone(), backend.clone(), hyper, precision, 9).unwrap();
     session.load_state(&init(&graph, 5)).unwrap();
     session
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use earlybird::Error;
+use earlybird::autograd::{Int8Options, Precision};
 use earlybird::backend::Backend;
 use earlybird::backend::cpu::Cpu;
 use earlybird::backend::cuda::Cuda;
@@ -23,10 +24,14 @@ fn data() -> Arc<Dataset> {
     Arc::new(synthetic(90, 6, 6, 3, 4, 3))
 }
 
-fn trainer(backend: &Arc<dyn Backend>, data: &Arc<Dataset>, lr: f64, feed: Feed) -> Trainer {
+fn trainer(backend: &Arc<dyn Backend>, data: &Arc<Dataset>, feed: Feed) -> Trainer {
+    trainer_in(backend, data, Precision::F32, feed)
+}
+
+fn trainer_in(backend: &Arc<dyn Backend>, data: &Arc<Dataset>, precision: Precision, feed: Feed) -> Trainer {
     let batch = BatchOptions { size: 4, shuffle: true, augment: Augment { pad: 1, crop: true, flip: true }, seed: 7 };
-    let schedule = Schedule { lr, milestones: vec![1], gamma: 0.1 };
-    let mut trainer = Trainer::new(session(backend), data, batch, schedule).unwrap();
+    let schedule = Schedule { lr: 0.05, milestones: vec![1], gamma: 0.1 };
+    let mut trainer = Trainer::new(session(backend, precision), data, batch, schedule).unwrap();
     trainer.set_feed(feed);
     trainer
 }
@@ -38,10 +43,17 @@ fn told(event: &BatchEvent) -> Told {
     (event.position, event.batches, event.images, event.metrics.loss_sum.to_bits(), event.metrics)
 }
 
-/// Two epochs, stopped after each number of steps in `stops` and taken up by a new trainer: events, sums over test sets, final state.
-fn train(backend: &Arc<dyn Backend>, feed: Feed, stops: &[u64]) -> (Vec<Told>, Vec<Metrics>, Vec<(String, Vec<u32>)>) {
+/// Events, sums over test sets, final state.
+type Trained = (Vec<Told>, Vec<Metrics>, Vec<(String, Vec<u32>)>);
+
+/// Two epochs, stopped after each number of steps in `stops` and taken up by a new trainer.
+fn train(backend: &Arc<dyn Backend>, feed: Feed, stops: &[u64]) -> Trained {
+    train_in(backend, Precision::F32, feed, stops)
+}
+
+fn train_in(backend: &Arc<dyn Backend>, precision: Precision, feed: Feed, stops: &[u64]) -> Trained {
     let data = data();
-    let mut now = trainer(backend, &data, 0.05, feed);
+    let mut now = trainer_in(backend, &data, precision, feed);
     let (mut events, mut tests) = (Vec::new(), Vec::new());
     for stop in stops.iter().copied().chain([u64::MAX]) {
         now.limit_steps(Some(stop));
@@ -56,7 +68,7 @@ fn train(backend: &Arc<dyn Backend>, feed: Feed, stops: &[u64]) -> (Vec<Told>, V
                 now.next_epoch();
             }
         }
-        let mut next = trainer(backend, &data, 0.05, feed);
+        let mut next = trainer_in(backend, &data, precision, feed);
         next.session_mut().load_state(&now.session().state_dict().unwrap()).unwrap();
         next.session_mut().load_momenta(&now.session().momenta().unwrap()).unwrap();
         next.session_mut().set_steps(now.session().steps());
@@ -91,6 +103,21 @@ fn both_feeds_train_to_the_same_bits_and_tell_the_same_whenever_they_are_stopped
     assert_eq!(train(&gpu, Feed::Auto, &[3, 26]), host);
 }
 
+/// 8-bit weights are packed before the first step, whoever makes the batch.
+#[test]
+fn both_feeds_train_to_the_same_bits_in_8_bits() {
+    let mut devices = vec![Cpu::new()];
+    if have_kernels("both feeds, 8 bits") {
+        devices.push(vgpu(1 << 30).0);
+    }
+    for backend in devices {
+        let run = |feed, stops: &[u64]| train_in(&backend, Precision::Int8(Int8Options::default()), feed, stops);
+        let host = run(Feed::Host, &[]);
+        assert!(host.0.iter().all(|told| told.4.loss().is_finite()));
+        assert_eq!(run(Feed::Device, &[9]), host, "{}", backend.name());
+    }
+}
+
 /// What the driver is asked for by training a whole epoch whose batches have all been seen.
 fn epoch(driver: &Observed<Trace>, trainer: &mut Trainer) -> Counts {
     for warm in [true, true, false] {
@@ -111,7 +138,7 @@ fn an_epoch_uploads_its_order_and_reads_sums_every_few_steps() {
     }
     let data = data();
     let (gpu, driver) = vgpu(1 << 30);
-    let counts = epoch(&driver, &mut trainer(&gpu, &data, 0.05, Feed::Auto));
+    let counts = epoch(&driver, &mut trainer(&gpu, &data, Feed::Auto));
     // Order and state; 22 steps, their sums 8 at a time, the last of them around the end of the log.
     let calls = ["cuGraphLaunch", "cuMemcpyHtoD", "cuMemcpyDtoH"].map(|call| counts.of(call));
     assert_eq!((calls, counts.launches(), counts.allocations()), ([22, 2, 4], 0, 0), "{counts:?}");
@@ -126,13 +153,13 @@ fn images_that_leave_no_room_stay_with_the_host() {
     }
     let data = data();
     let (gpu, _) = vgpu(1 << 30);
-    let mut roomy = trainer(&gpu, &data, 0.05, Feed::Auto);
+    let mut roomy = trainer(&gpu, &data, Feed::Auto);
     roomy.advance(1, &mut |_| Ok(())).unwrap();
     let images = 90 * (6 * 6 * 3 + 8) + 3 * 8;
     let used = (1 << 30) - gpu.room().unwrap().unwrap() - images;
     let uploads = |memory: u64| {
         let (gpu, driver) = vgpu(memory);
-        let counts = epoch(&driver, &mut trainer(&gpu, &data, 0.05, Feed::Auto));
+        let counts = epoch(&driver, &mut trainer(&gpu, &data, Feed::Auto));
         (counts.of("cuMemcpyHtoD"), counts.of("cuGraphLaunch"))
     };
     // What is allocated is rounded up to pages: some on both sides of the limit.
@@ -149,7 +176,7 @@ fn a_loss_that_is_no_number_is_found_at_its_step() {
     }
     for backend in devices {
         for feed in [Feed::Host, Feed::Device] {
-            let mut trainer = trainer(&backend, &data(), 0.05, feed);
+            let mut trainer = trainer(&backend, &data(), feed);
             let mut events = Vec::new();
             trainer.advance(3, &mut |event| Ok(events.push(event.position.batch))).unwrap();
             // Weights of no use from here on: the fourth loss is no number.
@@ -172,7 +199,7 @@ fn a_trainer_that_is_stopped_by_an_error_is_where_its_weights_are() {
     }
     for backend in devices {
         let data = data();
-        let mut now = trainer(&backend, &data, 0.05, Feed::Device);
+        let mut now = trainer(&backend, &data, Feed::Device);
         let mut heard = Vec::new();
         let stopped = now.advance(usize::MAX, &mut |event| {
             heard.push(event.position.batch);
@@ -181,7 +208,7 @@ fn a_trainer_that_is_stopped_by_an_error_is_where_its_weights_are() {
         assert_eq!((stopped.unwrap_err().exit_code(), heard), (2, vec![1, 2, 3, 4, 5]));
         assert_eq!(now.position().batch as u64, now.session().steps());
         now.advance(usize::MAX, &mut |_| Ok(())).unwrap();
-        let mut whole = trainer(&backend, &data, 0.05, Feed::Device);
+        let mut whole = trainer(&backend, &data, Feed::Device);
         whole.advance(usize::MAX, &mut |_| Ok(())).unwrap();
         assert_eq!(now.metrics(), whole.metrics());
         assert_eq!(bits(&now.session().state_dict().unwrap()), bits(&whole.session().state_dict().unwrap()));

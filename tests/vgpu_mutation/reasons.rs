@@ -73,6 +73,12 @@ const REASONS: &[(Cut, &str, &str, &str)] = &[
         "the first test of a loop that always runs at least once: 128 >= lanes, which is at most 32",
     ),
     (
+        Cut::Guard,
+        "augment.cu",
+        "if (first + i < end) to[first + i] = v[i];",
+        "the first of four elements: the loop has just made sure of it; without the guard of another one the next image, or what lies behind the last, is written",
+    ),
+    (
         Cut::Barrier,
         "columns.cuh",
         "__syncthreads();",
