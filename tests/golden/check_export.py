@@ -82,7 +82,7 @@ def residual(a, check, folder, x):
     for model, width in RESIDUAL:
         run = folder / model
         command(a, "search", "--data", folder / "data", "--model", model, "--width", width, "--device", "cpu", "--batch-size", 50, "--lr", 0.05, "--epochs", 4,
-                "--prune", 0.5, "--eps", 1, "--queue", 1, "--out", run)
+                "--prune", 0.5, "--eps", 1, "--queue", 2, "--out", run)
         for policy in ("select", "group"):
             name, out = f"{model}-{policy}", folder / f"export-{model}-{policy}"
             cut = folder / f"{name}.safetensors"
@@ -96,7 +96,7 @@ def residual(a, check, folder, x):
             gathers = sum(node["op"] == "select" for node in nodes)
             check(off <= 1e-4, f"{name}: logits within {off:.1e} of the largest; {gathers} gathers")
             check((gathers > 0) == (policy == "select"), f"{name}: gathers where the stream keeps its width, and nowhere else")
-            told = json.loads([line for line in command(a, "info", cut, "--json").splitlines() if line.startswith("{")][-1])
+            told = json.loads([line for line in command(a, "info", "--file", cut, "--json").splitlines() if line.startswith("{")][-1])
             check(told["parameters"] == sum(p.numel() for p in net.parameters()), f"{name}: {told['parameters']} parameters")
             net.train()
             with torch.enable_grad():
