@@ -1,10 +1,11 @@
 // batchnorm in 8 bits: statistics and normalisation (with ReLU, max-pool and quantisation), and both gradients (formulas in src/backend/int8.rs).
 //
-// forward   `_stats`: from the convolution's sums to mean, 1/std, running statistics, a and b, in f64. Then one pass: each block finds the exponent of its image (from the extremes
-//           in the sums where blocks of rows lie in one image, else from the image itself) and normalises, pools and rounds its part. 1 B read, 1 B written (pooled: 1/4).
+// forward   First blocks: from the convolution's sums to mean, 1/std, running statistics, a and b, in f64. The others wait for them; each finds the exponent of its image (from the
+//           extremes in the sums where blocks of rows lie in one image, else from the image itself) and normalises, pools and rounds its part. 1 B read, 1 B written (pooled: 1/4).
 // gradient  ReLU mask and un-pooling in one pass, stored in blocks with sums: 1 B read of y, 1 B (or 4) of what comes from behind, 1 B written.
-// backward  `_coef`: A, B, D, the bounds' parts and the channels' exponents; then one pass with both roundings: 2 B read, 2 B written. `_extremes` before them where blocks
-//           of rows span images: extremes of each image and channel.
+// backward  First blocks: A, B, D, the bounds' parts and the channels' exponents; where blocks of rows span images, before those the extremes of each image and channel. Then one
+//           pass with both roundings: 2 B read, 2 B written (`_wide`: 3 B).
+#include "phases.cuh"
 #include "stored.cuh"
 
 // rust: crate::ops::pool::Pool
@@ -17,7 +18,7 @@ struct BatchNormI8 {
     f32 eps, momentum;
     u32 relu, gradient, dgrad;
     Noise noise;
-    u32 dyd_tensor;
+    u32 dyd_tensor, wide;
 };
 
 struct Sizes {
@@ -28,11 +29,15 @@ struct Sizes {
           whole(pixels % BLOCK_ROWS == 0) {}
 };
 
-// Two f64 per (lane, channel) of a block of 32 lanes x 8 channels, combined over the lanes 16, 8, 4, 2, 1 apart; every lane gets what its channel comes to.
+// Channels of a block that sums over all rows: few, so that many multiprocessors share the f64 work.
+constexpr u32 SUM_CHANNELS = 2;
+
+// Two f64 per (lane, channel) of 32 lanes x 2 channels (threads 0..63 of the block; the others only keep step), combined over the lanes 16, 8, 4, 2, 1 apart; every lane gets
+// what its channel comes to.
 struct Lanes {
-    double a[32][8], b[32][8];
+    double a[32][SUM_CHANNELS], b[32][SUM_CHANNELS];
     template <class F> __device__ __forceinline__ void combine(u32 lane, u32 channel, double& x, double& y, F f) {
-        a[lane][channel] = x, b[lane][channel] = y;
+        if (lane < 32) a[lane][channel] = x, b[lane][channel] = y;
         for (u32 distance = 16; distance > 0; distance /= 2) {
             __syncthreads();
             if (lane < distance) {
@@ -53,35 +58,45 @@ struct Lanes {
     }
 };
 
-// Statistics. Blocks of 256 = 32 lanes x 8 channels, grid over padded channels by 8.
-extern "C" __global__ void __launch_bounds__(256) batchnorm_fwd_stats_i8(
-    const __grid_constant__ BatchNormI8 p, const i8* __restrict__ y_exponents, const OutputSums* __restrict__ sums, const f32* __restrict__ gamma,
-    const f32* __restrict__ beta, f32* __restrict__ running_mean, f32* __restrict__ running_var, f32* __restrict__ mean_out, f32* __restrict__ invstd_out,
-    f32* __restrict__ affine) {
+// What a batchnorm keeps of its parameters and statistics; affine is a, then b, [2][padded c].
+struct State {
+    const f32* gamma;
+    const f32* beta;
+    f32* running_mean;
+    f32* running_var;
+    f32* mean;
+    f32* invstd;
+    f32* affine;
+};
+
+// Statistics of channels 2 * part and the next.
+__device__ __forceinline__ void statistics(const BatchNormI8& p, const Sizes& s, u32 part, const i8* __restrict__ y_exponents, const OutputSums* __restrict__ sums, const State& state) {
     __shared__ Lanes lanes;
-    const Sizes s(p);
-    const u32 lane = threadIdx.x / 8, channel = blockIdx.x * 8 + threadIdx.x % 8;
+    const u32 lane = threadIdx.x / SUM_CHANNELS, channel = part * SUM_CHANNELS + threadIdx.x % SUM_CHANNELS;
     double s1 = 0.0, s2 = 0.0;
-    for (u32 tile = lane; tile < s.tiles; tile += 32) {
-        const OutputSums sum = sums[(u64)tile * s.stride + channel];
-        const i32 e = y_exponents[tile * s.across + channel / BLOCK_CHANNELS];
-        s1 = __dadd_rn(s1, (double)sum.sum() * power_f64(e - 6));
-        s2 = __dadd_rn(s2, (double)sum.squares * power_f64(2 * e - 12));
+    if (lane < 32) {
+        for (u32 tile = lane; tile < s.tiles; tile += 32) {
+            const OutputSums sum = sums[(u64)tile * s.stride + channel];
+            const i32 e = y_exponents[tile * s.across + channel / BLOCK_CHANNELS];
+            // Exact in f32: integers below 2^24 times powers of two.
+            s1 = __dadd_rn(s1, (double)__fmul_rn(__int2float_rn(sum.sum()), power(e - 6)));
+            s2 = __dadd_rn(s2, (double)__fmul_rn(__uint2float_rn(sum.squares), power(2 * e - 12)));
+        }
     }
-    lanes.add(lane, threadIdx.x % 8, s1, s2);
+    lanes.add(lane, threadIdx.x % SUM_CHANNELS, s1, s2);
     if (lane != 0) return;
     if (channel >= p.pool.c) {
-        affine[channel] = affine[s.stride + channel] = 0.f;
+        state.affine[channel] = state.affine[s.stride + channel] = 0.f;
         return;
     }
     const double m = s.rows, mean = s1 / m, var = fmax(s2 / m - mean * mean, 0.0), invstd = 1.0 / sqrt(var + (double)p.eps);
-    const double a = (double)gamma[channel] * invstd, unbiased = s.rows > 1 ? var * m / (m - 1.0) : var, momentum = p.momentum;
-    mean_out[channel] = (f32)mean;
-    invstd_out[channel] = (f32)invstd;
-    affine[channel] = (f32)a;
-    affine[s.stride + channel] = (f32)((double)beta[channel] - mean * a);
-    running_mean[channel] = (f32)((1.0 - momentum) * (double)running_mean[channel] + momentum * mean);
-    running_var[channel] = (f32)((1.0 - momentum) * (double)running_var[channel] + momentum * unbiased);
+    const double a = (double)state.gamma[channel] * invstd, unbiased = s.rows > 1 ? var * m / (m - 1.0) : var, momentum = p.momentum;
+    state.mean[channel] = (f32)mean;
+    state.invstd[channel] = (f32)invstd;
+    state.affine[channel] = (f32)a;
+    state.affine[s.stride + channel] = (f32)((double)state.beta[channel] - mean * a);
+    state.running_mean[channel] = (f32)((1.0 - momentum) * (double)state.running_mean[channel] + momentum * mean);
+    state.running_var[channel] = (f32)((1.0 - momentum) * (double)state.running_var[channel] + momentum * unbiased);
 }
 
 __device__ __forceinline__ f32 relu_if(u32 relu, f32 v) { return relu ? fmaxf(v, 0.f) : v; }
@@ -89,7 +104,7 @@ __device__ __forceinline__ f32 relu_if(u32 relu, f32 v) { return relu ? fmaxf(v,
 // z of eight channels of a row.
 struct Eight {
     f32 a[8], b[8];
-    __device__ __forceinline__ Eight(const f32* __restrict__ affine, u32 stride, u32 channel) {
+    __device__ __forceinline__ void load(const f32* affine, u32 stride, u32 channel) {
 #pragma unroll
         for (u32 j = 0; j < 8; j++) a[j] = affine[channel + j], b[j] = affine[stride + channel + j];
     }
@@ -104,7 +119,7 @@ struct Eight {
 // Exponent of image `n` of the output; every thread gets it.
 __device__ __forceinline__ i32 image_exponent(
     const BatchNormI8& p, const Sizes& s, u32 n, const i8* __restrict__ y, const i8* __restrict__ y_exponents, const OutputSums* __restrict__ sums,
-    const f32* __restrict__ affine, u32* scratch) {
+    const f32* affine, u32* scratch) {
     u32 bits = 0;
     if (s.whole) { // z rises or falls with y: its largest size is at an end
         const u32 tiles = s.pixels / BLOCK_ROWS, count = tiles * p.pool.c;
@@ -117,10 +132,12 @@ __device__ __forceinline__ i32 image_exponent(
         }
     } else {
         const u32 groups = s.stride / 8, count = s.pixels * groups;
+        Eight map;
         for (u32 i = threadIdx.x; i < count; i += blockDim.x) {
             const u32 channel = i % groups * 8;
             f32 z[8];
-            Eight(affine, s.stride, channel).z(y, y_exponents, s, n * s.pixels + i / groups, channel, p.relu, z);
+            if (i < blockDim.x || blockDim.x % groups != 0) map.load(affine, s.stride, channel);
+            map.z(y, y_exponents, s, n * s.pixels + i / groups, channel, p.relu, z);
 #pragma unroll
             for (u32 j = 0; j < 8; j++) bits = max(bits, magnitude(z[j]));
         }
@@ -128,20 +145,33 @@ __device__ __forceinline__ i32 image_exponent(
     return exponent_of(block_max(bits, scratch));
 }
 
-// Normalise, ReLU, max-pool, round. Blocks of 256: grid x over parts of an image, y over images.
+// Statistics, then normalise, ReLU, max-pool, round. Blocks of 256: padded channels / 2 for the statistics, and `parts` for each image.
 extern "C" __global__ void __launch_bounds__(256) batchnorm_fwd_i8(
     const __grid_constant__ BatchNormI8 p, const i8* __restrict__ y, const i8* __restrict__ y_exponents, const OutputSums* __restrict__ sums,
-    const f32* __restrict__ affine, const u32* __restrict__ step, i8* __restrict__ out, i8* __restrict__ exponents, u8* __restrict__ index) {
+    const f32* __restrict__ gamma, const f32* __restrict__ beta, f32* __restrict__ running_mean, f32* __restrict__ running_var, f32* __restrict__ mean,
+    f32* __restrict__ invstd, f32* affine, const u32* __restrict__ step, i8* __restrict__ out, i8* __restrict__ exponents, u8* __restrict__ index, u32* tickets,
+    u32 parts) {
     __shared__ u32 scratch[32];
     const Sizes s(p);
-    const u32 n = blockIdx.y, groups = s.stride / 8, pooled = p.pool.p * p.pool.q, count = pooled * groups, now = *step;
+    const Phases phases = {tickets};
+    const u32 number = phases.begin(), first = s.stride / SUM_CHANNELS;
+    if (number < first) {
+        statistics(p, s, number, y_exponents, sums, {gamma, beta, running_mean, running_var, mean, invstd, affine});
+        phases.done(1);
+        return phases.end();
+    }
+    phases.wait(1, first);
+    const u32 n = (number - first) / parts, part = (number - first) % parts, groups = s.stride / 8, pooled = p.pool.p * p.pool.q, count = pooled * groups, now = *step;
     const i32 e = image_exponent(p, s, n, y, y_exponents, sums, affine, scratch);
-    if (blockIdx.x == 0 && threadIdx.x == 0) exponents[n] = (i8)e;
+    if (part == 0 && threadIdx.x == 0) exponents[n] = (i8)e;
     const f32 scale = power(21 - e);
-    for (u32 i = thread_index(); i < count; i += thread_count()) {
+    const u32 start = part * blockDim.x + threadIdx.x, pace = parts * blockDim.x;
+    const bool same = pace % groups == 0; // a thread has the same channels every time
+    Eight map;
+    for (u32 i = start; i < count; i += pace) {
         const u32 pixel = i / groups, channel = i % groups * 8;
         const u32 at = (n * pooled + pixel) * s.stride + channel;
-        const Eight map(affine, s.stride, channel);
+        if (i == start || !same) map.load(affine, s.stride, channel);
         f32 best[8];
         if (p.pool.kernel_h == 0) {
             map.z(y, y_exponents, s, n * s.pixels + pixel, channel, p.relu, best);
@@ -174,6 +204,7 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_fwd_i8(
         for (u32 j = 0; j < 8; j++) m[j] = round_scaled(__fmul_rn(best[j], scale), noise[j]);
         *(uint2*)(out + at) = pack8(m);
     }
+    phases.end();
 }
 
 // The gradient of what lies behind, at row `row` of the output, two channels.
@@ -260,18 +291,17 @@ struct Extremes {
     f32 low, high, gradient;
 };
 
-// extremes[n][padded c] from the tensors themselves. Blocks of 32 channels x 8 rows: grid x over channels by 32, y over images.
-extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_extremes_i8(
-    const __grid_constant__ BatchNormI8 p, const i8* __restrict__ dz, const i8* __restrict__ dz_exponents, const i8* __restrict__ y,
-    const i8* __restrict__ y_exponents, Extremes* __restrict__ extremes) {
+// extremes[n][padded c] of image n and 32 channels from `column` * 32 on, from the tensors themselves.
+__device__ __forceinline__ void image_extremes(
+    const Sizes& s, u32 n, u32 column, const i8* __restrict__ dz, const i8* __restrict__ dz_exponents, const i8* __restrict__ y, const i8* __restrict__ y_exponents,
+    Extremes* extremes) {
     __shared__ Extremes scratch[8][32];
-    const Sizes s(p);
-    const u32 channel = blockIdx.x * 32 + lane_id(), n = blockIdx.y;
+    const u32 channel = column * 32 + lane_id();
     const f32 infinity = __int_as_float(0x7f800000);
     Extremes x = {infinity, -infinity, 0.f};
     if (channel < s.stride) {
         for (u32 row = n * s.pixels + warp_id(); row < (n + 1) * s.pixels; row += 8) {
-            const u32 block = row / BLOCK_ROWS * s.across + blockIdx.x;
+            const u32 block = row / BLOCK_ROWS * s.across + column;
             const f32 v = __fmul_rn(__int2float_rn(y[(u64)row * s.stride + channel]), power(y_exponents[block] - 6));
             const f32 g = __fmul_rn(__int2float_rn(abs((i32)dz[(u64)row * s.stride + channel])), power(dz_exponents[block] - 6));
             x.low = fminf(x.low, v), x.high = fmaxf(x.high, v), x.gradient = fmaxf(x.gradient, g);
@@ -300,69 +330,104 @@ __device__ __forceinline__ Extremes block_extremes(const OutputSums& y, i32 y_ex
 __device__ __forceinline__ f32* coef_f32(double* coef, u32 stride) { return (f32*)(coef + stride); }
 __device__ __forceinline__ const f32* coef_f32(const double* coef, u32 stride) { return (const f32*)(coef + stride); }
 
-// Coefficients, dgamma, dbeta and the channels' exponents. `extremes` only where blocks of rows span images. Blocks of 256 = 32 lanes x 8 channels, grid over padded channels by 8.
-extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_coef_i8(
-    const __grid_constant__ BatchNormI8 p, const i8* __restrict__ dz_exponents, const GradientSums* __restrict__ sums, const i8* __restrict__ y_exponents,
-    const OutputSums* __restrict__ y_sums, const f32* __restrict__ gamma, const f32* __restrict__ mean_in, const f32* __restrict__ invstd_in,
-    const i8* __restrict__ input_exponents, const Extremes* __restrict__ extremes, f32* __restrict__ dgamma, f32* __restrict__ dbeta, double* __restrict__ coef,
-    i8* __restrict__ dyw_exponents) {
+// What coefficients are made of, and what they are.
+struct Backward {
+    const i8* dz_exponents;
+    const GradientSums* sums;
+    const i8* y_exponents;
+    const OutputSums* y_sums;
+    const f32* gamma;
+    const f32* mean;
+    const f32* invstd;
+    const i8* input_exponents;
+    const Extremes* extremes; // only where blocks of rows span images
+    f32* dgamma;
+    f32* dbeta;
+    double* coef;
+    i8* dyw_exponents;
+};
+
+// Coefficients, dgamma, dbeta and exponents of channels 2 * part and the next.
+__device__ __forceinline__ void coefficients(const BatchNormI8& p, const Sizes& s, u32 part, const Backward& t, u32* scratch) {
     __shared__ Lanes lanes;
-    __shared__ u32 scratch[32];
-    const Sizes s(p);
-    const u32 lane = threadIdx.x / 8, channel = blockIdx.x * 8 + threadIdx.x % 8;
+    const u32 lane = threadIdx.x / SUM_CHANNELS, own = threadIdx.x % SUM_CHANNELS, channel = part * SUM_CHANNELS + own;
     const bool there = channel < p.pool.c;
-    const double mean = there ? mean_in[channel] : 0.0, invstd = there ? invstd_in[channel] : 0.0;
+    const double mean = there ? t.mean[channel] : 0.0, invstd = there ? t.invstd[channel] : 0.0;
     double sum = 0.0, dot = 0.0, r = 0.0, farthest_y = 0.0;
-    const u32 per_image = s.pixels / BLOCK_ROWS;
-    for (u32 tile = lane; tile < s.tiles; tile += 32) {
-        const GradientSums g = sums[(u64)tile * s.stride + channel];
-        const i32 e = dz_exponents[tile * s.across + channel / BLOCK_CHANNELS], ey = y_exponents[tile * s.across + channel / BLOCK_CHANNELS];
-        sum = __dadd_rn(sum, (double)g.sum() * power_f64(e - 6));
-        dot = __dadd_rn(dot, (double)g.products * power_f64(e - 6 + ey - 6));
-        if (s.whole) {
-            const Extremes x = block_extremes(y_sums[(u64)tile * s.stride + channel], ey, g, e);
-            r = fmax(r, (double)x.gradient * power_f64(input_exponents[tile / per_image]));
-            farthest_y = fmax(farthest_y, farthest(x.low, x.high, mean));
+    if (lane < 32) {
+        f32 low = __int_as_float(0x7f800000), high = -low, most = 0.f;
+        const u32 per_image = s.pixels / BLOCK_ROWS;
+        for (u32 tile = lane; tile < s.tiles; tile += 32) {
+            const GradientSums g = t.sums[(u64)tile * s.stride + channel];
+            const i32 e = t.dz_exponents[tile * s.across + channel / BLOCK_CHANNELS], ey = t.y_exponents[tile * s.across + channel / BLOCK_CHANNELS];
+            // Exact in f32: integers below 2^24 times powers of two.
+            sum = __dadd_rn(sum, (double)__fmul_rn(__int2float_rn(g.sum()), power(e - 6)));
+            dot = __dadd_rn(dot, (double)__fmul_rn(__int2float_rn(g.products), power(e - 6 + ey - 6)));
+            if (s.whole) {
+                const Extremes x = block_extremes(t.y_sums[(u64)tile * s.stride + channel], ey, g, e);
+                most = fmaxf(most, __fmul_rn(x.gradient, power(t.input_exponents[tile / per_image])));
+                low = fminf(low, x.low), high = fmaxf(high, x.high);
+            }
         }
-    }
-    if (!s.whole) {
-        for (u32 n = lane; n < p.pool.n; n += 32) {
-            const Extremes x = extremes[(u64)n * s.stride + channel];
-            r = fmax(r, (double)x.gradient * power_f64(input_exponents[n]));
-            farthest_y = fmax(farthest_y, farthest(x.low, x.high, mean));
+        if (!s.whole) {
+            for (u32 n = lane; n < p.pool.n; n += 32) {
+                const Extremes x = t.extremes[(u64)n * s.stride + channel];
+                most = fmaxf(most, __fmul_rn(x.gradient, power(t.input_exponents[n])));
+                low = fminf(low, x.low), high = fmaxf(high, x.high);
+            }
         }
+        r = most;
+        if (low <= high) farthest_y = farthest(low, high, mean);
     }
-    lanes.add(lane, threadIdx.x % 8, sum, dot);
+    lanes.add(lane, own, sum, dot);
     __syncthreads();
-    lanes.largest(lane, threadIdx.x % 8, r, farthest_y);
+    lanes.largest(lane, own, r, farthest_y);
     u32 largest = 0; // exponents of the input, + 128 so that they are not negative
-    for (u32 n = threadIdx.x; n < p.pool.n; n += blockDim.x) largest = max(largest, (u32)(input_exponents[n] + 128));
+    for (u32 n = threadIdx.x; n < p.pool.n; n += blockDim.x) largest = max(largest, (u32)(t.input_exponents[n] + 128));
     largest = block_max(largest, scratch);
     if (warp_id() != 0) return;
-    f32* f = coef_f32(coef, s.stride);
+    f32* f = coef_f32(t.coef, s.stride);
     const double m = s.rows, u = (dot - mean * sum) * invstd, m1 = sum / m, m2 = u / m;
-    const double a = (there ? (double)gamma[channel] : 0.0) * invstd, b = -(a * m2 * invstd), d = -(a * m1) - b * mean;
+    const double a = (there ? (double)t.gamma[channel] : 0.0) * invstd, b = -(a * m2 * invstd), d = -(a * m1) - b * mean;
     const f32 a32 = (f32)a, b32 = (f32)b;
     const double shift = fabs((double)a32 * m1);
     const double bound = (fabs((double)a32) * r + (fabs((double)b32) * farthest_y + shift) * power_f64((i32)largest - 128)) * (1.0 + 1.0 / 1024.0);
     if (lane != 0) return;
-    coef[channel] = there ? shift : 0.0;
+    t.coef[channel] = there ? shift : 0.0;
     f[channel] = there ? a32 : 0.f, f[s.stride + channel] = there ? b32 : 0.f, f[2 * s.stride + channel] = there ? (f32)d : 0.f;
     if (!there) return;
-    dgamma[channel] = (f32)u;
-    dbeta[channel] = (f32)sum;
-    dyw_exponents[channel] = (i8)exponent_of(magnitude((f32)bound));
+    t.dgamma[channel] = (f32)u;
+    t.dbeta[channel] = (f32)sum;
+    t.dyw_exponents[channel] = (i8)exponent_of(magnitude((f32)bound));
 }
 
-// Both roundings of dY. Blocks of 256: grid x over parts of an image, y over images.
+// Coefficients, then both roundings of dY. Blocks of 256: where blocks of rows span images padded channels / 32 for the extremes of each image, then padded channels / 2 for the
+// coefficients, then `parts` for each image.
 extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_i8(
     const __grid_constant__ BatchNormI8 p, const i8* __restrict__ dz, const i8* __restrict__ dz_exponents, const GradientSums* __restrict__ sums,
-    const i8* __restrict__ y, const i8* __restrict__ y_exponents, const OutputSums* __restrict__ y_sums, const f32* __restrict__ mean,
-    const i8* __restrict__ weight_exponents, const i8* __restrict__ input_exponents, const Extremes* __restrict__ extremes, const double* __restrict__ coef,
-    const u32* __restrict__ step, i8* __restrict__ dyd, i8* __restrict__ dyd_exponents, i8* __restrict__ dyw, const i8* __restrict__ dyw_exponents) {
+    const i8* __restrict__ y, const i8* __restrict__ y_exponents, const OutputSums* __restrict__ y_sums, const f32* __restrict__ gamma, const f32* __restrict__ mean,
+    const f32* __restrict__ invstd, const i8* __restrict__ weight_exponents, const i8* __restrict__ input_exponents, Extremes* extremes, f32* __restrict__ dgamma,
+    f32* __restrict__ dbeta, double* coef, const u32* __restrict__ step, i8* __restrict__ dyd, i8* __restrict__ dyd_exponents, i8* __restrict__ dyw,
+    i8* dyw_exponents, u32* tickets, u32 parts) {
     __shared__ u32 scratch[32];
     const Sizes s(p);
-    const u32 n = blockIdx.y, groups = s.stride / 8, count = s.pixels * groups, now = *step, c = p.pool.c;
+    const Phases phases = {tickets};
+    const u32 across = div_up(s.stride, 32), first = s.whole ? 0 : across * p.pool.n, second = s.stride / SUM_CHANNELS;
+    u32 number = phases.begin();
+    if (number < first) {
+        image_extremes(s, number / across, number % across, dz, dz_exponents, y, y_exponents, extremes);
+        phases.done(1);
+        return phases.end();
+    }
+    number -= first;
+    if (number < second) {
+        if (!s.whole) phases.wait(1, first);
+        coefficients(p, s, number, {dz_exponents, sums, y_exponents, y_sums, gamma, mean, invstd, input_exponents, extremes, dgamma, dbeta, coef, dyw_exponents}, scratch);
+        phases.done(2);
+        return phases.end();
+    }
+    phases.wait(2, second);
+    const u32 n = (number - second) / parts, part = (number - second) % parts, groups = s.stride / 8, count = s.pixels * groups, now = *step, c = p.pool.c;
     const f32* f = coef_f32(coef, s.stride);
     i32 e = 0;
     if (p.dgrad) {
@@ -384,35 +449,38 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_i8(
             bits = max(bits, magnitude((f32)(power_f64(weight_exponents[channel]) * bound)));
         }
         e = exponent_of(block_max(bits, scratch));
-        if (blockIdx.x == 0 && threadIdx.x == 0) dyd_exponents[n] = (i8)e;
+        if (part == 0 && threadIdx.x == 0) dyd_exponents[n] = (i8)e;
     }
     const f32 x = power(input_exponents[n]), sample = power(21 - e);
-    for (u32 i = thread_index(); i < count; i += thread_count()) {
+    const u32 start = part * blockDim.x + threadIdx.x, pace = parts * blockDim.x;
+    const bool same = pace % groups == 0; // a thread has the same channels every time
+    f32 a[8], b[8], d[8], to_w[8], to_d[8];
+    for (u32 i = start; i < count; i += pace) {
         const u32 channel = i % groups * 8, row = n * s.pixels + i / groups, block = row / BLOCK_ROWS * s.across + channel / BLOCK_CHANNELS;
         const u32 at = row * s.stride + channel;
         const uint2 mz = *(const uint2*)(dz + at), my = *(const uint2*)(y + at);
         const f32 z_scale = power(dz_exponents[block] - 6), y_scale = power(y_exponents[block] - 6);
-        f32 v[8];
+        if (i == start || !same) {
+#pragma unroll
+            for (u32 j = 0; j < 8; j++) {
+                const bool there = channel + j < c;
+                a[j] = f[channel + j], b[j] = f[s.stride + channel + j], d[j] = f[2 * s.stride + channel + j];
+                to_w[j] = there ? __fmul_rn(power(21 - dyw_exponents[channel + j]), x) : 0.f;
+                to_d[j] = there && p.dgrad ? __fmul_rn(power(weight_exponents[channel + j]), sample) : 0.f;
+            }
+        }
+        f32 v[8], scaled[8];
 #pragma unroll
         for (u32 j = 0; j < 8; j++) {
             const f32 z = __fmul_rn(mantissa_f32(j < 4 ? mz.x : mz.y, j & 3), z_scale), w = __fmul_rn(mantissa_f32(j < 4 ? my.x : my.y, j & 3), y_scale);
-            v[j] = __fmaf_rn(f[channel + j], z, __fmaf_rn(f[s.stride + channel + j], w, f[2 * s.stride + channel + j]));
+            v[j] = __fmaf_rn(a[j], z, __fmaf_rn(b[j], w, d[j]));
+            scaled[j] = __fmul_rn(v[j], to_w[j]);
         }
-        i32 m[8];
-        Philox noise = operand_noise(p.noise, p.noise.tensor, at / 8, now);
-#pragma unroll
-        for (u32 j = 0; j < 8; j++) {
-            const f32 scale = channel + j < c ? __fmul_rn(power(21 - dyw_exponents[channel + j]), x) : 0.f;
-            m[j] = round_scaled(__fmul_rn(v[j], scale), noise[j]);
-        }
-        *(uint2*)(dyw + at) = pack8(m);
+        put_gradient(scaled, operand_noise(p.noise, p.noise.tensor, at / 8, now), p.wide, dyw, at, (u64)s.rows * s.stride);
         if (!p.dgrad) continue;
-        noise = operand_noise(p.noise, p.dyd_tensor, at / 8, now);
 #pragma unroll
-        for (u32 j = 0; j < 8; j++) {
-            const f32 scale = channel + j < c ? __fmul_rn(power(weight_exponents[channel + j]), sample) : 0.f;
-            m[j] = round_scaled(__fmul_rn(v[j], scale), noise[j]);
-        }
-        *(uint2*)(dyd + at) = pack8(m);
+        for (u32 j = 0; j < 8; j++) scaled[j] = __fmul_rn(v[j], to_d[j]);
+        put_gradient(scaled, operand_noise(p.noise, p.dyd_tensor, at / 8, now), 0, dyd, at, 0);
     }
+    phases.end();
 }

@@ -47,6 +47,13 @@ __device__ __forceinline__ i32 round_scaled(f32 scaled, u32 noise) {
     return (round_even(fminf(fmaxf(scaled, -limit), limit)) + (i32)noise) >> 15;
 }
 
+// 16-bit mantissa of an operand's value that was scaled by 2^(21-e): a bit of the format's 8 is 256 of it. In -32639..=32639, so that both halves of it are signed bytes.
+constexpr i32 WIDE_MAX = 127 * 256 + 127;
+__device__ __forceinline__ i32 round_wide(f32 scaled, u32 noise) {
+    const f32 limit = (f32)(WIDE_MAX << 7);
+    return (round_even(fminf(fmaxf(scaled, -limit), limit)) + (i32)(noise >> 8)) >> 7;
+}
+
 // Philox4x32-7 of (group, step, tensor, zero): eight 16-bit halfwords. `zero` is 0; where it comes out of other work, the compiler cannot start all calls at once, which
 // would take more registers than there are.
 struct Philox {
@@ -78,6 +85,22 @@ __device__ __forceinline__ uint2 pack8(const i32 (&q)[8]) {
     r.x = (u32)(q[0] & 255) | (u32)(q[1] & 255) << 8 | (u32)(q[2] & 255) << 16 | (u32)q[3] << 24;
     r.y = (u32)(q[4] & 255) | (u32)(q[5] & 255) << 8 | (u32)(q[6] & 255) << 16 | (u32)q[7] << 24;
     return r;
+}
+
+// Rounds eight scaled values of an operand to `to` + at. `wide`: to 16 bits, high bytes there and low bytes `low` bytes behind them.
+__device__ __forceinline__ void put_gradient(const f32 (&scaled)[8], const Philox& noise, u32 wide, i8* __restrict__ to, u32 at, u64 low) {
+    i32 m[8];
+    if (wide) {
+        i32 high[8];
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) m[j] = round_wide(scaled[j], noise[j]), high[j] = (m[j] + 128) >> 8;
+        *(uint2*)(to + at) = pack8(high);
+        to += low;
+    } else {
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) m[j] = round_scaled(scaled[j], noise[j]);
+    }
+    *(uint2*)(to + at) = pack8(m);
 }
 
 // rust: crate::ops::batchnorm::OutputSums

@@ -16,6 +16,7 @@ struct Conv2d {
 struct Conv2dI8 {
     Conv2d conv;
     Noise noise;
+    u32 wide; // 1: the weight gradient's dyw has 16 bits
 };
 
 enum Pass { FORWARD, DGRAD, DGRAD_MASKED };

@@ -51,6 +51,13 @@ __device__ __forceinline__ u32 ptx_f32_to_u8(f32 v) {
     return r;
 }
 
+// threadIdx.x, read anew: what is made of it behind a long loop takes no registers in the loop.
+__device__ __forceinline__ u32 ptx_thread() {
+    u32 r;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(r));
+    return r;
+}
+
 // Picks four bytes of (b:a) by the nibbles of `select`.
 __device__ __forceinline__ u32 ptx_prmt(u32 a, u32 b, u32 select) {
     u32 r;

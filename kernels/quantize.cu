@@ -23,7 +23,7 @@ struct Store {
 struct QuantizeGradient {
     u32 n, pixels, k, dgrad;
     Noise noise;
-    u32 dyd_tensor;
+    u32 dyd_tensor, wide;
 };
 
 // Eight values of an operand from padded index `at` (a multiple of 8) of image `n` on; 0 in padded channels.
@@ -145,23 +145,20 @@ extern "C" __global__ void __launch_bounds__(256) quantize_bwd_i8(
     const f32 x = power(input_exponents[n]), sample = power(21 - e);
     for (u32 at = threadIdx.x * 8; at < image; at += blockDim.x * 8) {
         const u32 index = n * image + at, channel = at % stride;
-        f32 v[8];
+        f32 v[8], scaled[8];
         load8(dy, p.pixels, p.k, n, at, v);
-        i32 m[8];
-        Philox noise = operand_noise(p.noise, p.noise.tensor, index / 8, now);
 #pragma unroll
         for (u32 j = 0; j < 8; j++) {
             const i32 own = channel + j < p.k ? dyw_exponents[channel + j] : 0;
-            m[j] = round_scaled(__fmul_rn(v[j], __fmul_rn(power(21 - own), x)), noise[j]);
+            scaled[j] = __fmul_rn(v[j], __fmul_rn(power(21 - own), x));
         }
-        *(uint2*)(dyw + index) = pack8(m);
+        put_gradient(scaled, operand_noise(p.noise, p.noise.tensor, index / 8, now), p.wide, dyw, index, (u64)p.n * image);
         if (!p.dgrad) continue;
-        noise = operand_noise(p.noise, p.dyd_tensor, index / 8, now);
 #pragma unroll
         for (u32 j = 0; j < 8; j++) {
             const i32 own = channel + j < p.k ? weight_exponents[channel + j] : 0;
-            m[j] = round_scaled(__fmul_rn(v[j], __fmul_rn(power(own), sample)), noise[j]);
+            scaled[j] = __fmul_rn(v[j], __fmul_rn(power(own), sample));
         }
-        *(uint2*)(dyd + index) = pack8(m);
+        put_gradient(scaled, operand_noise(p.noise, p.dyd_tensor, index / 8, now), 0, dyd, index, 0);
     }
 }

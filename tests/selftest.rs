@@ -92,7 +92,7 @@ fn a_wrong_kernel_is_found_and_named() {
         ("conv2d_wgrad_sum_f32", "add.rn.f32", "sub.rn.f32", "conv2d_wgrad_f32"),
         ("batchnorm_bwd_coef_f32", "add.rn.f64", "sub.rn.f64", "batchnorm_bwd_f32"),
         ("linear_bias_bwd_f32", "add.rn.f32", "sub.rn.f32", "linear_wgrad_f32"),
-        ("batchnorm_bwd_extremes_i8", "max.f32", "min.f32", "batchnorm_i8"),
+        ("batchnorm_bwd_i8", "max.f32", "min.f32", "batchnorm_i8"),
         ("conv2d_fwd_i8_n32", "max.u32", "min.u32", "conv2d_i8, 2x9"),
     ] {
         let report = run_cases(wrong(kernel, from, to), part).unwrap();

@@ -81,7 +81,7 @@ pub trait Int8 {
     fn quantize_store_i8(&self, p: &Store, x: Span, step: Span, q: Bfp, sums: Span) -> Result<()>;
 
     /// Both quantised gradients of a convolution that has no batchnorm behind it, from an f32 gradient: exponents are exact, `Ed[n]` of `max_{pixels,k} |dy * 2^ew[k]|`,
-    /// `Ew[k]` of `max_{n,pixels} |dy * 2^ex[n]|`; rounding as in [`Int8::batchnorm_bwd_i8`].
+    /// `Ew[k]` of `max_{n,pixels} |dy * 2^ex[n]|`; rounding as in [`Int8::batchnorm_bwd_i8`], `p.wide` too.
     fn quantize_bwd_i8(
         &self,
         p: &QuantizeGradient,
@@ -143,7 +143,8 @@ pub trait Int8 {
     /// `f32((|A|*R + (|B|*max_n Y[n,c] + |A*m1|) * 2^(max_n ex[n])) * (1 + 2^-10))` with `R = max_n G[n,c]*2^ex[n]`. (`|A*m1|` with the f32 A and the f64 m1; max over unpadded channels.)
     ///
     /// `dyd = round(dY * (2^ew[c] * 2^(21-Ed[n])))` with noise `element` of `dyd_tensor`, `dyw = round(dY * (2^(21-Ew[c]) * 2^ex[n]))` with that of `noise.tensor`; both
-    /// `[M][pad C]`, `round` is [`crate::quant::bfp::round_scaled`]. Without `p.dgrad` no `dyd`.
+    /// `[M][pad C]`, `round` is [`crate::quant::bfp::round_scaled`]. Without `p.dgrad` no `dyd`. With `p.wide` dyw is rounded by [`crate::quant::bfp::round_wide`] of the same
+    /// value and noise, `[2][M][pad C]`: high bytes, then low ones.
     fn batchnorm_bwd_i8(
         &self,
         p: &BatchNormI8,
@@ -171,7 +172,8 @@ pub trait Int8 {
         sums: Span,
     ) -> Result<()>;
 
-    /// Weight gradient `dw[k,r,s,c] = f32(acc) * 2^(Ew[k]-12)`, unpadded f32; `acc = sum dyw * x`, exact.
+    /// Weight gradient `dw[k,r,s,c] = f32(acc) * 2^(Ew[k]-12)`, unpadded f32; `acc = sum dyw * x`, exact. With `p.wide` `f32(256*high + low) * 2^(Ew[k]-20)`, of the sums over
+    /// the high and over the low bytes of dyw: two products of 8 bits for a gradient of 16.
     fn conv2d_wgrad_i8(&self, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span, ws: Span) -> Result<()>;
 
     /// Logits, their gradients, losses (f64) and hits of each image at the end of a network, see [`crate::ops::classifier`]. `bias` counts where `p` says so.

@@ -197,7 +197,8 @@ fn budget(args: &BudgetArgs) -> Result<u8> {
     let verdicts: Vec<Verdict> = facts.iter().flat_map(|(name, facts)| budget::judge(name, facts, &budget)).collect();
     let unused = budget.unused(&names);
     let over = verdicts.iter().filter(|v| v.over.is_some()).count() + unused.len();
-    let unprobed: Vec<&str> = facts.iter().filter(|(_, f)| f.counted.is_empty()).map(|(name, _)| *name).collect();
+    let unprobed: Vec<&str> =
+        facts.iter().filter(|(_, f)| f.counted.is_empty() && f.bytes.is_none()).map(|(name, _)| *name).collect();
     if args.json {
         say(serde_json::json!({ "verdicts": verdicts, "unused": unused, "not_counted": unprobed, "over": over }));
         return Ok(if over == 0 { DONE } else { FINDINGS });

@@ -190,4 +190,6 @@ pub struct DeviceProps {
     pub clock_khz: u32,
     /// Where times come from.
     pub clock: Clock,
+    /// Whether a launch runs only some of its blocks (a virtual GPU that counts samples): blocks must not wait for others then.
+    pub sampled: bool,
 }

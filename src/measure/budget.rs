@@ -11,6 +11,7 @@
 //! | `traffic` | bytes of sectors asked for, over those that must move | counted |
 //! | `memory` | bytes of distinct sectors touched, over those that must move | counted |
 //! | `lanes` | share of lanes at work | counted |
+//! | `bytes` | of `layer_i8`, all kernels of an 8-bit layer together: bytes touched per output element and step | counted |
 //!
 //! So `loop.FFMA / loop` is the share of multiply-adds, `loop.PRMT / loop.IMMA` permutes per tensor-core product, `code.LDGSTS.128 / code.LDGSTS` the share of
 //! asynchronous copies that are 16 bytes wide. Not here: the limits (`kernels/budget.toml`), printing.
@@ -19,7 +20,7 @@ use std::collections::BTreeMap;
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-use super::probe::{Counted, probe};
+use super::probe::{Counted, layer_bytes, probe};
 use crate::driver::kernels::{self, Entry, Module};
 use crate::driver::ptxas::{ARCHS, Tool, Usage};
 use crate::driver::sass::{self, Mix};
@@ -113,7 +114,12 @@ pub struct Facts {
     pub main_loop: Option<Mix>,
     /// Launches on the virtual GPU.
     pub counted: Vec<Counted>,
+    /// Bytes per output element, of [`LAYER`].
+    pub bytes: Option<f64>,
 }
+
+/// What stands among the kernels for all those of an 8-bit layer together.
+pub const LAYER: &str = "layer_i8";
 
 impl Facts {
     fn name(&self, place: &str, name: &str) -> Option<f64> {
@@ -127,6 +133,7 @@ impl Facts {
             "conflicts" => worst(&|c| Some(c.conflicts() as f64)),
             "traffic" => worst(&Counted::traffic),
             "memory" => worst(&Counted::memory),
+            "bytes" => self.bytes,
             "lanes" => self.counted.iter().map(|c| c.summary.simt_efficiency()).reduce(f64::min),
             "code" => self.code.as_ref().map(|mix| mix.total() as f64),
             "loop" => self.main_loop.as_ref().map(|mix| mix.total() as f64),
@@ -156,7 +163,7 @@ fn places(metric: &str) -> Option<&'static [&'static str]> {
     match first {
         "registers" | "spills" | "stack" | "shared" => Some(&ARCHS),
         "code" | "loop" => Some(&[CODE]),
-        "conflicts" | "traffic" | "memory" | "lanes" => Some(&[COUNTED]),
+        "conflicts" | "traffic" | "memory" | "lanes" | "bytes" => Some(&[COUNTED]),
         _ => None,
     }
 }
@@ -203,6 +210,7 @@ pub fn facts() -> Result<BTreeMap<&'static str, Facts>> {
             code: code.get(entry.name).map(|code| sass::all(code)),
             main_loop: code.get(entry.name).and_then(|code| sass::main_loop(code)),
             counted: Vec::new(),
+            bytes: None,
         };
         Ok(module.entries.iter().map(|entry| (entry.name, of(entry))).collect())
     };
@@ -219,6 +227,7 @@ pub fn facts() -> Result<BTreeMap<&'static str, Facts>> {
             facts.counted.push(counted);
         }
     }
+    all.entry(LAYER).or_default().bytes = Some(layer_bytes()?);
     Ok(all)
 }
 
@@ -241,7 +250,7 @@ mod tests {
             usage: ARCHS.map(|a| (a, usage.clone())).into(),
             code: Some(sass::all(&code)),
             main_loop: sass::main_loop(&code),
-            counted: Vec::new(),
+            ..Facts::default()
         }
     }
 

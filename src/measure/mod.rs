@@ -5,6 +5,8 @@
 
 pub mod budget;
 pub mod operands;
+mod operands_i8;
 pub mod probe;
+mod probe_i8;
 pub mod step;
 pub mod timer;

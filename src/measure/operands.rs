@@ -1,6 +1,7 @@
 //! The tensors of a lowered operator, and the bytes that each kernel launched for it must move at the least: every operand read once, every result written once,
 //! nothing kept between kernels. The same rule as a roofline's.
 
+use super::operands_i8;
 use crate::ops::{Kernel, Metrics};
 
 /// What an operand holds, for those who make one up.
@@ -25,7 +26,7 @@ pub struct Operands {
     pub outputs: Vec<usize>,
 }
 
-/// Operands of `kernel`, with a bias where it may have one and it is a linear layer's; `None` for kernels that are not f32.
+/// Operands of `kernel`, with a bias where it may have one and it is a linear layer's; `None` for kernels that have no operands of their own.
 pub fn operands(kernel: &Kernel) -> Option<Operands> {
     let f = |n: usize| (n * 4, Content::Noise);
     let (inputs, outputs) = match kernel {
@@ -103,7 +104,7 @@ pub fn operands(kernel: &Kernel) -> Option<Operands> {
             outputs.push(size_of::<Metrics>());
             (vec![f(n * c), f(k * c), f(n * k), f(n * 2), f(n)], outputs)
         }
-        _ => return None,
+        _ => return operands_i8::operands(kernel),
     };
     Some(Operands { inputs, outputs })
 }
@@ -117,6 +118,9 @@ fn pool(p: &crate::ops::pool::Pool) -> (usize, usize) {
 /// Bytes that the launch of `symbol`, made for `kernel` with this grid and `workspace` bytes of scratch memory, must read and write; `None` where nothing is
 /// known of it.
 pub fn compulsory(symbol: &str, kernel: &Kernel, grid: [u32; 3], workspace: usize) -> Option<(usize, usize)> {
+    if let Some(known) = operands_i8::compulsory(symbol, kernel, workspace) {
+        return Some(known);
+    }
     let all = operands(kernel)?;
     let read: usize = all.inputs.iter().map(|(bytes, _)| bytes).sum();
     let written: usize = all.outputs.iter().sum();

@@ -1,10 +1,11 @@
-//! Every f32 kernel on the profiling virtual GPU, at shapes that are small and fill its blocks: what it counts, beside what it must move.
+//! Every kernel on the profiling virtual GPU, at shapes that are small and fill its blocks: what it counts, beside what it must move.
 //!
 //! Counters do not depend on the host, so budgets can stand on them. Not here: the budgets (`earlybird kernels budget`).
 
 use std::sync::Arc;
 
 use super::operands::{Content, compulsory, operands};
+use super::probe_i8;
 use crate::autograd::execute;
 use crate::backend::cuda::Cuda;
 use crate::backend::cuda::cast::{Narrow, cast_from_f32, cast_to_f32};
@@ -105,7 +106,7 @@ impl Rig {
         Ok(self.driver.take_summaries())
     }
 
-    fn put(&self, bytes: usize, content: Content) -> Result<Memory> {
+    pub(super) fn put(&self, bytes: usize, content: Content) -> Result<Memory> {
         let memory = self.backend.alloc(bytes.max(4))?;
         let words = bytes / 4;
         let data: Vec<u8> = match content {
@@ -126,7 +127,7 @@ impl Rig {
         let operands = operands(kernel).ok_or_else(|| Error::Unsupported {
             what: format!("probing {kernel:?}"),
             place: None,
-            hint: "operands of f32 kernels are known only".into(),
+            hint: "it has no operands of its own".into(),
         })?;
         let inputs: Vec<Memory> =
             operands.inputs.iter().map(|(bytes, content)| self.put(*bytes, *content)).collect::<Result<_>>()?;
@@ -236,7 +237,7 @@ fn augment(rig: &Rig) -> Result<Vec<Counted>> {
     Ok(summaries.into_iter().map(|summary| Counted { summary, compulsory: Some(must) }).collect())
 }
 
-/// What every f32 kernel counts.
+/// What every kernel counts.
 ///
 /// # Errors
 /// [`Error::DeviceUnavailable`] where this build has no kernels.
@@ -248,6 +249,7 @@ pub fn probe() -> Result<Vec<Counted>> {
         all.extend(rig.operator(&kernel)?);
     }
     all.extend(augment(&rig)?);
+    all.extend(probe_i8::probe(&rig)?);
     let (kernels, n) = (rig.backend.kernels(), 1u32 << 16);
     let bytes = n as usize * 4;
     all.extend(rig.raw(&[bytes], (0, bytes), |s, a| fill::fill_u32(kernels, s, a[0], n, 1))?);
@@ -278,4 +280,12 @@ pub fn probe() -> Result<Vec<Counted>> {
         mask_step_f32(kernels, s, &mask, &buffers)
     })?);
     Ok(all)
+}
+
+/// Bytes touched per output element of a training step of one 8-bit layer.
+///
+/// # Errors
+/// As [`probe`].
+pub fn layer_bytes() -> Result<f64> {
+    probe_i8::layer_bytes(&Rig::new(A100.sms, None)?)
 }

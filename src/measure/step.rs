@@ -32,7 +32,7 @@ pub struct Row {
     pub macs: u64,
     /// Bytes that must move.
     pub bytes: u64,
-    /// Roofline: the larger of arithmetic at f32 peak and compulsory bytes at memory bandwidth, in seconds.
+    /// Roofline: the larger of arithmetic at its peak (f32, or 8-bit integers by `mma.sync`) and compulsory bytes at memory bandwidth, in seconds.
     pub roofline: f64,
     /// Modelled time, in seconds: slowest unit on the busiest multiprocessor, and the launch.
     pub modelled: f64,
@@ -52,6 +52,8 @@ pub struct Row {
 fn macs(kernel: &Kernel, symbol: &str) -> u64 {
     match kernel {
         Kernel::Conv2dFwd(p) | Kernel::Conv2dDgrad(p) | Kernel::Conv2dWgrad(p) if !symbol.contains("sum") => p.macs(),
+        Kernel::Conv2dFwdI8(p) | Kernel::Conv2dDgradI8(p) => p.conv.macs(),
+        Kernel::Conv2dWgradI8(p) => p.conv.macs() << u32::from(p.wide != 0),
         Kernel::LinearFwd(p) | Kernel::LinearDgrad(p) | Kernel::LinearWgrad(p) if symbol.starts_with("matmul") => {
             u64::from(p.n) * u64::from(p.c) * u64::from(p.k)
         }
@@ -69,7 +71,9 @@ fn row(layer: &str, kernel: &Kernel, workspace: usize, summary: &Summary, arch: 
     all.global_write.footprint_sectors = written.div_ceil(32) as u64;
     let bytes = (read + written) as u64;
     let macs = macs(kernel, &summary.kernel);
-    let peak = arch.fp32 * f64::from(arch.sms) * arch.clock_ghz * 1e9; // multiply-adds
+    let integer = matches!(kernel, Kernel::Conv2dFwdI8(_) | Kernel::Conv2dDgradI8(_) | Kernel::Conv2dWgradI8(_));
+    let rate = if integer { arch.mac_i8 * arch.mma_sync } else { arch.fp32 };
+    let peak = rate * f64::from(arch.sms) * arch.clock_ghz * 1e9; // multiply-adds
     let roofline = (macs as f64 / peak).max(bytes as f64 / (arch.dram_gbs * 1e9));
     let bound = all.bound(arch);
     let even = Summary { grid: [arch.sms, 1, 1], ..all.clone() }.bound(arch);

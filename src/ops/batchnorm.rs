@@ -63,6 +63,8 @@ pub struct BatchNormI8 {
     pub noise: Noise,
     /// Tensor number of dY for the data gradient.
     pub dyd_tensor: u32,
+    /// 1: dY for the weight gradient in 16 bits ([`crate::quant::bfp::round_wide`]): all high bytes, then all low ones.
+    pub wide: u32,
 }
 
 /// Sizes of the 8-bit tensors around a batchnorm.

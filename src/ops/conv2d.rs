@@ -125,6 +125,8 @@ pub struct Conv2dI8 {
     pub conv: Conv2d,
     /// Rounding of the pass's stored output; the weight gradient has none.
     pub noise: Noise,
+    /// 1: the weight gradient's dY has 16 bits, in two tensors of 8; the other passes do not look.
+    pub wide: u32,
 }
 
 fn extent(size: usize, kernel: usize, stride: usize, pad: usize) -> Option<usize> {

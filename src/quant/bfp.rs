@@ -48,6 +48,18 @@ pub fn round_scaled(scaled: f32, r: u32) -> i8 {
     ((t + r as i32) >> NOISE_BITS).clamp(-MAX, MAX) as i8
 }
 
+/// Largest absolute value of a 16-bit mantissa: `127 * 256 + 127`, so that both bytes of it are mantissas of 8 bits.
+pub const WIDE_MAX: i32 = MAX * 256 + MAX;
+
+/// 16-bit mantissa of a value that was multiplied by `2^(21-e)`, as (high, low) with `high * 256 + low`: for weight gradients that want more bits than the format has. One
+/// unit is `2^(e-14)`; the noise is the upper 7 bits of `r`, so `r = 2^14` rounds half up, too.
+#[inline(always)]
+pub fn round_wide(scaled: f32, r: u32) -> (i8, i8) {
+    const LIMIT: f32 = (WIDE_MAX << 7) as f32;
+    let m = (rne(scaled.clamp(-LIMIT, LIMIT)) + (r >> 8) as i32) >> 7;
+    ((m + 128 >> 8) as i8, m as i8)
+}
+
 /// Mantissa of `v` in a block of exponent `e`, stochastic with `r` in `0..2^15`.
 #[inline(always)]
 pub fn round_stochastic(v: f32, e: i32, r: u32) -> i8 {

@@ -88,7 +88,15 @@ fn conversions(s: &mut Side) -> Result<()> {
     let p = Dequantize { n: images, pixels: per_image, c: channels, stored: 1 };
     i8.dequantize_fwd_i8(&p, bfp(&q, &e), back.all())?;
 
-    let p = QuantizeGradient { n: images, pixels: per_image, k: channels, dgrad: 1, noise: rounding(7), dyd_tensor: 8 };
+    let p = QuantizeGradient {
+        n: images,
+        pixels: per_image,
+        k: channels,
+        dgrad: 1,
+        noise: rounding(7),
+        dyd_tensor: 8,
+        wide: 0,
+    };
     let (we, xe) = (exponents(s, c, 2)?, exponents(s, n, 3)?);
     let (dyd, ed) = (s.out("dyd", rows * pad(c), Rule::Exact)?, s.out("its exponents", n, Rule::Exact)?);
     let (dyw, ew) = (s.out("dyw", rows * pad(c), Rule::Exact)?, s.out("its exponents", c, Rule::Exact)?);
@@ -134,7 +142,7 @@ fn forward(s: &mut Side, conv: Conv2d) -> Result<()> {
     let (w, we, step) = (mantissas(s, k * taps, c, 3)?, exponents(s, k, 4)?, step(s)?);
     let (y, ye) = (s.out("y", rows * pad(k), Rule::Exact)?, s.out("its exponents", blocks(rows, k), Rule::Exact)?);
     let sums = s.out("sums", sums_bytes::<OutputSums>(rows, k), Rule::Exact)?;
-    let p = Conv2dI8 { conv, noise: rounding(33) };
+    let p = Conv2dI8 { conv, noise: rounding(33), wide: 0 };
     s.backend.int8()?.conv2d_fwd_i8(&p, bfp(&x, &xe), bfp(&w, &we), step.all(), bfp(&y, &ye), sums.all())
 }
 
@@ -150,7 +158,7 @@ fn dgrad(s: &mut Side, conv: Conv2d, masked: bool) -> Result<()> {
         (s.out("dx", pixels * pad(c), Rule::Exact)?, s.out("its exponents", blocks(pixels, c), Rule::Exact)?);
     let sums = s.out("sums", if masked { sums_bytes::<GradientSums>(pixels, c) } else { 0 }, Rule::Exact)?;
     let before = masked.then(|| Normalised { y: bfp(&z, &ze), affine: affine.all() });
-    let p = Conv2dI8 { conv, noise: rounding(34) };
+    let p = Conv2dI8 { conv, noise: rounding(34), wide: 0 };
     let i8 = s.backend.int8()?;
     i8.conv2d_dgrad_i8(&p, bfp(&dy, &ed), transposed.all(), step.all(), before, bfp(&dx, &dxe), sums.all())
 }
@@ -159,7 +167,7 @@ fn wgrad(s: &mut Side, conv: Conv2d) -> Result<()> {
     let [n, c, k, _, rows, pixels] = sizes(&conv);
     let (x, xe) = (mantissas(s, pixels, c, 1)?, exponents(s, n, 2)?);
     let (dy, ew) = (mantissas(s, rows, k, 3)?, exponents(s, k, 4)?);
-    let p = Conv2dI8 { conv, noise: rounding(35) };
+    let p = Conv2dI8 { conv, noise: rounding(35), wide: 0 };
     let (dw, ws) = (s.out("dw", conv.w_len() * 4, Rule::Exact)?, s.workspace(&Kernel::Conv2dWgradI8(p))?);
     s.backend.int8()?.conv2d_wgrad_i8(&p, bfp(&x, &xe), bfp(&dy, &ew), dw.all(), ws.all())
 }
@@ -193,6 +201,7 @@ fn batchnorm(s: &mut Side, (n, h, w, c, window): Layer) -> Result<()> {
         dgrad: 1,
         noise: rounding(2),
         dyd_tensor: 3,
+        wide: 0,
     };
     let (gamma, beta) = (s.noise(channels, 2)?, s.noise(channels, 3)?);
     let running_mean = s.updated("running mean", &noise(channels, 4), out)?;

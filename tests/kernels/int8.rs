@@ -180,7 +180,7 @@ fn operands_and_stored_tensors_from_f32_and_back() {
             let p = Dequantize { n: n as u32, pixels: pixels as u32, c: c as u32, stored: 1 };
             i8.dequantize_fwd_i8(&p, bfp(&q, &e), back.all()).unwrap();
 
-            for dgrad in [true, false] {
+            for (dgrad, wide) in [(true, 0), (false, 0), (true, 1)] {
                 let p = QuantizeGradient {
                     n: n as u32,
                     pixels: pixels as u32,
@@ -188,11 +188,12 @@ fn operands_and_stored_tensors_from_f32_and_back() {
                     dgrad: u32::from(dgrad),
                     noise: noise(7, stochastic),
                     dyd_tensor: 8,
+                    wide,
                 };
                 let wanted = usize::from(dgrad);
                 let (we, xe) = (side.put(&random.exponents(c)), side.put(&random.exponents(n)));
                 let (dyd, ed) = (side.out("dyd", wanted * rows * pad(c)), side.out("dyd exponents", wanted * n));
-                let (dyw, ew) = (side.out("dyw", rows * pad(c)), side.out("dyw exponents", c));
+                let (dyw, ew) = (side.out("dyw", rows * pad(c) << wide), side.out("dyw exponents", c));
                 let ws = side.ws(&Kernel::QuantizeBwdI8(p));
                 let (we, xe, dyd, dyw) = (we.all(), xe.all(), bfp(&dyd, &ed), bfp(&dyw, &ew));
                 i8.quantize_bwd_i8(&p, x.all(), we, xe, step.all(), dyd, dyw, ws.all()).unwrap();
@@ -257,7 +258,7 @@ fn gemms(side: &mut Side, conv: Conv2d, large: bool, stochastic: bool) {
     let (w, we) = (side.put(&random.mantissas(k * taps, c, large)), side.put(&random.exponents(k)));
     let i8 = side.backend.clone();
     let i8 = i8.int8().unwrap();
-    let p = Conv2dI8 { conv, noise: noise(33, stochastic) };
+    let p = Conv2dI8 { conv, noise: noise(33, stochastic), wide: 0 };
     let (y, ye) = (side.out("y", rows * pad(k)), side.out("y exponents", blocks(rows, k)));
     let sums = side.out("y sums", rows.div_ceil(64) * pad(k) * size_of::<OutputSums>());
     i8.conv2d_fwd_i8(&p, bfp(&x, &xe), bfp(&w, &we), step.all(), bfp(&y, &ye), sums.all()).unwrap();
@@ -278,8 +279,13 @@ fn gemms(side: &mut Side, conv: Conv2d, large: bool, stochastic: bool) {
     }
 
     let ew = side.put(&random.exponents(k));
-    let (dw, ws) = (side.out("dw", conv.w_len() * 4), side.ws(&Kernel::Conv2dWgradI8(p)));
-    i8.conv2d_wgrad_i8(&p, bfp(&x, &xe), bfp(&dy, &ew), dw.all(), ws.all()).unwrap();
+    let both = random.mantissas(2 * rows, k, large);
+    let both = side.put(&both);
+    for (wide, dy) in [(0, &dy), (1, &both)] {
+        let p = Conv2dI8 { wide, ..p };
+        let (dw, ws) = (side.out("dw", conv.w_len() * 4), side.ws(&Kernel::Conv2dWgradI8(p)));
+        i8.conv2d_wgrad_i8(&p, bfp(&x, &xe), bfp(dy, &ew), dw.all(), ws.all()).unwrap();
+    }
 }
 
 #[test]
@@ -346,6 +352,7 @@ fn batchnorm(layer: Layer, relu: bool, stored: bool, stochastic: bool) {
             dgrad: u32::from(relu),
             noise: noise(2, stochastic),
             dyd_tensor: 3,
+            wide: u32::from(stored),
         };
         let (gamma, beta) = (side.put(&random.floats(c)), side.put(&random.floats(c)));
         let positive: Vec<f32> = random.floats(c).iter().map(|v| v.abs() + 0.1).collect();
@@ -382,7 +389,7 @@ fn batchnorm(layer: Layer, relu: bool, stored: bool, stochastic: bool) {
         let (dgamma, dbeta) = (side.out("dgamma", c * 4), side.out("dbeta", c * 4));
         let wanted = usize::from(relu);
         let (dyd, ed) = (side.out("dyd", wanted * rows * pad(c)), side.out("dyd exponents", wanted * n));
-        let (dyw, ew) = (side.out("dyw", rows * pad(c)), side.out("dyw exponents", c));
+        let (dyw, ew) = (side.out("dyw", rows * pad(c) << p.wide), side.out("dyw exponents", c));
         let ws = side.ws(&Kernel::BatchNormBwdI8(p));
         let gradients = BatchNormGradients {
             gamma: gamma.all(),
@@ -491,7 +498,7 @@ fn integer_gemms_have_no_bank_conflicts() {
         let counted = driver.take_summaries();
         let products: Vec<_> =
             counted.iter().filter(|s| s.kernel.starts_with("conv2d") && !s.kernel.contains("sum")).collect();
-        assert_eq!(products.len(), 4, "forward, two data gradients, weight gradient");
+        assert_eq!(products.len(), 5, "forward, two data gradients, weight gradients of 8 and 16 bits");
         for s in products {
             assert_eq!(s.shared.wavefronts, s.shared.ideal, "{}: bank conflicts", s.kernel);
         }

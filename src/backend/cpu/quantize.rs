@@ -29,6 +29,15 @@ vectorised_i8! {
 }
 
 vectorised_i8! {
+    /// High and low bytes of the 16-bit mantissas of values that were scaled by `2^(21-e)`.
+    fn round_wide(scaled: &[f32], noise: &[u16], high: &mut [i8], low: &mut [i8]) {
+        for (((high, low), value), noise) in high.iter_mut().zip(low).zip(scaled).zip(noise) {
+            (*high, *low) = bfp::round_wide(*value, u32::from(*noise));
+        }
+    }
+}
+
+vectorised_i8! {
     /// Largest absolute value.
     fn largest(values: &[f32], max: &mut f32) {
         // Bits of non-negative floats are ordered like the floats, and integers have no NaN.
@@ -55,6 +64,23 @@ impl Run {
         let n = out.len();
         noise.elements(level, first / GROUP, &mut self.noise[..n]);
         round(level, &self.scaled[..n], &self.noise[..n], out);
+    }
+
+    /// As [`Run::round`], to 16 bits where there is a `low`.
+    pub(super) fn round_gradient(
+        &mut self,
+        level: Level,
+        noise: Source,
+        first: usize,
+        high: &mut [i8],
+        low: &mut [i8],
+    ) {
+        if low.is_empty() {
+            return self.round(level, noise, first, high);
+        }
+        let n = high.len();
+        noise.elements(level, first / GROUP, &mut self.noise[..n]);
+        round_wide(level, &self.scaled[..n], &self.noise[..n], high, low);
     }
 }
 
@@ -159,7 +185,7 @@ impl Cpu {
         ws: Span,
     ) -> Result<()> {
         let (n, pixels, k) = (p.n as usize, p.pixels as usize, p.k as usize);
-        let (stride, wanted) = (pad(k), usize::from(p.dgrad != 0));
+        let (stride, wanted, wide) = (pad(k), usize::from(p.dgrad != 0), usize::from(p.wide != 0));
         let (image, all) = (pixels * stride, n * pixels * stride);
         let io = self.memory.open(
             "quantize_bwd_i8",
@@ -167,7 +193,7 @@ impl Cpu {
             [
                 (dyd.mantissas, wanted * all),
                 (dyd.exponents, wanted * n),
-                (dyw.mantissas, all),
+                (dyw.mantissas, all << wide),
                 (dyw.exponents, k),
                 (ws, Self::quantize_bwd_i8_workspace(p)),
             ],
@@ -190,27 +216,30 @@ impl Cpu {
         let (dyd_noise, dyw_noise) = Source::both(&p.noise, p.dyd_tensor, step);
         let (dyd, ed) = (Parts::new(i8s_mut(dyd), image), Parts::new(i8s_mut(ed), 1));
         let (level, ew) = (self.level, &*ew);
-        i8s_mut(dyw).par_chunks_mut(image).zip(dy.par_chunks(pixels * k)).enumerate().for_each(|(i, (dyw, dy))| {
+        let (dyw, low) = i8s_mut(dyw).split_at_mut(all);
+        let low = Parts::new(low, image * wide);
+        dyw.par_chunks_mut(image).zip(dy.par_chunks(pixels * k)).enumerate().for_each(|(i, (dyw, dy))| {
             // SAFETY: each task has its own image.
-            let (dyd, ed) = unsafe { (dyd.part(i), ed.part(i)) };
+            let (dyd, ed, low) = unsafe { (dyd.part(i), ed.part(i), low.part(i)) };
             let mut run = Run::new();
-            let mut put = |out: &mut [i8], noise: Source, scale: &dyn Fn(usize) -> f32| {
+            let mut put = |out: &mut [i8], low: &mut [i8], noise: Source, scale: &dyn Fn(usize) -> f32| {
                 for (first, length) in pieces(pixels, stride) {
                     for (at, scaled) in (first..).zip(&mut run.scaled[..length]) {
                         let (pixel, channel) = (at / stride, at % stride);
                         *scaled = if channel < k { dy[pixel * k + channel] * scale(channel) } else { 0.0 };
                     }
-                    run.round(level, noise, i * image + first, &mut out[first..first + length]);
+                    let low = if low.is_empty() { &mut [][..] } else { &mut low[first..first + length] };
+                    run.round_gradient(level, noise, i * image + first, &mut out[first..first + length], low);
                 }
             };
             let x = bfp::power(i32::from(xe[i]));
-            put(dyw, dyw_noise, &|channel| bfp::power(21 - i32::from(ew[channel])) * x);
+            put(dyw, low, dyw_noise, &|channel| bfp::power(21 - i32::from(ew[channel])) * x);
             if let [ed] = ed {
                 let max = &largest_of_channels[i * k..(i + 1) * k];
                 let scaled = max.iter().zip(we).map(|(max, we)| max * bfp::power(i32::from(*we)));
                 let e = bfp::exponent(scaled.fold(0.0, f32::max));
                 *ed = e as i8;
-                put(dyd, dyd_noise, &|channel| bfp::power(i32::from(we[channel])) * bfp::power(21 - e));
+                put(dyd, &mut [], dyd_noise, &|channel| bfp::power(i32::from(we[channel])) * bfp::power(21 - e));
             }
         });
         Ok(())

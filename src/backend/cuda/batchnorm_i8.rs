@@ -13,23 +13,27 @@ use crate::quant::layout::blocks;
 
 /// Threads of a block.
 const THREADS: u32 = 256;
-/// Channels of a block that makes coefficients.
-const COEFFICIENT_CHANNELS: u32 = 8;
+/// Channels of a block that sums over all rows.
+const SUM_CHANNELS: u32 = 2;
+/// Channels of a block that looks for extremes.
+const EXTREME_CHANNELS: usize = 32;
+/// Counters of a launch in phases (`kernels/phases.cuh`).
+const PHASES: usize = 4;
 /// Elements that a thread handles at once.
 const GROUP: u32 = 8;
 
-/// Blocks for the coefficients of all padded channels.
-fn coefficients(s: &SizesI8) -> Dims {
-    Dims::linear(s.stride as u32 / COEFFICIENT_CHANNELS, THREADS)
-}
-
-/// Blocks for a pass over `pixels` of every image: enough for the device, and few where each has to look at its whole image first.
-fn pass(s: &SizesI8, cuda: &Cuda, pixels: usize) -> Dims {
+/// Parts of each image in a pass over `pixels` of it: enough for the device, and few where each has to look at its whole image first.
+fn parts(s: &SizesI8, cuda: &Cuda, pixels: usize) -> u32 {
     let props = cuda.kernels().driver().props();
     let resident = props.sm_count * (props.max_threads_per_sm / THREADS);
     let work = (pixels * s.stride) as u32 / GROUP;
     let most = if s.whole_blocks() { resident.div_ceil(s.n as u32).max(1) } else { 1 };
-    Dims { grid: [work.div_ceil(THREADS).clamp(1, most), s.n as u32, 1], block: [THREADS, 1, 1], shared: 0 }
+    work.div_ceil(THREADS).clamp(1, most)
+}
+
+/// All blocks of a launch: `before` and those that sum, then `parts` of each image.
+fn phases(s: &SizesI8, before: usize, parts: u32) -> Dims {
+    Dims::linear(before as u32 + s.stride as u32 / SUM_CHANNELS + s.n as u32 * parts, THREADS)
 }
 
 /// Bytes of the coefficients.
@@ -86,10 +90,12 @@ pub(super) fn fwd(
         aligned(OP, 8, &[index])?;
     }
     let (kernels, stream) = (cuda.kernels(), cuda.stream());
-    kernels.batchnorm_fwd_stats_i8(
-        coefficients(&s),
+    let parts = parts(&s, cuda, s.pooled);
+    Ok(kernels.batchnorm_fwd_i8(
+        phases(&s, 0, parts),
         stream,
         p,
+        y,
         ye,
         sums,
         gamma,
@@ -99,9 +105,13 @@ pub(super) fn fwd(
         mean,
         invstd,
         affine,
-    )?;
-    let grid = pass(&s, cuda, s.pooled);
-    Ok(kernels.batchnorm_fwd_i8(grid, stream, p, y, ye, sums, affine, step, out, oute, index)?)
+        step,
+        out,
+        oute,
+        index,
+        cuda.tickets(OP, PHASES)?,
+        parts,
+    )?)
 }
 
 /// The gradient behind the batchnorm.
@@ -179,7 +189,7 @@ pub(super) fn bwd(
         (gradients.dbeta, one),
         (dyd.mantissas, wanted * all),
         (dyd.exponents, wanted * s.n),
-        (dyw.mantissas, all),
+        (dyw.mantissas, all * (1 + usize::from(p.wide != 0))),
         (dyw.exponents, s.c),
         (ws, workspace(p)),
     ];
@@ -192,30 +202,33 @@ pub(super) fn bwd(
     aligned(OP, 8, &[dz, y, dyd, dyw, coef])?;
     let (kernels, stream) = (cuda.kernels(), cuda.stream());
     let extremes = coef.offset(coef_bytes(&s));
-    if !s.whole_blocks() {
-        let dims = Dims { grid: [(s.stride as u32).div_ceil(32), s.n as u32, 1], block: [THREADS, 1, 1], shared: 0 };
-        kernels.batchnorm_bwd_extremes_i8(dims, stream, p, dz, dze, y, ye, extremes)?;
-    }
-    kernels.batchnorm_bwd_coef_i8(
-        coefficients(&s),
+    let before = if s.whole_blocks() { 0 } else { s.stride.div_ceil(EXTREME_CHANNELS) * s.n };
+    let parts = parts(&s, cuda, s.pixels);
+    Ok(kernels.batchnorm_bwd_i8(
+        phases(&s, before, parts),
         stream,
         p,
+        dz,
         dze,
         sums,
+        y,
         ye,
         y_sums,
         gamma,
         mean,
         invstd,
+        we,
         xe,
         extremes,
         dgamma,
         dbeta,
         coef,
+        step,
+        dyd,
+        ed,
+        dyw,
         ew,
-    )?;
-    let grid = pass(&s, cuda, s.pixels);
-    Ok(kernels.batchnorm_bwd_i8(
-        grid, stream, p, dz, dze, sums, y, ye, y_sums, mean, we, xe, extremes, coef, step, dyd, ed, dyw, ew,
+        cuda.tickets(OP, PHASES)?,
+        parts,
     )?)
 }

@@ -98,7 +98,7 @@ pub(super) fn capture(
         driver: Arc::clone(driver),
         graph,
         stream: cuda.stream(),
-        _keep: keep.iter().map(|memory| (*memory).clone()).collect(),
+        _keep: keep.iter().copied().chain([cuda.tickets_memory()]).cloned().collect(),
     };
     destroyed?;
     Ok(Box::new(captured))

@@ -3,10 +3,10 @@
 //! Every tile and every split gives the same bits, so the choice may depend on the device.
 
 use super::device::Cuda;
-use super::grid_stride;
+use super::fill;
 use super::int8::aligned;
 use crate::backend::{Bfp, Normalised, Span};
-use crate::driver::Dims;
+use crate::driver::{DevPtr, Dims};
 use crate::ops::batchnorm::{GradientSums, OutputSums};
 use crate::ops::conv2d::{Conv2d, Conv2dI8};
 use crate::quant::layout::{BLOCK_ROWS, WGRAD_SLICE, blocks, pad};
@@ -208,68 +208,83 @@ pub(super) fn dgrad(
     Ok(())
 }
 
-/// How the weight gradient is cut: the tile's side, slices, and pixels of each.
+/// How the weight gradient is cut: the tile's side, tiles, slices (of each half of a 16-bit dY), pixels of each, and slices that 32 bits can sum.
 struct Cut {
     side: usize,
+    tiles: [usize; 2],
+    halves: usize,
     slices: usize,
     rows: usize,
+    group: usize,
 }
 
 /// Blocks that keep a large device busy; the workspace must not depend on the device.
 const WGRAD_BLOCKS: usize = 256;
+/// Slices whose sums meet in one block, each time (`kernels/conv2d_wgrad_i8.cu`).
+const MEET: usize = 4;
 
 impl Cut {
-    fn of(p: &Conv2d) -> Cut {
-        let shape = p.padded();
+    fn of(p: &Conv2dI8) -> Cut {
+        let (shape, rows) = (p.conv.padded(), p.conv.rows());
         let (k, columns) = (shape.k as usize, (shape.r * shape.s * shape.c) as usize);
         let side = if k > 64 && columns > 64 { 128 } else { 64 };
-        let tiles = (k.div_ceil(side) * columns.div_ceil(side)).max(1);
+        let (tiles, halves) = ([k.div_ceil(side), columns.div_ceil(side)], 1 + usize::from(p.wide != 0));
         // At least 16 stages of 64 pixels a slice, so that its sums are worth writing.
-        let wanted = (WGRAD_BLOCKS / tiles).min(p.rows().div_ceil(16 * 64)).max(1);
-        let rows = p.rows().div_ceil(wanted).next_multiple_of(64).clamp(64, WGRAD_SLICE);
-        Cut { side, slices: p.rows().div_ceil(rows), rows }
+        let blocks = (tiles[0] * tiles[1] * halves).max(1);
+        let wanted = (WGRAD_BLOCKS / blocks).min(rows.div_ceil(16 * 64)).max(1);
+        let slice = rows.div_ceil(wanted).next_multiple_of(64).clamp(64, WGRAD_SLICE);
+        Cut { side, tiles, halves, slices: rows.div_ceil(slice), rows: slice, group: WGRAD_SLICE / slice }
+    }
+
+    /// Blocks of the grid in z.
+    fn deep(&self) -> usize {
+        self.halves * self.slices
+    }
+
+    /// Counters: of each tile one, and of each group one per four slices, per four of those, and so on.
+    fn tickets(&self) -> usize {
+        let mut nodes = 0;
+        let mut width = self.group.min(self.slices);
+        while width > 1 {
+            width = width.div_ceil(MEET);
+            nodes += width;
+        }
+        self.tiles[0] * self.tiles[1] * (self.halves * self.slices.div_ceil(self.group) * nodes + 1)
     }
 }
 
-/// Bytes of scratch memory of the weight gradient: 32-bit sums of every slice, if there are several.
+/// Bytes of scratch memory of the weight gradient: 32-bit sums of every slice and tile, if there are several slices.
 pub(super) fn workspace(p: &Conv2dI8) -> usize {
-    let shape = p.conv.padded();
-    match Cut::of(&p.conv).slices {
-        1 => 0,
-        slices => slices * shape.w_len() * 4,
+    let cut = Cut::of(p);
+    match cut.deep() {
+        0 | 1 => 0,
+        deep => deep * cut.tiles[0] * cut.tiles[1] * cut.side * cut.side * 4,
     }
 }
 
 /// Weight gradient.
 pub(super) fn wgrad(cuda: &Cuda, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span, ws: Span) -> Result<()> {
     const OP: &str = "conv2d_wgrad_i8";
-    let (conv, shape) = (&p.conv, p.conv.padded());
-    let reads = [(x.mantissas, shape.x_len()), (dyw.mantissas, shape.y_len()), (dyw.exponents, conv.k as usize)];
+    let (conv, shape, cut) = (&p.conv, p.conv.padded(), Cut::of(p));
+    let dyw_bytes = cut.halves * shape.y_len();
+    let reads = [(x.mantissas, shape.x_len()), (dyw.mantissas, dyw_bytes), (dyw.exponents, conv.k as usize)];
     let ([x, dyw, ew], [dw, ws]) = cuda.open(OP, reads, [(dw, conv.w_len() * 4), (ws, workspace(p))])?;
-    if conv.w_len() == 0 {
-        return Ok(());
+    let (kernels, stream) = (cuda.kernels(), cuda.stream());
+    if conv.w_len() == 0 || cut.slices == 0 {
+        return Ok(fill::fill_f32(kernels, stream, dw, conv.w_len() as u32, 0.0)?);
     }
     check(OP, conv)?;
-    let (kernels, stream, cut) = (cuda.kernels(), cuda.stream(), Cut::of(conv));
     let operands = [x, dyw, ws];
-    if cut.slices > 0 {
-        aligned(OP, 16, if cut.slices > 1 { &operands } else { &operands[..2] })?;
-        let columns = (shape.r * shape.s * shape.c) as usize;
-        let [k, columns] = [shape.k as usize, columns].map(|size| size.div_ceil(cut.side) as u32);
-        let threads = if cut.side == 128 { 128 } else { 64 };
-        let shared = (4 * 2 * cut.side * 64) as u32;
-        let dims = Dims { grid: [k, columns, cut.slices as u32], block: [threads, 1, 1], shared };
-        let rows = cut.rows as u32;
-        if cut.side == 128 {
-            kernels.allow_shared("conv2d_wgrad_i8", "conv2d_wgrad_i8", shared)?;
-            kernels.conv2d_wgrad_i8(dims, stream, p, x, dyw, ws, rows, ew, dw)?;
-        } else {
-            kernels.conv2d_wgrad_i8_small(dims, stream, p, x, dyw, ws, rows, ew, dw)?;
-        }
+    aligned(OP, 16, if cut.deep() > 1 { &operands } else { &operands[..2] })?;
+    let grid = [cut.tiles[0] as u32, cut.tiles[1] as u32, cut.deep() as u32];
+    let dims = Dims { grid, block: [cut.side as u32, 1, 1], shared: (4 * 2 * cut.side * 64) as u32 };
+    let tickets = if cut.deep() > 1 { cuda.tickets(OP, cut.tickets())? } else { DevPtr::NULL };
+    let (rows, group) = (cut.rows as u32, cut.group as u32);
+    if cut.side == 128 {
+        kernels.allow_shared("conv2d_wgrad_i8", "conv2d_wgrad_i8", dims.shared)?;
+        kernels.conv2d_wgrad_i8(dims, stream, p, x, dyw, ws, tickets, rows, group, ew, dw)?;
+    } else {
+        kernels.conv2d_wgrad_i8_small(dims, stream, p, x, dyw, ws, tickets, rows, group, ew, dw)?;
     }
-    if cut.slices == 1 {
-        return Ok(());
-    }
-    let dims = grid_stride(kernels, conv.w_len() as u32);
-    Ok(kernels.conv2d_wgrad_sum_i8(dims, stream, p, ws, ew, dw, cut.slices as u32)?)
+    Ok(())
 }

@@ -11,7 +11,6 @@ use super::{
     add, advance, augment, batchnorm, batchnorm_i8, capture, conv2d, conv2d_i8, copy, fill, linear, mask, pool,
     quantize, relu, select, sgd, softmax_xent,
 };
-use crate::Result;
 use crate::backend::{AugmentSource, Backend, Int8, MaskSpans, Memory, Replay, Span};
 use crate::driver::{DevPtr, Driver, StreamId};
 use crate::ops::Kernel;
@@ -27,6 +26,7 @@ use crate::ops::relu::Relu;
 use crate::ops::select::Select;
 use crate::ops::sgd::Sgd;
 use crate::ops::softmax_xent::SoftmaxXent;
+use crate::{Error, Result};
 
 /// A GPU as a backend: the project's kernels on one device, all on one stream.
 pub struct Cuda {
@@ -36,7 +36,11 @@ pub struct Cuda {
     owner: u64,
     name: String,
     recordings: Recordings,
+    tickets: Memory,
 }
+
+/// Words of the counters by which blocks of a launch know who goes on (`kernels/phases.cuh`).
+const TICKETS: usize = 1 << 16;
 
 impl Cuda {
     /// On `driver`'s device.
@@ -46,7 +50,9 @@ impl Cuda {
     pub fn new(driver: Arc<dyn Driver>) -> Result<Cuda> {
         let kernels = Kernels::new(Arc::clone(&driver))?;
         let (stream, name) = (driver.stream_create()?, driver.props().device.clone());
-        Ok(Cuda { driver, kernels, stream, owner: identity(), name, recordings: Recordings::default() })
+        let owner = identity();
+        let tickets = Memory::new(Arc::new(DeviceBlock::zeroed(&driver, stream, owner, TICKETS * 4)?));
+        Ok(Cuda { driver, kernels, stream, owner, name, recordings: Recordings::default(), tickets })
     }
 
     /// The driver underneath.
@@ -62,6 +68,24 @@ impl Cuda {
     /// The stream that everything runs on; on a thread that records, the one it records from.
     pub fn stream(&self) -> StreamId {
         self.recordings.stream().unwrap_or(self.stream)
+    }
+
+    /// `words` counters that are 0 before each launch and after it; all launches share them, for they follow each other on one stream. Null on a device that
+    /// runs a part of the blocks.
+    pub(super) fn tickets(&self, op: &'static str, words: usize) -> Result<DevPtr> {
+        if words > TICKETS {
+            let what = format!("{words} counters between blocks, {TICKETS} are the most: use a smaller batch");
+            return Err(Error::Graph { node: op.into(), op: "cuda", what });
+        }
+        match self.driver.props().sampled {
+            true => Ok(DevPtr::NULL),
+            false => Ok(DevPtr(self.tickets.all().address())),
+        }
+    }
+
+    /// The memory of [`Cuda::tickets`], which a recording keeps.
+    pub(super) fn tickets_memory(&self) -> &Memory {
+        &self.tickets
     }
 
     /// Who records now.

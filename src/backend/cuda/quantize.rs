@@ -84,7 +84,7 @@ pub(super) fn bwd(
     let writes = [
         (dyd.mantissas, wanted * all * pad(k)),
         (dyd.exponents, wanted * n),
-        (dyw.mantissas, all * pad(k)),
+        (dyw.mantissas, all * pad(k) * (1 + usize::from(p.wide != 0))),
         (dyw.exponents, k),
         (ws, workspace(p)),
     ];

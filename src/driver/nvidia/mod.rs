@@ -239,5 +239,6 @@ fn props(device: CUdevice, ordinal: usize) -> Result<DeviceProps> {
         total_mem: total as u64,
         clock_khz: attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?,
         clock: Clock::Wall,
+        sampled: false,
     })
 }

@@ -86,6 +86,7 @@ impl Vgpu {
             total_mem: limits.memory,
             clock_khz: limits.clock_khz,
             clock: Clock::Simulated,
+            sampled: options.sample.is_some(),
         };
         let state = State {
             device: Device::new(options),

@@ -51,6 +51,7 @@ fn parameters(case: &Case, rounding: Rounding, gradient: GradientForm, dgrad: bo
         dgrad: u32::from(dgrad),
         noise: rounding.noise,
         dyd_tensor: 4711,
+        wide: 0,
     }
 }
 
@@ -321,6 +322,7 @@ fn both_quantised_output_gradients() {
         let pixels = rows / n;
         let (mut dgamma, mut dbeta) = (vec![0.0f32; c], vec![0.0f32; c]);
         let mut want_w = Host { m: vec![0; rows * stride], e: vec![0; c] };
+        let mut want_wide = vec![0; 2 * rows * stride];
         let mut want_d = Host { m: vec![0; rows * stride], e: vec![0; n] };
         let mut d_bounds = vec![0.0f64; n];
         let mut dy = vec![0.0f32; rows * c];
@@ -368,12 +370,16 @@ fn both_quantised_output_gradients() {
             let (folded, ed) = (dy * 2f32.powi(i32::from(we[channel])), i32::from(want_d.e[image]));
             want_d.m[index] = rounding.of_tensor(4711).element(folded, ed, index);
             let folded = dy * 2f32.powi(i32::from(xe[image]));
-            want_w.m[index] = rounding.element(folded, i32::from(want_w.e[channel]), index);
+            let ew = i32::from(want_w.e[channel]);
+            want_w.m[index] = rounding.element(folded, ew, index);
+            (want_wide[index], want_wide[rows * stride + index]) = rounding.wide(folded, ew, index);
         }
-        for dgrad in [true, false] {
-            let p = parameters(case, rounding, GradientForm::F32, dgrad);
+        let want_wide = Host { m: want_wide, e: want_w.e.clone() };
+        for (dgrad, wide) in [(true, false), (false, false), (true, true)] {
+            let p = BatchNormI8 { wide: u32::from(wide), ..parameters(case, rounding, GradientForm::F32, dgrad) };
+            let want_w = if wide { &want_wide } else { &want_w };
             everywhere(|device| {
-                let (blank_d, blank_w) = (Host::blank(rows * stride, n), Host::blank(rows * stride, c));
+                let (blank_d, blank_w) = (Host::blank(rows * stride, n), Host::blank(want_w.m.len(), c));
                 let (dyd, dyw) = (blank_d.put(device), blank_w.put(device));
                 let (dz, y) = (dz.put(device), d.y.put(device));
                 let (sums, y_sums) = (device.put(&sums), device.put(&y_sums));
@@ -397,7 +403,7 @@ fn both_quantised_output_gradients() {
                 let what = |tensor: &str| format!("{} {tensor} of {p:?}", device.name);
                 same(&what("dgamma"), &device.get::<f32>(&out_gamma), &dgamma);
                 same(&what("dbeta"), &device.get::<f32>(&out_beta), &dbeta);
-                same_host(&what("dyw"), &blank_w.get(device, &dyw), &want_w);
+                same_host(&what("dyw"), &blank_w.get(device, &dyw), want_w);
                 same_host(&what("dyd"), &blank_d.get(device, &dyd), if dgrad { &want_d } else { &blank_d });
             });
         }

@@ -109,7 +109,7 @@ fn forward(device: &Device, d: &Data, rounding: Rounding) {
     let blank = Host::blank(rows * pad(k), blocks(rows, k));
     let (x, w, y) = (d.x.put(device), d.w.put(device), blank.put(device));
     let sums = device.put(&vec![OutputSums { squares: 7, sum: 7, min: 7, max: 7 }; rows.div_ceil(64) * pad(k)]);
-    let call = Conv2dI8 { conv: *p, noise: rounding.noise };
+    let call = Conv2dI8 { conv: *p, noise: rounding.noise, wide: 0 };
     let at = step(device, &rounding);
     let int8 = device.backend.int8().unwrap();
     int8.conv2d_fwd_i8(&call, x.bfp(), w.bfp(), at.all(), y.bfp(), sums.all()).unwrap();
@@ -142,7 +142,7 @@ fn data_gradient(device: &Device, d: &Data, rounding: Rounding, fused: bool) {
     let (dy, w, dx) = (d.dy.put(device), put(device, &d.transposed), blank.put(device));
     let (before, affine) = (d.before.put(device), device.put(&d.affine));
     let sums = device.put(&vec![GradientSums { products: 7, sum: 7, max: 7, zero: 7 }; rows.div_ceil(64) * pad(c)]);
-    let call = Conv2dI8 { conv: *p, noise: rounding.noise };
+    let call = Conv2dI8 { conv: *p, noise: rounding.noise, wide: 0 };
     let at = step(device, &rounding);
     let (mask, sums_out) = match fused {
         true => (Some(Normalised { y: before.bfp(), affine: affine.all() }), sums.all()),
@@ -176,29 +176,39 @@ pub fn gradient_sums(dz: &Host, y: &Host, channels: usize) -> Vec<GradientSums> 
         .collect()
 }
 
-fn weight_gradient(device: &Device, d: &Data, rounding: Rounding) {
+fn weight_gradient(device: &Device, d: &Data, rounding: Rounding, wide: bool) {
     let (p, c, k) = (&d.p, d.p.c as usize, d.p.k as usize);
     let taps = (p.r * p.s) as usize;
     let mut acc = vec![0i64; k * taps * c];
+    let low = mantissas(&mut stream(p.rows() as u64, "low bytes"), p.rows(), k);
+    let dy = |i: usize| match wide {
+        true => 256 * i64::from(d.dy.m[i]) + i64::from(low[i]),
+        false => i64::from(d.dy.m[i]),
+    };
     pairs(p, |output, input, tap| {
         for out in 0..k {
             for channel in 0..c {
                 acc[(out * taps + tap) * c + channel] +=
-                    i64::from(d.dy.m[output * pad(k) + out]) * i64::from(d.x.m[input * pad(c) + channel]);
+                    dy(output * pad(k) + out) * i64::from(d.x.m[input * pad(c) + channel]);
             }
         }
     });
+    let places = if wide { 20 } else { 12 };
     let value = |(i, acc): (usize, &i64)| {
-        (f64::from(*acc as f32) * 2f64.powi(i32::from(d.dyw_exponents[i / (taps * c)]) - 12)) as f32
+        (f64::from(*acc as f32) * 2f64.powi(i32::from(d.dyw_exponents[i / (taps * c)]) - places)) as f32
     };
     let want: Vec<f32> = acc.iter().enumerate().map(value).collect();
-    let dyw = Host { m: d.dy.m.clone(), e: d.dyw_exponents.clone() }.put(device);
+    let mut m = d.dy.m.clone();
+    if wide {
+        m.extend(&low);
+    }
+    let dyw = Host { m, e: d.dyw_exponents.clone() }.put(device);
     let (x, dw) = (d.x.put(device), device.out(want.len()));
-    let call = Conv2dI8 { conv: *p, noise: rounding.noise };
+    let call = Conv2dI8 { conv: *p, noise: rounding.noise, wide: u32::from(wide) };
     let ws = device.workspace(&Kernel::Conv2dWgradI8(call));
     let int8 = device.backend.int8().unwrap();
     int8.conv2d_wgrad_i8(&call, x.bfp(), dyw.bfp(), dw.all(), ws.all()).unwrap();
-    same(&format!("{} weight gradient {p:?}", device.name), &device.get::<f32>(&dw), &want);
+    same(&format!("{} weight gradient {call:?}", device.name), &device.get::<f32>(&dw), &want);
 }
 
 #[test]
@@ -210,7 +220,8 @@ fn every_case_agrees_with_the_definition() {
             forward(device, &d, rounding);
             data_gradient(device, &d, rounding, false);
             data_gradient(device, &d, rounding, true);
-            weight_gradient(device, &d, rounding);
+            weight_gradient(device, &d, rounding, false);
+            weight_gradient(device, &d, rounding, true);
         });
     }
 }
@@ -222,7 +233,7 @@ fn the_ends_of_the_exponents() {
         everywhere(|device| {
             forward(device, &d, Rounding::new(3, 18, true));
             data_gradient(device, &d, Rounding::new(4, 18, true), true);
-            weight_gradient(device, &d, Rounding::new(4, 18, true));
+            weight_gradient(device, &d, Rounding::new(4, 18, true), low < 0);
         });
     }
 }

@@ -141,6 +141,15 @@ impl Rounding {
         qpytorch(x, e, rho)
     }
 
+    /// The same in 16 bits: bytes high and low of a multiple of `2^(e-14)`.
+    pub fn wide(&self, x: f32, e: i32, index: usize) -> (i8, i8) {
+        let rho = if self.noise.stochastic != 0 { self.key().element(index) } else { 1 << 14 };
+        let t = (f64::from(x) * 2f64.powi(21 - e)).round_ties_even();
+        let m = ((t + f64::from(rho / 256)) / 128.0).floor().clamp(-32639.0, 32639.0);
+        let high = ((m + 128.0) / 256.0).floor();
+        (high as i8, (m - 256.0 * high) as i8)
+    }
+
     /// Rows x channels of values to a stored tensor.
     pub fn store(&self, values: &[f32], channels: usize) -> Host {
         let (rows, stride, across) = (values.len() / channels, pad(channels), blocks_across(channels));

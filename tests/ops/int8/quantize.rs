@@ -103,6 +103,8 @@ fn both_forms_of_an_output_gradient() {
         let image = pixels * k;
         let mut want_d = Host { m: vec![0; n * pixels * pad(k)], e: vec![0; n] };
         let mut want_w = Host { m: want_d.m.clone(), e: vec![0; k] };
+        let all = want_w.m.len();
+        let mut want_wide = vec![0; 2 * all];
         let largest = |pick: &dyn Fn(usize) -> f32, wanted: &dyn Fn(usize) -> bool| {
             (0..dy.len()).filter(|i| wanted(*i)).map(|i| f64::from(pick(i).abs())).fold(0.0, f64::max)
         };
@@ -118,8 +120,11 @@ fn both_forms_of_an_output_gradient() {
             let (ed, ew) = (i32::from(want_d.e[i / image]), i32::from(want_w.e[i % k]));
             want_d.m[index] = rounding.of_tensor(77).element(by_weight(i), ed, index);
             want_w.m[index] = rounding.element(by_input(i), ew, index);
+            (want_wide[index], want_wide[all + index]) = rounding.wide(by_input(i), ew, index);
         }
-        for dgrad in [true, false] {
+        let want_wide = Host { m: want_wide, e: want_w.e.clone() };
+        for (dgrad, wide) in [(true, false), (false, false), (true, true)] {
+            let want_w = if wide { &want_wide } else { &want_w };
             everywhere(|device| {
                 let (blank_d, blank_w) = (Host::blank(want_d.m.len(), n), Host::blank(want_w.m.len(), k));
                 let (dyd, dyw, at) = (blank_d.put(device), blank_w.put(device), step(device, &rounding));
@@ -130,6 +135,7 @@ fn both_forms_of_an_output_gradient() {
                     dgrad: u32::from(dgrad),
                     noise: rounding.noise,
                     dyd_tensor: 77,
+                    wide: u32::from(wide),
                 };
                 let (from, we, xe) = (device.put(&dy), put(device, &we), put(device, &xe));
                 let ws = device.workspace(&Kernel::QuantizeBwdI8(p));
@@ -137,7 +143,7 @@ fn both_forms_of_an_output_gradient() {
                 let int8 = device.backend.int8().unwrap();
                 int8.quantize_bwd_i8(&p, from.all(), we.all(), xe.all(), at.all(), d, w, ws.all()).unwrap();
                 let what = format!("{} {p:?}", device.name);
-                same_host(&what, &blank_w.get(device, &dyw), &want_w);
+                same_host(&what, &blank_w.get(device, &dyw), want_w);
                 let want = if dgrad { &want_d } else { &blank_d };
                 same_host(&what, &blank_d.get(device, &dyd), want);
             });

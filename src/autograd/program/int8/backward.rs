@@ -152,7 +152,7 @@ impl Eight<'_, '_> {
 
     fn wgrad(&mut self, id: NodeId, conv: &Conv, dyw: Bfp) {
         let x = self.operand_of(self.base.graph.node(id).inputs[0]);
-        let p = Conv2dI8 { conv: conv.conv, noise: self.noise(id, Role::Dyw) };
+        let p = Conv2dI8 { conv: conv.conv, noise: self.noise(id, Role::Dyw), wide: 0 };
         let inputs = [x.mantissas, x.exponents, dyw.mantissas, dyw.exponents];
         self.base.call(Kernel::Conv2dWgradI8(p), &inputs, &[conv.dw]);
     }
@@ -170,14 +170,14 @@ impl Eight<'_, '_> {
         let Some((bn, block)) = before else {
             let dx = self.new_stored(id, "input's d ", rows, shape.c);
             // A convolution has no gradient behind a batchnorm, so its number is free.
-            let p = Conv2dI8 { conv: conv.conv, noise: self.noise(id, Role::Dz) };
+            let p = Conv2dI8 { conv: conv.conv, noise: self.noise(id, Role::Dz), wide: 0 };
             self.base.call(Kernel::Conv2dDgradI8(p), &inputs, &[dx.mantissas, dx.exponents]);
             return self.give_stored(id, dx);
         };
         inputs.extend([block.y.mantissas, block.y.exponents, block.affine]);
         let dz = self.new_stored(bn, "d ", rows, shape.c);
         let sums = self.new_sums(bn, "sums of d ", rows, shape.c, size_of::<GradientSums>());
-        let p = Conv2dI8 { conv: conv.conv, noise: self.noise(bn, Role::Dz) };
+        let p = Conv2dI8 { conv: conv.conv, noise: self.noise(bn, Role::Dz), wide: 0 };
         self.base.call(Kernel::Conv2dDgradI8(p), &inputs, &[dz.mantissas, dz.exponents, sums]);
         self.behind.insert(bn, (dz, sums));
     }
@@ -200,6 +200,7 @@ impl Eight<'_, '_> {
                 dgrad: u32::from(dgrad),
                 noise: self.noise(id, Role::Dyw),
                 dyd_tensor: tensor(u(id.0), Role::Dyd),
+                wide: 0,
             };
             let mut outputs: Vec<Value> = dyd.iter().flat_map(|dyd| [dyd.mantissas, dyd.exponents]).collect();
             outputs.extend([dyw.mantissas, dyw.exponents]);

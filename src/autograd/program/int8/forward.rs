@@ -65,7 +65,7 @@ impl Eight<'_, '_> {
             let (rows, k) = (conv.rows(), conv.k as usize);
             let y = self.new_stored(id, "", rows, k);
             let sums = self.new_sums(id, "sums of ", rows, k, size_of::<OutputSums>());
-            let p = Conv2dI8 { conv, noise: self.noise(id, Role::Y) };
+            let p = Conv2dI8 { conv, noise: self.noise(id, Role::Y), wide: 0 };
             let inputs = [x.mantissas, x.exponents, weights.mantissas, weights.exponents, self.step];
             self.base.call(Kernel::Conv2dFwdI8(p), &inputs, &[y.mantissas, y.exponents, sums]);
             match self.block_of(id) {
@@ -132,6 +132,7 @@ impl Eight<'_, '_> {
             dgrad: u32::from(self.base.needs[graph.node(conv.unwrap_or(id)).inputs[0].0]),
             noise: self.noise(id, Role::X),
             dyd_tensor: tensor(u(conv.unwrap_or(id).0), Role::Dyd),
+            wide: 0,
         };
         let (parameters, gradients) = self.base.parameters(id);
         let ([gamma, beta, running_mean, running_var], [Some(dgamma), Some(dbeta), ..]) =

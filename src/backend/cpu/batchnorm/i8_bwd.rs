@@ -121,7 +121,7 @@ impl Cpu {
     ) -> Result<()> {
         let s = SizesI8::of(p);
         let (one, all, image) = (s.c * 4, s.rows * s.stride, s.pixels * s.stride);
-        let wanted = usize::from(p.dgrad != 0);
+        let (wanted, wide) = (usize::from(p.dgrad != 0), usize::from(p.wide != 0));
         let io = self.memory.open(
             "batchnorm_bwd_i8",
             [
@@ -143,7 +143,7 @@ impl Cpu {
                 (gradients.dbeta, one),
                 (dyd.mantissas, wanted * all),
                 (dyd.exponents, wanted * s.n),
-                (dyw.mantissas, all),
+                (dyw.mantissas, all << wide),
                 (dyw.exponents, s.c),
             ],
         )?;
@@ -195,9 +195,11 @@ impl Cpu {
         let (dyd_noise, dyw_noise) = Source::both(&p.noise, p.dyd_tensor, u32_of(step));
         let (dyd, ed) = (Parts::new(i8s_mut(dyd), image), Parts::new(i8s_mut(ed), 1));
         let (level, ew, a, b, d) = (self.level, &*ew, &a[..], &b[..], &d[..]);
-        i8s_mut(dyw).par_chunks_mut(image).enumerate().for_each(|(n, dyw)| {
+        let (dyw, low) = i8s_mut(dyw).split_at_mut(all);
+        let low = Parts::new(low, image * wide);
+        dyw.par_chunks_mut(image).enumerate().for_each(|(n, dyw)| {
             // SAFETY: each task has its own image.
-            let (dyd, ed) = unsafe { (dyd.part(n), ed.part(n)) };
+            let (dyd, ed, low) = unsafe { (dyd.part(n), ed.part(n), low.part(n)) };
             let (mut d_scales, mut w_scales) = (vec![0.0f32; s.stride], vec![0.0f32; s.stride]);
             let x = bfp::power(i32::from(xe[n]));
             for c in 0..s.c {
@@ -224,8 +226,8 @@ impl Cpu {
                     let first = column * COLUMNS;
                     let width = (s.stride - first).min(COLUMNS);
                     if filled + width > RUN {
-                        flush(level, &mut d_run, dyd_noise, n * image, done, filled, dyd);
-                        flush(level, &mut w_run, dyw_noise, n * image, done, filled, dyw);
+                        flush(level, &mut d_run, dyd_noise, n * image, done, filled, dyd, &mut []);
+                        flush(level, &mut w_run, dyw_noise, n * image, done, filled, dyw, low);
                         (done, filled) = (done + filled, 0);
                     }
                     let at = row * s.stride + first;
@@ -246,14 +248,15 @@ impl Cpu {
                     filled += width;
                 }
             }
-            flush(level, &mut d_run, dyd_noise, n * image, done, filled, dyd);
-            flush(level, &mut w_run, dyw_noise, n * image, done, filled, dyw);
+            flush(level, &mut d_run, dyd_noise, n * image, done, filled, dyd, &mut []);
+            flush(level, &mut w_run, dyw_noise, n * image, done, filled, dyw, low);
         });
         Ok(())
     }
 }
 
-/// Rounds what a run holds into `out`, if it is wanted.
+/// Rounds what a run holds into `out`, if it is wanted, with low bytes into `low`, if they are.
+#[allow(clippy::too_many_arguments)]
 fn flush(
     level: super::super::simd_int8::Level,
     run: &mut Run,
@@ -262,8 +265,10 @@ fn flush(
     done: usize,
     filled: usize,
     out: &mut [i8],
+    low: &mut [i8],
 ) {
     if !out.is_empty() {
-        run.round(level, noise, image + done, &mut out[done..done + filled]);
+        let low = if low.is_empty() { low } else { &mut low[done..done + filled] };
+        run.round_gradient(level, noise, image + done, &mut out[done..done + filled], low);
     }
 }

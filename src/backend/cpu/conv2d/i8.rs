@@ -12,7 +12,7 @@ use super::super::simd_int8::{Level, vectorised_i8};
 use super::super::tile::{self, COLUMNS, ROWS, Strip, Tile};
 use super::dot::{self, Sums};
 use super::taps::{Backward, Forward, Taps};
-use super::wgrad_i8;
+use super::{wgrad_i8, wgrad_wide_i8};
 use crate::Result;
 use crate::backend::{Bfp, Normalised, Span};
 use crate::ops::batchnorm::{GradientSums, OutputSums};
@@ -219,13 +219,18 @@ impl Cpu {
 
     pub(in super::super) fn conv2d_wgrad_i8(&self, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span) -> Result<()> {
         let (conv, shape) = (&p.conv, p.conv.padded());
+        let wide = p.wide != 0;
+        let dyw_bytes = shape.y_len() << usize::from(wide);
         let io = self.memory.open(
             "conv2d_wgrad_i8",
-            [(x.mantissas, shape.x_len()), (dyw.mantissas, shape.y_len()), (dyw.exponents, conv.k as usize)],
+            [(x.mantissas, shape.x_len()), (dyw.mantissas, dyw_bytes), (dyw.exponents, conv.k as usize)],
             [(dw, conv.w_len() * 4)],
         )?;
         let ([x, dyw, ew], [dw]) = (io.read, io.write);
-        wgrad_i8::run(conv, &shape, i8s(x), i8s(dyw), i8s(ew), f32s_mut(dw));
+        match wide {
+            true => wgrad_wide_i8::run(self.level, conv, &shape, i8s(x), i8s(dyw), i8s(ew), f32s_mut(dw)),
+            false => wgrad_i8::run(conv, &shape, i8s(x), i8s(dyw), i8s(ew), f32s_mut(dw)),
+        }
         Ok(())
     }
 }

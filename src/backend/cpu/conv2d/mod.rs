@@ -8,6 +8,7 @@ mod i8;
 mod taps;
 mod wgrad;
 mod wgrad_i8;
+mod wgrad_wide_i8;
 
 use super::Cpu;
 use super::memory::{f32s, f32s_mut};

@@ -1,0 +1,134 @@
+//! The tensors of the 8-bit operators, and the bytes that each of their launches must move at the least. The rule is that of [`super::operands`]: every operand read once,
+//! every result written once; and scratch memory, which is part of what an operator does here, once each way.
+
+use super::operands::{Content, Operands};
+use crate::ops::Kernel;
+use crate::ops::batchnorm::{BatchNormI8, GradientForm, GradientSums, OutputSums, SizesI8};
+use crate::ops::conv2d::Conv2dI8;
+use crate::quant::layout::{BLOCK_ROWS, blocks, pad};
+
+/// Mantissas, or anything else a byte wide.
+fn bytes(n: usize) -> (usize, Content) {
+    (n, Content::Bytes)
+}
+
+/// Floats.
+fn floats(n: usize) -> (usize, Content) {
+    (n * 4, Content::Noise)
+}
+
+/// The step counter.
+const STEP: (usize, Content) = (4, Content::Labels(1));
+
+/// Operands of `kernel`; `None` where it is not an 8-bit one.
+pub fn operands(kernel: &Kernel) -> Option<Operands> {
+    let stored = |rows: usize, c: usize| [rows * pad(c), blocks(rows, c)];
+    let sums = |rows: usize, c: usize, each: usize| rows.div_ceil(BLOCK_ROWS) * pad(c) * each;
+    let (output_sums, gradient_sums) = (size_of::<OutputSums>(), size_of::<GradientSums>());
+    let (inputs, outputs) = match kernel {
+        Kernel::QuantizeFwdI8(p) => {
+            let (n, all) = (p.n as usize, (p.n * p.pixels) as usize);
+            (vec![floats(all * p.c as usize), STEP], vec![all * pad(p.c as usize), n])
+        }
+        Kernel::QuantizeStoreI8(p) => {
+            let (rows, c) = (p.rows as usize, p.c as usize);
+            let [m, e] = stored(rows, c);
+            (vec![floats(rows * c), STEP], vec![m, e, sums(rows, c, output_sums)])
+        }
+        Kernel::QuantizeBwdI8(p) => {
+            let (n, k, all) = (p.n as usize, p.k as usize, (p.n * p.pixels) as usize);
+            let mut outputs = if p.dgrad != 0 { vec![all * pad(k), n] } else { Vec::new() };
+            outputs.extend([all * pad(k) * (1 + usize::from(p.wide != 0)), k]);
+            (vec![floats(all * k), bytes(k), bytes(n), STEP], outputs)
+        }
+        Kernel::DequantizeFwdI8(p) => {
+            let (rows, c) = ((p.n * p.pixels) as usize, p.c as usize);
+            let exponents = if p.stored != 0 { blocks(rows, c) } else { p.n as usize };
+            (vec![bytes(rows * pad(c)), bytes(exponents)], vec![rows * c * 4])
+        }
+        Kernel::Conv2dFwdI8(p) => {
+            let (s, k, rows) = (p.conv.padded(), p.conv.k as usize, p.conv.rows());
+            let w = k * (s.r * s.s * s.c) as usize;
+            let [m, e] = stored(rows, k);
+            let inputs = vec![bytes(s.x_len()), bytes(s.n as usize), bytes(w), bytes(k), STEP];
+            (inputs, vec![m, e, sums(rows, k, output_sums)])
+        }
+        Kernel::Conv2dDgradI8(p) => {
+            // With the mask of a batchnorm before it: what a step has.
+            let (s, c, rows) = (p.conv.padded(), p.conv.c as usize, (p.conv.n * p.conv.h * p.conv.w) as usize);
+            let [m, e] = stored(rows, c);
+            let w = c * (s.r * s.s * s.k) as usize;
+            let inputs =
+                vec![bytes(s.y_len()), bytes(s.n as usize), bytes(w), STEP, bytes(m), bytes(e), floats(2 * pad(c))];
+            (inputs, vec![m, e, sums(rows, c, gradient_sums)])
+        }
+        Kernel::Conv2dWgradI8(p) => {
+            let (s, dyw) = (p.conv.padded(), wgrad_halves(p) * p.conv.padded().y_len());
+            let inputs = vec![bytes(s.x_len()), bytes(s.n as usize), bytes(dyw), bytes(p.conv.k as usize)];
+            (inputs, vec![p.conv.w_len() * 4])
+        }
+        Kernel::BatchNormFwdI8(p) => {
+            let (s, one) = (SizesI8::of(p), p.pool.c as usize);
+            let [m, e] = stored(s.rows, s.c);
+            let inputs = vec![bytes(m), bytes(e), bytes(s.sums() * output_sums), floats(one), floats(one), STEP];
+            let out = s.n * s.pooled * s.stride;
+            let mut outputs = vec![one * 4, one * 4, one * 4, one * 4, 2 * s.stride * 4, out, s.n];
+            outputs.extend((p.pool.kernel_h != 0).then_some(out));
+            (inputs, outputs)
+        }
+        Kernel::BatchNormGradI8(p) => {
+            let s = SizesI8::of(p);
+            let [m, e] = stored(s.rows, s.c);
+            let pooled = s.n * s.pooled;
+            let mut inputs = match p.gradient == GradientForm::F32 as u32 {
+                true => vec![floats(pooled * s.c)],
+                false => stored(pooled, s.c).map(bytes).to_vec(),
+            };
+            inputs.extend((p.pool.kernel_h != 0).then_some(bytes(pooled * s.stride)));
+            inputs.extend([bytes(m), bytes(e), floats(2 * s.stride), STEP]);
+            (inputs, vec![m, e, s.sums() * gradient_sums])
+        }
+        Kernel::BatchNormBwdI8(p) => (bwd_inputs(p), bwd_outputs(p)),
+        _ => return None,
+    };
+    Some(Operands { inputs, outputs })
+}
+
+fn wgrad_halves(p: &Conv2dI8) -> usize {
+    1 + usize::from(p.wide != 0)
+}
+
+fn bwd_inputs(p: &BatchNormI8) -> Vec<(usize, Content)> {
+    let (s, one) = (SizesI8::of(p), floats(p.pool.c as usize));
+    let (m, e) = (bytes(s.rows * s.stride), bytes(s.exponents()));
+    let (sums, y_sums) = (bytes(s.sums() * size_of::<GradientSums>()), bytes(s.sums() * size_of::<OutputSums>()));
+    vec![m, e, sums, m, e, y_sums, one, one, one, bytes(s.c), bytes(s.n), STEP]
+}
+
+fn bwd_outputs(p: &BatchNormI8) -> Vec<usize> {
+    let s = SizesI8::of(p);
+    let all = s.rows * s.stride;
+    let mut outputs = vec![s.c * 4, s.c * 4];
+    outputs.extend((p.dgrad != 0).then_some([all, s.n]).into_iter().flatten());
+    outputs.extend([all * (1 + usize::from(p.wide != 0)), s.c]);
+    outputs
+}
+
+/// Bytes that the launch of `symbol`, made for `kernel` with `workspace` bytes of scratch memory, must read and write; `None` where nothing is known of it.
+pub fn compulsory(symbol: &str, kernel: &Kernel, workspace: usize) -> Option<(usize, usize)> {
+    let all = operands(kernel)?;
+    let (read, written) = (all.inputs.iter().map(|(bytes, _)| bytes).sum::<usize>(), all.outputs.iter().sum::<usize>());
+    Some(match (kernel, symbol) {
+        // Sums of slices, coefficients and extremes are written and read again.
+        (Kernel::Conv2dWgradI8(_) | Kernel::BatchNormBwdI8(_), _) => (read + workspace, written + workspace),
+        // Running statistics are read, too; statistics are read again by all blocks.
+        (Kernel::BatchNormFwdI8(p), _) => {
+            let s = SizesI8::of(p);
+            (read + 2 * s.c * 4 + 2 * s.stride * 4, written)
+        }
+        (Kernel::QuantizeBwdI8(p), "quantize_bwd_largest_i8") => ((p.n * p.pixels * p.k) as usize * 4, workspace),
+        (Kernel::QuantizeBwdI8(p), "quantize_bwd_exponents_i8") => (workspace + p.n as usize, p.k as usize),
+        (Kernel::QuantizeBwdI8(p), _) => (read + workspace + p.k as usize, written - p.k as usize),
+        _ => (read, written),
+    })
+}
