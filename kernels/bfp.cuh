@@ -75,6 +75,21 @@ __device__ __forceinline__ Philox operand_noise(const Noise& n, u32 tensor, u32 
     return p;
 }
 
+// What the numbers of a block may become, as f32; `bits` are those of the largest absolute value. QPyTorch's formula: crate::quant::bfp::Grid.
+struct Grid {
+    f32 base, limit;
+    __device__ __forceinline__ explicit Grid(u32 bits) {
+        const u32 field = bits & 0x7f800000u;
+        const f32 s = __uint_as_float(field);
+        base = field == 0 ? 6.f : field > 251u << 23 ? __uint_as_float(0x7fc00000u) : __fmul_rn(6.f, s);
+        limit = __fmul_rn(s, BFP_MAX / 64.f);
+    }
+    __device__ __forceinline__ f32 operator()(f32 v, u32 noise) const {
+        const f32 y = __fsub_rn(__uint_as_float((__float_as_uint(__fadd_rn(v, base)) + noise) & ~0x7fffu), base);
+        return y > limit ? limit : y < -limit ? -limit : y;
+    }
+};
+
 // Byte i of a word of mantissas.
 __device__ __forceinline__ i32 mantissa(u32 word, u32 i) { return (i32)(word << (24 - 8 * i)) >> 24; }
 __device__ __forceinline__ f32 mantissa_f32(u32 word, u32 i) { return __int2float_rn(mantissa(word, i)); }

@@ -2,9 +2,15 @@
 //
 // Images to operands: the block of an image finds its largest value, then rounds; the image comes from L2 the second time. Traffic per element: 8 B read, 1 B written.
 // Rows to stored tensors: a block per 64 x 32 block, 4 B read, 1 B written, sums.
+// Groups of f32 to the numbers of their grids, in place: a block per group, 8 B read (4 from L2) and 4 B written.
 // Output gradients of convolutions without a batchnorm: largest values per image and channel, exponents of channels, then a pass that rounds twice.
 #include "stored.cuh"
 
+// rust: crate::ops::quantize::Round
+struct Round {
+    u32 groups, length;
+    Noise noise;
+};
 // rust: crate::ops::quantize::Quantize
 struct Quantize {
     u32 n, pixels, c;
@@ -25,6 +31,25 @@ struct QuantizeGradient {
     Noise noise;
     u32 dyd_tensor, wide;
 };
+
+// Groups of f32 to their grids: a block of whole warps per group.
+extern "C" __global__ void __launch_bounds__(256) quantize_round_i8(
+    const __grid_constant__ Round p, const u32* __restrict__ step, f32* __restrict__ x) {
+    __shared__ u32 scratch[32];
+    const u32 first = blockIdx.x * p.length, end = first + p.length, now = *step;
+    u32 bits = 0;
+    for (u32 i = first + threadIdx.x; i < end; i += blockDim.x) bits = max(bits, magnitude(x[i]));
+    const Grid grid(block_max(bits, scratch));
+    // A thread takes whole groups of eight of the noise, of which the first and the last may belong to neighbours in part.
+    for (u32 at = (first & ~7u) + threadIdx.x * 8; at < end; at += blockDim.x * 8) {
+        const Philox noise = operand_noise(p.noise, p.noise.tensor, at / 8, now);
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) {
+            const u32 i = at + j;
+            if (i >= first && i < end) x[i] = grid(x[i], noise[j]);
+        }
+    }
+}
 
 // Eight values of an operand from padded index `at` (a multiple of 8) of image `n` on; 0 in padded channels.
 __device__ __forceinline__ void load8(const f32* __restrict__ x, u32 pixels, u32 c, u32 n, u32 at, f32 (&v)[8]) {

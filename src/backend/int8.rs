@@ -12,7 +12,7 @@ use crate::Result;
 use crate::ops::batchnorm::BatchNormI8;
 use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::Conv2dI8;
-use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Store};
+use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Round, Store};
 use crate::ops::sgd::SgdI8;
 
 /// Mantissas and exponents of one tensor.
@@ -71,6 +71,10 @@ pub struct BatchNormGradients<'m> {
 /// The 8-bit operators; see the module comment. `step` is one u32 in device memory: optimiser steps so far. `ws` is scratch memory of [`super::Backend::workspace`] bytes.
 #[allow(clippy::too_many_arguments)] // an operator's tensors are its arguments
 pub trait Int8 {
+    /// Rounds each of `p.groups` groups of f32 to the 8-bit grid of its exact largest absolute value, in place: [`crate::quant::bfp::Grid`], noise
+    /// [`crate::quant::layout::NoiseKey::element`] of the place in `x`.
+    fn quantize_round_i8(&self, p: &Round, step: Span, x: Span) -> Result<()>;
+
     /// f32 images to an operand: exponent of each sample from its exact largest absolute value, noise [`crate::quant::layout::NoiseKey::element`].
     fn quantize_fwd_i8(&self, p: &Quantize, x: Span, step: Span, q: Bfp) -> Result<()>;
 

@@ -8,7 +8,7 @@ use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::{Conv2d, Conv2dI8};
 use crate::ops::linear::Linear;
 use crate::ops::pool::Pool;
-use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Store};
+use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Round, Store};
 use crate::ops::relu::Relu;
 use crate::ops::select::Select;
 use crate::ops::sgd::{Sgd, SgdI8};
@@ -71,6 +71,8 @@ pub enum Kernel {
     SgdStep(Sgd),
 
     // ---- 8 bits: mantissas and exponents are two values, `step` is the device's step counter; see [`crate::backend::Int8`]
+    /// step → x (read, too)
+    QuantizeRound(Round),
     /// x, step → q, qe
     QuantizeFwdI8(Quantize),
     /// x, step → q, qe, sums

@@ -17,6 +17,18 @@ pub struct Noise {
     pub stochastic: u32,
 }
 
+/// Groups of f32 to the nearest numbers of their 8-bit grids, in f32 and in place: [`crate::quant::bfp::Grid`]. What `eb8` does with an output and its gradient, a group per image.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct Round {
+    /// Groups, each with an exponent of its own.
+    pub groups: u32,
+    /// Elements of a group.
+    pub length: u32,
+    /// Rounding; noise `element` of the index over all groups.
+    pub noise: Noise,
+}
+
 /// f32 images `[N][pixels][C]` to an operand.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]

@@ -32,6 +32,8 @@ pub enum Format {
     Rows = 1,
     /// The same, and the mantissas are written for the integer GEMMs, too: convolution weights.
     Conv = 2,
+    /// Every element has exponents of its own, over f32's whole range: numbers of 7 significant bits. What the official code makes of BN scales and shifts and biases.
+    Elements = 3,
 }
 
 /// A parameter in the table that the 8-bit step walks. Element `i` of row `k` is element `offset + k * columns + i` of the arena.
@@ -60,7 +62,8 @@ pub struct Segment {
 
 /// The 8-bit step, for all parameters at once (early-bird.md 5.2, with exponents as in `quant`). Per element, each operation rounded by itself:
 /// `g' = g + l1*sign(w)` (BN scales only), then `g'' = Q(g')` where the format says so, `d = g'' + wd*w`, `v' = mu*v + d`, `w' = w - lr*v'`,
-/// and `w = Q(w')`, `v = Q(v')`. A row has one exponent for each of g', w' and v'. Weights and momenta are numbers of the 8-bit grid, held as f32.
+/// and `w = Q(w')`, `v = Q(v')`. A row has one exponent for each of g', w' and v'; in [`Format::Elements`], an element, and Q is [`crate::quant::bfp::Grid`]. Weights and momenta
+/// are numbers of the 8-bit grid, held as f32.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 pub struct SgdI8 {

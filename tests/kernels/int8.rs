@@ -14,7 +14,7 @@ use earlybird::ops::batchnorm::{BatchNormI8, GradientSums, OutputSums};
 use earlybird::ops::classifier::Classifier;
 use earlybird::ops::conv2d::{Conv2d, Conv2dI8};
 use earlybird::ops::pool::Pool;
-use earlybird::ops::quantize::{Dequantize, Noise, Quantize, QuantizeGradient, Store};
+use earlybird::ops::quantize::{Dequantize, Noise, Quantize, QuantizeGradient, Round, Store};
 use earlybird::ops::sgd::{Format, Segment, Sgd, SgdI8};
 use earlybird::ops::{Kernel, Metrics};
 use earlybird::quant::layout::{blocks, pad};
@@ -179,6 +179,12 @@ fn operands_and_stored_tensors_from_f32_and_back() {
             let back = side.out("stored in f32", rows * c * 4);
             let p = Dequantize { n: n as u32, pixels: pixels as u32, c: c as u32, stored: 1 };
             i8.dequantize_fwd_i8(&p, bfp(&q, &e), back.all()).unwrap();
+
+            for (groups, length) in [(n, pixels * c), (rows, c), (1, rows * c)] {
+                let rounded = side.updated("rounded", &side.bytes(&x));
+                let p = Round { groups: groups as u32, length: length as u32, noise: noise(9, stochastic) };
+                i8.quantize_round_i8(&p, step.all(), rounded.all()).unwrap();
+            }
 
             for (dgrad, wide) in [(true, 0), (false, 0), (true, 1)] {
                 let p = QuantizeGradient {
@@ -442,9 +448,10 @@ fn segments(scales: u32, k: u32, taps: u32, c: u32) -> (Vec<Segment>, usize, usi
         exponents: weights + c * taps * padded_k,
     };
     let linear = Segment { offset: first + k * columns, rows: 3, columns: 29, format: Format::Rows as u32, ..none };
-    let bias = Segment { offset: linear.offset + 87, rows: 1, columns: 2100, ..none };
+    let elements = Format::Elements as u32;
+    let bias = Segment { offset: linear.offset + 87, rows: 1, columns: 2100, format: elements, ..none };
     let table = vec![
-        Segment { columns: scales, ..none },
+        Segment { columns: scales, format: elements, ..none },
         Segment { offset: scales, columns: scales, ..none },
         conv,
         linear,

@@ -6,10 +6,14 @@ use crate::backend::{BatchNormGradients, BatchNormState, Bfp, Int8, Normalised, 
 use crate::ops::batchnorm::BatchNormI8;
 use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::Conv2dI8;
-use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Store};
+use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Round, Store};
 use crate::ops::sgd::SgdI8;
 
 impl Int8 for Cpu {
+    fn quantize_round_i8(&self, p: &Round, step: Span, x: Span) -> Result<()> {
+        self.quantize_round_i8(p, step, x)
+    }
+
     fn quantize_fwd_i8(&self, p: &Quantize, x: Span, step: Span, q: Bfp) -> Result<()> {
         self.quantize_fwd_i8(p, x, step, q)
     }

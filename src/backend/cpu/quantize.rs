@@ -1,6 +1,6 @@
 //! quantize on the CPU: f32 to operands, stored tensors and output gradients, and back.
 //!
-//! Here also: rounding a run of elements of an operand, which the batchnorm uses as well. Formulas: [`crate::backend::Int8`].
+//! Here also: rounding a run of elements of an operand, which the batchnorm uses as well, and rounding in f32. Formulas: [`crate::backend::Int8`].
 
 use rayon::prelude::*;
 
@@ -12,7 +12,7 @@ use super::tile::{self, COLUMNS, ROWS, Strip, Tile};
 use crate::Result;
 use crate::backend::{Bfp, Span};
 use crate::ops::batchnorm::OutputSums;
-use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Store};
+use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Round, Store};
 use crate::quant::bfp;
 use crate::quant::layout::{blocks, blocks_across, pad};
 
@@ -43,6 +43,24 @@ vectorised_i8! {
         // Bits of non-negative floats are ordered like the floats, and integers have no NaN.
         let bits = values.iter().fold(0, |max: u32, value| max.max(value.to_bits() & 0x7fff_ffff));
         *max = f32::from_bits(bits);
+    }
+}
+
+vectorised_i8! {
+    /// Values to the numbers of a grid.
+    fn round_to(grid: bfp::Grid, noise: &[u16], values: &mut [f32]) {
+        for (value, noise) in values.iter_mut().zip(noise) {
+            *value = grid.round(*value, u32::from(*noise));
+        }
+    }
+}
+
+vectorised_i8! {
+    /// Values to the numbers of grids of their own.
+    fn round_each(noise: &[u16], values: &mut [f32]) {
+        for (value, noise) in values.iter_mut().zip(noise) {
+            *value = bfp::Grid::of(value.abs()).round(*value, u32::from(*noise));
+        }
     }
 }
 
@@ -91,6 +109,29 @@ fn pieces(pixels: usize, stride: usize) -> impl Iterator<Item = (usize, usize)> 
 }
 
 impl Cpu {
+    pub(super) fn quantize_round_i8(&self, p: &Round, step: Span, x: Span) -> Result<()> {
+        let (groups, length) = (p.groups as usize, p.length as usize);
+        let io = self.memory.open("quantize_round_i8", [(step, 4)], [(x, groups * length * 4)])?;
+        let ([step], [x]) = (io.read, io.write);
+        if length == 0 {
+            return Ok(());
+        }
+        let (level, source) = (self.level, Source::new(&p.noise, u32_of(step)));
+        f32s_mut(x).par_chunks_mut(length).enumerate().for_each(|(group, values)| {
+            let mut max = 0.0;
+            largest(level, values, &mut max);
+            let (grid, first) = (bfp::Grid::of(max), group * length);
+            let mut noise = [0; RUN + GROUP];
+            for (run, values) in (first..).step_by(RUN).zip(values.chunks_mut(RUN)) {
+                let skipped = run % GROUP;
+                let end = (skipped + values.len()).next_multiple_of(GROUP);
+                source.elements(level, run / GROUP, &mut noise[..end]);
+                round_to(level, grid, &noise[skipped..end], values);
+            }
+        });
+        Ok(())
+    }
+
     pub(super) fn quantize_fwd_i8(&self, p: &Quantize, x: Span, step: Span, q: Bfp) -> Result<()> {
         let (n, pixels, c) = (p.n as usize, p.pixels as usize, p.c as usize);
         let (image, stride) = (pixels * pad(c), pad(c));

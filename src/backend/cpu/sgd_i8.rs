@@ -8,7 +8,7 @@ use super::Cpu;
 use super::elementwise::GRAIN;
 use super::memory::{f32s, f32s_mut, i8s_mut, u32_of};
 use super::noise::{GROUP, Source};
-use super::quantize::largest;
+use super::quantize::{largest, round_each};
 use super::simd_int8::{Level, vectorised_i8};
 use crate::backend::Span;
 use crate::ops::sgd::{Format, Segment, SgdI8};
@@ -94,8 +94,16 @@ fn quantise(
 }
 
 impl Step<'_> {
-    /// Steps one row (or run of an f32 parameter) from place `first` on.
-    fn row(&self, first: usize, rounded: bool, g: &[f32], v: &mut [f32], w: &mut [f32], scratch: &mut Scratch) {
+    /// Rounds each of `values`, which lie from place `first` on, by itself.
+    fn each(&self, source: Source, first: usize, values: &mut [f32], noise: &mut Vec<u16>) {
+        let skipped = first % GROUP;
+        noise.resize((skipped + values.len()).next_multiple_of(GROUP), 0);
+        source.elements(self.level, first / GROUP, noise);
+        round_each(self.level, &noise[skipped..], values);
+    }
+
+    /// Steps one row (or run of a parameter without rows) from place `first` on; the weights are not yet rounded.
+    fn row(&self, first: usize, format: u32, g: &[f32], v: &mut [f32], w: &mut [f32], scratch: &mut Scratch) {
         let (sgd, n) = (&self.p.sgd, g.len());
         let Scratch { noise, gradient, momentum, weight, mantissas } = scratch;
         for buffer in [&mut *gradient, momentum, weight] {
@@ -104,17 +112,23 @@ impl Step<'_> {
         let scales = (sgd.scales as usize).saturating_sub(first).min(n);
         with_l1(self.level, &g[..scales], &w[..scales], sgd.l1, &mut gradient[..scales]);
         gradient[scales..].copy_from_slice(&g[scales..]);
-        let rounds = rounded && self.p.round_gradients != 0;
-        if rounds {
+        let rounds = format != Format::F32 as u32 && self.p.round_gradients != 0;
+        let elements = format == Format::Elements as u32;
+        if rounds && elements {
+            self.each(self.noise[2], first, gradient, noise);
+        } else if rounds {
             let e = quantise(self.level, self.noise[2], first, gradient, noise, mantissas);
             expand(self.level, mantissas, e, gradient);
         }
         update(self.level, gradient, v, w, sgd.momentum, sgd.weight_decay, self.lr, momentum, weight);
-        if rounds {
+        if rounds && !elements {
             let e = quantise(self.level, self.noise[1], first, momentum, noise, mantissas);
             expand(self.level, mantissas, e, v);
         } else {
             v.copy_from_slice(momentum);
+        }
+        if rounds && elements {
+            self.each(self.noise[1], first, v, noise);
         }
         w.copy_from_slice(weight);
     }
@@ -131,6 +145,14 @@ impl Step<'_> {
     /// Rounds and packs the weights of one segment.
     fn pack(&self, segment: &Segment, w: &mut [f32], packed: &mut [u8]) -> Result<()> {
         let s = Shape::of(segment);
+        if segment.format == Format::Elements as u32 {
+            if self.p.master_f32 == 0 {
+                w.par_chunks_mut(GRAIN).enumerate().for_each_init(Vec::new, |noise, (i, w)| {
+                    self.each(self.noise[0], s.offset + i * GRAIN, w, noise);
+                });
+            }
+            return Ok(());
+        }
         let rows = w.par_chunks_mut(s.columns).enumerate();
         if segment.format != Format::Conv as u32 {
             if self.p.master_f32 == 0 {
@@ -237,13 +259,14 @@ impl Cpu {
         for segment in bytemuck::cast_slice::<u8, Segment>(table) {
             let s = check(segment, n)?;
             let (g, v, w) = (&g[s.elements()], &mut v[s.elements()], &mut w[s.elements()]);
-            let rounded = segment.format != Format::F32 as u32;
-            let run = if rounded { s.columns } else { GRAIN };
+            let format = segment.format;
+            let in_rows = format == Format::Rows as u32 || format == Format::Conv as u32;
+            let run = if in_rows { s.columns } else { GRAIN };
             let rows = w.par_chunks_mut(run).zip(v.par_chunks_mut(run)).zip(g.par_chunks(run)).enumerate();
             rows.for_each_init(Scratch::default, |scratch, (i, ((w, v), g))| {
-                step.row(s.offset + i * run, rounded, g, v, w, scratch);
+                step.row(s.offset + i * run, format, g, v, w, scratch);
             });
-            if rounded {
+            if format != Format::F32 as u32 {
                 step.pack(segment, w, packed)?;
             }
         }

@@ -9,7 +9,7 @@ use crate::driver::DevPtr;
 use crate::ops::batchnorm::BatchNormI8;
 use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::Conv2dI8;
-use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Store};
+use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Round, Store};
 use crate::ops::sgd::SgdI8;
 use crate::{Error, Result};
 
@@ -26,6 +26,10 @@ pub(super) fn aligned(op: &'static str, to: u64, addresses: &[DevPtr]) -> Result
 }
 
 impl Int8 for Cuda {
+    fn quantize_round_i8(&self, p: &Round, step: Span, x: Span) -> Result<()> {
+        quantize::round(self, p, step, x)
+    }
+
     fn quantize_fwd_i8(&self, p: &Quantize, x: Span, step: Span, q: Bfp) -> Result<()> {
         quantize::fwd(self, p, x, step, q)
     }

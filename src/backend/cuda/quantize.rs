@@ -7,8 +7,18 @@ use crate::Result;
 use crate::backend::{Bfp, Span};
 use crate::driver::Dims;
 use crate::ops::batchnorm::OutputSums;
-use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Store};
+use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Round, Store};
 use crate::quant::layout::{BLOCK_ROWS, blocks, blocks_across, pad};
+
+/// Groups to their grids: a block per group.
+pub(super) fn round(cuda: &Cuda, p: &Round, step: Span, x: Span) -> Result<()> {
+    let bytes = p.groups as usize * p.length as usize * 4;
+    let ([step], [x]) = cuda.open("quantize_round_i8", [(step, 4)], [(x, bytes)])?;
+    match bytes {
+        0 => Ok(()),
+        _ => Ok(cuda.kernels().quantize_round_i8(Dims::linear(p.groups, 256), cuda.stream(), p, step, x)?),
+    }
+}
 
 /// Images to an operand: a block per image.
 pub(super) fn fwd(cuda: &Cuda, p: &Quantize, x: Span, step: Span, q: Bfp) -> Result<()> {

@@ -114,6 +114,14 @@ pub fn qpytorch(x: f32, e: i32, rho: u32) -> i8 {
     (y / step) as i8
 }
 
+/// The same for any block of f32, to f32: `max` is its largest absolute value. In f64 on whole numbers, early-bird.md 5.4's other form of it.
+pub fn simulated(x: f32, max: f32, rho: u32) -> f32 {
+    let Some(e) = (-126..125).rev().find(|e| 2f64.powi(*e) <= f64::from(max)) else { return 0.0 };
+    let t = (f64::from(x) * 2f64.powi(21 - e)).round_ties_even() as i64;
+    let k = ((t + i64::from(rho)) >> 15).clamp(-127, 127);
+    (k as f64 * 2f64.powi(e - 6)) as f32
+}
+
 /// How a tensor is rounded.
 #[derive(Clone, Copy, Debug)]
 pub struct Rounding {
@@ -137,8 +145,12 @@ impl Rounding {
 
     /// An operand's element number `index` (padded).
     pub fn element(&self, x: f32, e: i32, index: usize) -> i8 {
-        let rho = if self.noise.stochastic != 0 { self.key().element(index) } else { 1 << 14 };
-        qpytorch(x, e, rho)
+        qpytorch(x, e, self.noise(index))
+    }
+
+    /// The noise of an element.
+    pub fn noise(&self, index: usize) -> u32 {
+        if self.noise.stochastic != 0 { self.key().element(index) } else { 1 << 14 }
     }
 
     /// The same in 16 bits: bytes high and low of a multiple of `2^(e-14)`.

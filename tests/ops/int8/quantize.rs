@@ -2,7 +2,7 @@
 
 use earlybird::ops::Kernel;
 use earlybird::ops::batchnorm::OutputSums;
-use earlybird::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Store};
+use earlybird::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Round, Store};
 use earlybird::quant::layout::{blocks, pad};
 
 use super::*;
@@ -33,6 +33,36 @@ fn operand(values: &[f32], n: usize, c: usize, rounding: Rounding) -> Host {
         }
     }
     out
+}
+
+/// Groups of one element and of many, that begin anywhere among the groups of noise; sizes from the smallest to the largest that f32 has.
+#[test]
+fn groups_are_rounded_in_place() {
+    for (groups, length) in [(3, 8), (5, 37), (1, 1), (2, 4099), (41, 1), (7, 3)] {
+        let mut x = normal(9, "groups", groups * length, 1.0);
+        for (i, group) in x.chunks_exact_mut(length).enumerate() {
+            let scale = [1.0, 0.0, 1e-14, 3e13, 1e-36, 1e-42, 2e36][i % 7];
+            group.iter_mut().for_each(|v| *v *= scale);
+        }
+        for stochastic in [true, false] {
+            let rounding = Rounding::new(0x0500_0000_0000_0009, 36, stochastic);
+            let mut want = Vec::new();
+            for (i, group) in x.chunks_exact(length).enumerate() {
+                let max = group.iter().fold(0.0f32, |max, v| max.max(v.abs()));
+                want.extend((0..length).map(|j| simulated(group[j], max, rounding.noise(i * length + j)).to_bits()));
+            }
+            everywhere(|device| {
+                let (x, at) = (device.put(&x), step(device, &rounding));
+                let p = Round { groups: groups as u32, length: length as u32, noise: rounding.noise };
+                let int8 = device.backend.int8().unwrap();
+                int8.quantize_round_i8(&p, at.all(), x.all()).unwrap();
+                same(&format!("{} {p:?}", device.name), &device.get::<u32>(&x), &want);
+                // What lies on the grid stays there.
+                int8.quantize_round_i8(&p, device.put(&[1000u32]).all(), x.all()).unwrap();
+                same(&format!("{} {p:?} again", device.name), &device.get::<u32>(&x), &want);
+            });
+        }
+    }
 }
 
 #[test]

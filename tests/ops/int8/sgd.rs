@@ -1,4 +1,4 @@
-//! The 8-bit step: rounded gradients, momenta and weights, and the packed weights.
+//! The 8-bit step: gradients, momenta and weights rounded by rows and by elements, and the packed weights.
 
 use earlybird::backend::Memory;
 use earlybird::ops::sgd::{Format, Segment, Sgd, SgdI8};
@@ -9,7 +9,7 @@ use crate::oracle::normal;
 
 const TENSORS: [u32; 3] = [1005, 1006, 1007];
 
-/// BN scales, then a convolution, a bias, a linear weight; gaps between them.
+/// BN scales, rounded one by one, then a convolution, a bias, a linear weight; gaps between them.
 fn table() -> (Vec<Segment>, usize, usize) {
     let plain = |offset, columns| Segment {
         offset,
@@ -38,13 +38,20 @@ fn table() -> (Vec<Segment>, usize, usize) {
     let behind = (64 + k * taps * c).next_multiple_of(64);
     let linear = Segment { format: Format::Rows as u32, rows: 10, ..plain(behind + 64, 51) };
     let count = (linear.offset + 510).next_multiple_of(64) as usize;
-    (vec![plain(0, 41), conv, plain(behind, 13), linear], count, end)
+    let scales = Segment { format: Format::Elements as u32, ..plain(0, 41) };
+    (vec![scales, conv, plain(behind, 13), linear], count, end)
 }
 
 struct State {
     w: Vec<f32>,
     v: Vec<f32>,
     packed: Vec<i8>,
+}
+
+/// Elements rounded one by one.
+fn each(values: &[f32], first: usize, seed: [u32; 2], step: u32, tensor: u32) -> Vec<f32> {
+    let key = NoiseKey { seed, step, tensor };
+    values.iter().enumerate().map(|(i, v)| simulated(*v, v.abs(), key.element(first + i))).collect()
 }
 
 /// A row rounded: mantissas and exponent.
@@ -63,6 +70,14 @@ fn oracle(p: &SgdI8, table: &[Segment], lr: f32, step: u32, g: Option<&[f32]>, s
         let (columns, rounds) = (segment.columns as usize, segment.format != Format::F32 as u32);
         for k in 0..segment.rows as usize {
             let at = segment.offset as usize + k * columns;
+            let elements = segment.format == Format::Elements as u32;
+            let rounded = |values: &[f32], tensor: usize| -> Vec<f32> {
+                if elements {
+                    return each(values, at, p.seed, step, p.tensors[tensor]);
+                }
+                let (m, e) = row(values, at, p.seed, step, p.tensors[tensor]);
+                m.iter().map(|m| value(*m, e)).collect()
+            };
             if let Some(g) = g {
                 let mut d: Vec<f32> = (at..at + columns)
                     .map(|i| {
@@ -71,8 +86,7 @@ fn oracle(p: &SgdI8, table: &[Segment], lr: f32, step: u32, g: Option<&[f32]>, s
                     })
                     .collect();
                 if rounds && p.round_gradients != 0 {
-                    let (m, e) = row(&d, at, p.seed, step, p.tensors[2]);
-                    d = m.iter().map(|m| value(*m, e)).collect();
+                    d = rounded(&d, 2);
                 }
                 let mut v = Vec::new();
                 for (i, d) in d.iter().enumerate() {
@@ -81,19 +95,19 @@ fn oracle(p: &SgdI8, table: &[Segment], lr: f32, step: u32, g: Option<&[f32]>, s
                     s.w[at + i] -= lr * v[i];
                 }
                 if rounds && p.round_gradients != 0 {
-                    let (m, e) = row(&v, at, p.seed, step, p.tensors[1]);
-                    v = m.iter().map(|m| value(*m, e)).collect();
+                    v = rounded(&v, 1);
                 }
                 s.v[at..at + columns].copy_from_slice(&v);
             }
             if !rounds {
                 continue;
             }
-            let (m, e) = row(&s.w[at..at + columns], at, p.seed, step, p.tensors[0]);
+            let before = s.w[at..at + columns].to_vec();
             if p.master_f32 == 0 {
-                s.w[at..at + columns].iter_mut().zip(&m).for_each(|(w, m)| *w = value(*m, e));
+                s.w[at..at + columns].copy_from_slice(&rounded(&before, 0));
             }
             if segment.format == Format::Conv as u32 {
+                let (m, e) = row(&before, at, p.seed, step, p.tensors[0]);
                 let (taps, c) = (segment.taps as usize, segment.c as usize);
                 s.packed[segment.exponents as usize + k] = e as i8;
                 for (i, m) in m.iter().enumerate() {
