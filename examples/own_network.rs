@@ -67,6 +67,7 @@ fn main() -> Result<()> {
         surgery: SurgeryOptions::default(),
         start: Start::Inherit,
         steps: None,
+        swa_start: None,
         search_precision: Precision::F32,
         train_precision: Precision::F32,
     };

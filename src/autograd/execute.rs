@@ -78,6 +78,7 @@ fn execute_i8<'m, 'a>(
     let none = ws.part(0, 0)?;
     let nothing = Bfp { mantissas: none, exponents: none };
     match &call.kernel {
+        Kernel::QuantizeRound(p) => int8.quantize_round_i8(p, a.next()?, a.next()?),
         Kernel::QuantizeFwdI8(p) => int8.quantize_fwd_i8(p, a.next()?, a.next()?, a.bfp()?),
         Kernel::QuantizeStoreI8(p) => int8.quantize_store_i8(p, a.next()?, a.next()?, a.bfp()?, a.next()?),
         Kernel::QuantizeBwdI8(p) => {

@@ -67,6 +67,9 @@ impl Packing {
                 transposed: 0,
                 exponents: 0,
             };
+            if precision == Precision::Eb8 {
+                segment.format = Format::Elements as u32;
+            }
             if let ([rows, dims @ ..], ParameterKind::ConvWeight | ParameterKind::LinearWeight) =
                 (&parameter.dims[..], parameter.kind)
             {
@@ -125,6 +128,11 @@ impl Packing {
             // Node 0 is the input, which has no parameters: these numbers are free.
             tensors: [Role::W, Role::V, Role::G].map(|role| tensor(0, role)),
         })
+    }
+
+    /// Whether weights are rounded when they are loaded. The official code leaves them as they are until the first step.
+    pub fn rounds_loaded(&self) -> bool {
+        matches!(self.precision, Precision::Int8(_))
     }
 
     /// The seed as kernels take it.

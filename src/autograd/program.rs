@@ -2,6 +2,7 @@
 //!
 //! Not here: where arena values lie ([`super::plan`]) and who runs the calls ([`super::Session`]).
 
+mod eb8;
 mod int8;
 
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use crate::graph::{Graph, NodeId};
 use crate::ops::add::Add;
 use crate::ops::softmax_xent::SoftmaxXent;
 use crate::ops::{Activation, Call, Emit, Kernel, Node, Value};
+use crate::quant::layout::Role;
 use crate::{Error, Result};
 
 /// What a program is for.
@@ -20,7 +22,9 @@ use crate::{Error, Result};
 pub enum Mode {
     /// Batch statistics, loss and all gradients.
     Train,
-    /// Running statistics and loss, no gradients.
+    /// Batch statistics, which move the running ones, and loss, no gradients; always f32.
+    Statistics,
+    /// Running statistics and loss, no gradients; always f32.
     Evaluate,
 }
 
@@ -74,7 +78,7 @@ pub struct Program {
 /// Lowers `graph` for `batch` images, in the precision of `packing` where it trains. `workspace` tells how much scratch memory a kernel wants.
 ///
 /// # Errors
-/// [`Error::Graph`] where the graph is no classifier, or a tensor has more elements than a kernel can index; [`Error::Unsupported`] for a precision that is not built.
+/// [`Error::Graph`] where the graph is no classifier, or a tensor has more elements than a kernel can index.
 pub fn lower(
     graph: &Graph,
     layout: &Layout,
@@ -93,20 +97,16 @@ pub fn lower(
     let mut lowering = Lowering::new(graph, layout, batch, mode, workspace);
     let logits = match (packing.precision, mode) {
         (Precision::Int8(options), Mode::Train) => int8::train(&mut lowering, packing, options)?,
-        (Precision::Eb8, Mode::Train) => {
-            return Err(Error::Unsupported {
-                what: "precision eb8".into(),
-                place: None,
-                hint: "use f32 or int8; the simulated 8 bits of the official code are not built yet".into(),
-            });
-        }
-        (_, Mode::Train) => {
+        (precision, Mode::Train) => {
+            if precision == Precision::Eb8 {
+                lowering.rounding = Some(eb8::Rounding::new(&mut lowering, packing));
+            }
             let (nodes, logits) = lowering.forward();
             let dlogits = lowering.loss_and_gradient(logits);
             lowering.backward(&nodes, dlogits);
             logits
         }
-        (_, Mode::Evaluate) => {
+        (_, Mode::Statistics | Mode::Evaluate) => {
             let (_, logits) = lowering.forward();
             lowering.loss(logits);
             logits
@@ -124,6 +124,8 @@ struct Lowering<'a> {
     workspace: &'a dyn Fn(&Kernel) -> usize,
     /// Whether each node's output needs a gradient.
     needs: Vec<bool>,
+    /// Whether and how outputs and their gradients are rounded on the way.
+    rounding: Option<eb8::Rounding>,
     values: Vec<ValueInfo>,
     calls: Vec<Call>,
 }
@@ -140,7 +142,7 @@ impl<'a> Lowering<'a> {
         for (node, parameters) in graph.ids().map(|id| (graph.node(id), graph.trains(id))) {
             needs.push(parameters || node.inputs.iter().any(|input| needs[input.0]));
         }
-        Lowering { graph, layout, batch, mode, workspace, needs, values: Vec::new(), calls: Vec::new() }
+        Lowering { graph, layout, batch, mode, workspace, needs, rounding: None, values: Vec::new(), calls: Vec::new() }
     }
 
     fn place(&mut self, name: &str, bytes: usize, place: Place) -> Value {
@@ -185,7 +187,7 @@ impl<'a> Lowering<'a> {
         let mut lowered = Node {
             name: node.name.clone(),
             batch: self.batch,
-            training: self.mode == Mode::Train,
+            training: self.mode != Mode::Evaluate,
             relu,
             inputs: inputs.iter().zip(&node.inputs).map(activation).collect(),
             needs: node.inputs.iter().map(|i| self.needs[i.0]).collect(),
@@ -212,7 +214,10 @@ impl<'a> Lowering<'a> {
                 }
             };
             outputs.push(match (&lowered, node.inputs.first()) {
-                (Some(lowered), _) => lowered.output.value,
+                (Some(lowered), _) => {
+                    self.round(id, Role::Y, lowered.output.value);
+                    lowered.output.value
+                }
                 (None, Some(source)) => outputs[source.0],
                 (None, None) => self.images(id),
             });
@@ -258,6 +263,7 @@ impl<'a> Lowering<'a> {
                 }
                 continue;
             };
+            self.round(id, Role::Dyd, dy);
             let given = op.backward(lowered, dy, self);
             self.hand_on(id, given, &mut gradients);
         }

@@ -14,6 +14,8 @@ pub(super) enum Work {
     Differentiate,
     /// Optimiser and log.
     Step,
+    /// Nothing: running statistics are left.
+    Estimate,
     /// Nothing.
     Evaluate,
 }

@@ -269,6 +269,11 @@ impl Session {
         })
     }
 
+    /// Running statistics alone.
+    pub fn running_statistics(&self) -> Result<StateDict> {
+        self.collect(|arena| (arena == Arena::State).then_some(&self.state))
+    }
+
     /// Gradients of the last batch, by the names of their parameters.
     pub fn gradients(&self) -> Result<StateDict> {
         self.collect(|arena| (arena == Arena::Parameters).then_some(&self.gradients))

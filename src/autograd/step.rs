@@ -45,6 +45,7 @@ impl Session {
     /// Forward and backward in training mode without a step: gradients are left for [`Session::gradients`]; running statistics move.
     pub fn differentiate(&mut self, images: &[f32], labels: &[u32]) -> Result<()> {
         self.bring(images, labels, Mode::Train)?;
+        self.go_on(self.now)?;
         self.run(labels.len(), Work::Differentiate, None)
     }
 
@@ -52,6 +53,12 @@ impl Session {
     pub fn evaluate(&mut self, images: &[f32], labels: &[u32]) -> Result<()> {
         self.bring(images, labels, Mode::Evaluate)?;
         self.run(labels.len(), Work::Evaluate, None)
+    }
+
+    /// Forward in training mode and in f32: running statistics move by those of the batch; loss and hits are added to the running metrics.
+    pub fn estimate(&mut self, images: &[f32], labels: &[u32]) -> Result<()> {
+        self.bring(images, labels, Mode::Statistics)?;
+        self.run(labels.len(), Work::Estimate, None)
     }
 
     /// Logits `[N][classes]` with running statistics.
@@ -124,7 +131,8 @@ impl Session {
     /// Rounds loaded weights to the 8-bit grid and packs them for the integer products. The noise is that of the step that left them, so that
     /// a run that goes on from a file packs what the interrupted one had.
     pub(super) fn pack(&mut self) -> Result<()> {
-        let Some(p) = self.packing.sgd(self.sgd()).filter(|_| !self.is_packed) else { return Ok(()) };
+        let wanted = self.packing.rounds_loaded() && !self.is_packed;
+        let Some(p) = self.packing.sgd(self.sgd()).filter(|_| wanted) else { return Ok(()) };
         self.synced = false;
         let before = StepState { step: self.now.step.wrapping_sub(1), ..self.now };
         self.backend.upload(bytemuck::bytes_of(&before), self.place.all())?;
@@ -167,7 +175,11 @@ impl Session {
 
     /// Runs the program of a batch, and what belongs before and behind it.
     pub(super) fn run(&mut self, batch: usize, work: Work, feed: Option<Feed>) -> Result<()> {
-        let mode = if work == Work::Evaluate { Mode::Evaluate } else { Mode::Train };
+        let mode = match work {
+            Work::Differentiate | Work::Step => Mode::Train,
+            Work::Estimate => Mode::Statistics,
+            Work::Evaluate => Mode::Evaluate,
+        };
         let Some(ready) = self.programs.get_mut(&(batch, mode)) else { return Ok(()) };
         let mut recorded = std::mem::take(&mut ready.recorded);
         let moves = advance(batch, work, feed);

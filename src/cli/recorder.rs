@@ -14,6 +14,7 @@ use super::energy::RunMeter;
 use super::summary::{RUNNING, Stand, word};
 use super::train::{DATA_KEY, STATE};
 use super::{DONE, NO_TICKET, Settings, account, masks, prune, report, say};
+use crate::autograd::StateDict;
 use crate::energy::Activity;
 use crate::graph::Graph;
 use crate::ops::Metrics;
@@ -28,6 +29,8 @@ use crate::{Result, fsio};
 
 /// The final weights.
 pub const MODEL: &str = "model.safetensors";
+/// The network of the averaged weights, in a run folder of a run that averages.
+pub const AVERAGED: &str = "averaged.safetensors";
 
 /// Writes a run folder.
 pub struct Recorder {
@@ -366,13 +369,19 @@ impl Observer for Recorder {
 /// Writes what a finished (or stopped) run leaves and says how it ended. Returns the exit code.
 pub fn finish(mut recorder: Recorder, run: &Run, outcome: &Outcome) -> Result<u8> {
     let session = run.trainer().session();
-    let mut model = Checkpoint::new(session.graph(), session.state_dict()?)?;
-    if let Some(layers) = &run.progress().layers {
-        model.put(prune::KEPT_KEY, layers)?;
-        model.put(prune::SURGERY_KEY, &run.options().surgery)?;
+    let save = |state: StateDict, file: &str| {
+        let mut model = Checkpoint::new(session.graph(), state)?;
+        if let Some(layers) = &run.progress().layers {
+            model.put(prune::KEPT_KEY, layers)?;
+            model.put(prune::SURGERY_KEY, &run.options().surgery)?;
+        }
+        model.put(DATA_KEY, &run.data().info())?;
+        model.save(&recorder.folder.file(file))
+    };
+    save(session.state_dict()?, MODEL)?;
+    if let (Some(average), Some(_)) = (run.average(), run.progress().averaged) {
+        save(average.state.clone(), AVERAGED)?;
     }
-    model.put(DATA_KEY, &run.data().info())?;
-    model.save(&recorder.folder.file(MODEL))?;
     recorder.write_tables()?;
     // A search shows what its first ticket would keep.
     let plan = match (&run.progress().layers, run.tickets().values().next()) {
@@ -403,7 +412,7 @@ pub fn finish(mut recorder: Recorder, run: &Run, outcome: &Outcome) -> Result<u8
     }
     if !recorder.quiet {
         let percent = |a: Option<f64>| a.map_or("unknown".into(), |a| format!("{:.2}%", 100.0 * a));
-        let Accuracy { last, best, .. } = summary.accuracy;
+        let Accuracy { last, best, averaged, .. } = summary.accuracy;
         say(format_args!(
             "{}: test accuracy {} (best epoch {}), {} parameters",
             summary.outcome,
@@ -411,6 +420,13 @@ pub fn finish(mut recorder: Recorder, run: &Run, outcome: &Outcome) -> Result<u8
             percent(best),
             session.graph().parameter_count()
         ));
+        if averaged.is_some() {
+            let epochs = run.average().map_or(0, |average| average.epochs);
+            say(format_args!(
+                "weights averaged over {epochs} epochs: test accuracy {}, in {AVERAGED}",
+                percent(averaged)
+            ));
+        }
         say(format_args!("run folder {at}: {MODEL}, summary.json, metrics.csv, plots {}", plots.join(" ")));
         say(format_args!("report: {}", recorder.folder.file(html::REPORT).display()));
     }

@@ -168,6 +168,7 @@ settings! {
     no_augment: bool [bool] = false, "No random crops and flips";
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     no_shuffle: bool [bool] = false, "Every epoch in the order of the file";
+    swa_start: Option<usize> [usize] = None, "Average the weights after each epoch of training from this one on, counted from 0 [default: never]";
     steps: Option<u64> [u64] = None, "Stop after this many optimiser steps, save what stands, exit 0";
     seed: u64 [u64] = 1, "Seed of weights, order and augmentation";
     out: Option<PathBuf> [PathBuf] = None, "Run folder; must not exist or be empty [default: runs/<time>-<model>-<seed>]";
@@ -220,16 +221,11 @@ impl Settings {
     /// Precisions of search and training.
     ///
     /// # Errors
-    /// [`Error::BadSetting`] for an unknown name, [`Error::Unsupported`] for one that is not built.
+    /// [`Error::BadSetting`] for an unknown name.
     pub fn precisions(&self) -> Result<[Precision; 2]> {
         let options =
             Int8Options { f32_products: self.f32_products, master_f32: self.master_weights == MasterWeights::F32 };
         let named = |flag: &str, name: &str| match Precision::named(name, options) {
-            Some(Precision::Eb8) => Err(Error::Unsupported {
-                what: "precision eb8".into(),
-                place: Some(flag.into()),
-                hint: "use f32 or int8; the simulated 8 bits of the official code are not built yet".into(),
-            }),
             Some(precision) => Ok(precision),
             None => {
                 let what = format!("there is no precision `{name}`");
@@ -304,6 +300,7 @@ impl Settings {
             steps: self.steps,
             search_precision,
             train_precision,
+            swa_start: self.swa_start,
         };
         options.check()?;
         Ok(options)

@@ -85,6 +85,7 @@ impl Stand<'_> {
                 after_surgery: progress.after_surgery.map(|m| m.accuracy()),
                 last: all.last().copied(),
                 best: all.iter().copied().reduce(f64::max),
+                averaged: progress.averaged.map(|m| m.accuracy()),
             },
             test_loss: progress.history.last().map(|r| r.test.loss()),
             before: size(self.dense),

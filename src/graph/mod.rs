@@ -298,6 +298,17 @@ impl Graph {
         all
     }
 
+    /// The same network whose running statistics move by `momentum` with each batch.
+    pub fn with_bn_momentum(&self, momentum: f32) -> Graph {
+        let mut graph = self.clone();
+        for node in &mut graph.nodes {
+            if let Op::BatchNorm(attr) = &mut node.op {
+                attr.momentum = momentum;
+            }
+        }
+        graph
+    }
+
     /// Trained parameter elements.
     pub fn parameter_count(&self) -> usize {
         self.parameters().iter().filter(|p| p.kind.trained()).map(Parameter::elements).sum()

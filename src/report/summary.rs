@@ -44,6 +44,9 @@ pub struct Accuracy {
     pub last: Option<f64>,
     /// The best epoch's.
     pub best: Option<f64>,
+    /// Of the averaged weights, in runs that average.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub averaged: Option<f64>,
 }
 
 /// Channels of one BN layer, before and after surgery.

@@ -3,6 +3,7 @@
 //! [`draw`] cuts masks from BN scales, [`Detector`] says when they have settled, [`plan_surgery`] removes what they prune; [`MaskTracker`] watches a network that
 //! is trained elsewhere.
 
+mod averaging;
 mod detector;
 mod file;
 mod mask;

@@ -19,7 +19,7 @@ use crate::data::Dataset;
 use crate::energy::Activity;
 use crate::graph::Graph;
 use crate::ops::Metrics;
-use crate::train::{BatchEvent, BatchOptions, Position, Schedule, Trainer};
+use crate::train::{Average, BatchEvent, BatchOptions, Position, Schedule, Trainer};
 use crate::{Error, Result, nn};
 
 /// What the ticket starts to train from.
@@ -88,6 +88,8 @@ pub struct RunOptions {
     pub search_precision: Precision,
     /// Arithmetic after the ticket, and of a dense run.
     pub train_precision: Precision,
+    /// Average the weights after each epoch of training from this one on, counted from 0 over search and training.
+    pub swa_start: Option<usize>,
 }
 
 impl RunOptions {
@@ -123,6 +125,9 @@ impl RunOptions {
             }
         }
         self.surgery.check()?;
+        if let Some(start) = self.swa_start {
+            Run::check_average(start, self.epochs, self.task == Task::Search)?;
+        }
         let usable = |v: f32| v.is_finite() && v >= 0.0;
         if !(usable(self.hyper.momentum)
             && self.hyper.momentum < 1.0
@@ -240,6 +245,7 @@ pub struct Run {
     pub(super) ring: Option<Option<Ring>>,
     pub(super) tickets: BTreeMap<usize, Ticket>,
     pub(super) initial: Option<StateDict>,
+    pub(super) average: Option<Average>,
 }
 
 impl Run {
@@ -264,6 +270,7 @@ impl Run {
             ring: None,
             tickets: BTreeMap::new(),
             initial: (options.start == Start::Rewind).then(|| state.clone()),
+            average: None,
             data,
             trainer,
             options,
@@ -300,7 +307,7 @@ impl Run {
         data: Arc<Dataset>,
     ) -> Result<Run> {
         options.check()?;
-        let Snapshot { graph, state, momenta, progress, position, metrics, step, masks } = snapshot;
+        let Snapshot { graph, state, momenta, average, progress, position, metrics, step, masks } = snapshot;
         if progress.watched.iter().map(|w| w.ratio).ne(options.ratios.iter().copied()) {
             let what = "the interrupted run watched other ratios";
             return Err(Error::bad_setting("--resume", what, "resume with the settings of the run folder"));
@@ -324,6 +331,7 @@ impl Run {
             tickets: tickets.into_iter().filter_map(|ticket| Some((index(&ticket)?, ticket))).collect(),
             progress,
             initial,
+            average,
             data,
             trainer,
             options,
@@ -534,6 +542,7 @@ impl Run {
 
     fn train_epoch(&mut self, observer: &mut dyn Observer) -> Result<Option<Outcome>> {
         if self.trainer.position().epoch >= self.options.epochs {
+            self.settle_average(observer)?;
             return Ok(Some(Outcome::Trained));
         }
         observer.enter(Some(Activity::Train));
@@ -543,6 +552,7 @@ impl Run {
         if !self.trainer.epoch_done() {
             return self.stop(observer);
         }
+        self.average_epoch()?;
         self.report_epoch(observer)?;
         observer.checkpoint(self)?;
         let done = self.trainer.position().epoch >= self.options.epochs;

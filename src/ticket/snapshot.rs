@@ -13,8 +13,8 @@ use super::surgery::LayerPlan;
 use crate::autograd::StateDict;
 use crate::graph::Graph;
 use crate::ops::Metrics;
-use crate::train::Position;
-use crate::train::checkpoint::{Checkpoint, join, split};
+use crate::train::checkpoint::{AVERAGE, Checkpoint, join, split, take, under};
+use crate::train::{Average, Position};
 use crate::{Error, Result, fsio};
 
 /// Which part of a run.
@@ -82,6 +82,9 @@ pub struct Progress {
     pub layers: Option<Vec<LayerPlan>>,
     /// Test metrics right after surgery.
     pub after_surgery: Option<Metrics>,
+    /// Test metrics of the averaged weights, at the end of a run that averages.
+    #[serde(default)]
+    pub averaged: Option<Metrics>,
     /// Seconds so far.
     pub seconds: Seconds,
     /// Seconds of training in the current epoch.
@@ -99,6 +102,7 @@ impl Progress {
             history: Vec::new(),
             layers: None,
             after_surgery: None,
+            averaged: None,
             seconds: Seconds::default(),
             epoch_seconds: 0.0,
         }
@@ -114,6 +118,8 @@ pub struct Snapshot {
     pub state: StateDict,
     /// Momenta.
     pub momenta: StateDict,
+    /// Averaged weights so far.
+    pub average: Option<Average>,
     /// How far it is.
     pub progress: Progress,
     /// Place in the run.
@@ -136,6 +142,9 @@ struct Header {
     step: u64,
     masks: Vec<Vec<String>>,
     channels: usize,
+    /// Epochs in the averaged weights.
+    #[serde(default)]
+    averaged: usize,
 }
 
 const RUN_KEY: &str = "earlybird.run";
@@ -196,6 +205,7 @@ impl Run {
             graph: (**session.graph()).clone(),
             state,
             momenta,
+            average: self.average.clone(),
             progress: self.progress.clone(),
             position: self.trainer.position(),
             metrics: self.trainer.metrics(),
@@ -213,7 +223,9 @@ impl Snapshot {
         let json = serde_json::to_string(&clock)
             .map_err(|e| Error::bad_file(path, None, e.to_string(), "this is a defect, please report it"))?;
         fsio::write_atomic(&path.with_file_name(CLOCK), json.as_bytes())?;
-        let mut file = Checkpoint::new(&self.graph, join(self.state.clone(), self.momenta.clone()))?;
+        let mut tensors = join(self.state.clone(), self.momenta.clone());
+        tensors.extend(self.average.iter().flat_map(|average| under(AVERAGE, average.state.clone())));
+        let mut file = Checkpoint::new(&self.graph, tensors)?;
         let hex = |mask: &Mask| mask.words().iter().map(|word| format!("{word:016x}")).collect::<String>();
         let header = Header {
             version: VERSION,
@@ -223,6 +235,7 @@ impl Snapshot {
             step: self.step,
             masks: self.masks.iter().map(|masks| masks.iter().map(hex).collect()).collect(),
             channels: self.masks.iter().flatten().next().map_or(0, Mask::len),
+            averaged: self.average.as_ref().map_or(0, |average| average.epochs),
         };
         file.put(RUN_KEY, &header)?;
         file.save(path)
@@ -261,11 +274,13 @@ impl Snapshot {
         clock.and_then(|clock| clock.put(&mut header.progress)).map_err(|what| {
             Error::bad_file(&clock_path, None, what, "take an intact copy, or start the run again in another folder")
         })?;
-        let (state, momenta) = split(file.tensors);
+        let (average, tensors) = take(AVERAGE, file.tensors);
+        let (state, momenta) = split(tensors);
         Ok(Snapshot {
             graph,
             state,
             momenta,
+            average: (header.averaged > 0).then_some(Average { epochs: header.averaged, state: average }),
             progress: header.progress,
             position: header.position,
             metrics: header.metrics,

@@ -198,21 +198,34 @@ fn floats(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
 /// Prefix of a momentum's name in files that hold parameters and momenta.
 pub const MOMENTUM: &str = "momentum.";
 
+/// Prefix of a weight's name where it is the averaged one.
+pub const AVERAGE: &str = "average.";
+
+/// `state` with `prefix` before every name.
+pub fn under(prefix: &str, state: StateDict) -> impl Iterator<Item = (String, Tensor)> {
+    state.into_iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
+}
+
+/// What has `prefix` before its name, without it, and all else.
+pub fn take(prefix: &str, all: StateDict) -> (StateDict, StateDict) {
+    let (mut taken, mut left) = (StateDict::new(), StateDict::new());
+    for (name, tensor) in all {
+        match name.strip_prefix(prefix) {
+            Some(bare) => taken.insert(bare.to_string(), tensor),
+            None => left.insert(name, tensor),
+        };
+    }
+    (taken, left)
+}
+
 /// Parameters and momenta in one dict.
 pub fn join(state: StateDict, momenta: StateDict) -> StateDict {
-    let momenta = momenta.into_iter().map(|(name, tensor)| (format!("{MOMENTUM}{name}"), tensor));
-    state.into_iter().chain(momenta).collect()
+    state.into_iter().chain(under(MOMENTUM, momenta)).collect()
 }
 
 /// The inverse of [`join`].
 pub fn split(all: StateDict) -> (StateDict, StateDict) {
-    let (mut state, mut momenta) = (StateDict::new(), StateDict::new());
-    for (name, tensor) in all {
-        match name.strip_prefix(MOMENTUM) {
-            Some(bare) => momenta.insert(bare.to_string(), tensor),
-            None => state.insert(name, tensor),
-        };
-    }
+    let (momenta, state) = take(MOMENTUM, all);
     (state, momenta)
 }
 

@@ -72,13 +72,13 @@ pub struct BatchEvent {
 
 /// A session on its way through the data.
 pub struct Trainer {
-    session: Session,
+    pub(super) session: Session,
     train: Source,
     test: Source,
     /// Steps between two looks at their sums.
     every: usize,
     schedule: Schedule,
-    position: Position,
+    pub(super) position: Position,
     metrics: Metrics,
     limit: Option<u64>,
 }
@@ -287,6 +287,11 @@ impl Trainer {
         std::mem::take(&mut self.metrics)
     }
 
+    /// What makes the batches of training and test set.
+    pub(super) fn loaders(&self) -> (&Loader, &Loader) {
+        (self.train.loader(), self.test.loader())
+    }
+
     /// Sums over the test set, with running statistics.
     pub fn evaluate(&mut self) -> Result<Metrics> {
         self.session.take_metrics()?;
@@ -306,4 +311,14 @@ impl Trainer {
         }
         self.session.take_metrics()
     }
+}
+
+/// Sums of `session` over a test set, in batches of the host's.
+pub(super) fn evaluation(test: &Loader, session: &mut Session) -> Result<Metrics> {
+    session.take_metrics()?;
+    for batch in test.epoch(0, 0..test.batches()) {
+        let batch = batch?;
+        session.evaluate(&batch.images, &batch.labels)?;
+    }
+    session.take_metrics()
 }

@@ -31,6 +31,14 @@ fn a_last_step_that_spoils_the_weights_does_not_replace_the_good_checkpoint() {
 }
 
 #[test]
+fn weights_that_are_never_averaged_are_refused() {
+    let place = Place::new();
+    place.refuses(&small(&["train"], &["--swa-start", "4"]), &["--swa-start", "epoch 4", "which is 3", "earlier"]);
+    place.refuses(&small(&["search"], &["--swa-start", "1"]), &["--swa-start", "search", "train or retrain"]);
+    assert!(!place.path("run").exists());
+}
+
+#[test]
 fn a_checkpoint_for_another_model_is_refused() {
     let place = Place::new();
     place.ok(&small(&["train"], &["--steps", "1", "--dense"]));

@@ -75,6 +75,21 @@ fn a_rewound_ticket_and_the_dense_twin_go_on_to_the_same_bits() {
     killed_while_writing("train", &["--dense"], &expected, &["state:3"]);
 }
 
+/// Averaged weights are kept with the state, and are a network like any other.
+#[test]
+fn an_average_of_weights_in_eight_bits_goes_on_to_the_same_bits() {
+    let extra = ["--dense", "--swa-start", "1", "--train-precision", "eb8"];
+    let (place, expected) = reference("train", &extra);
+    assert!(expected.iter().any(|(name, _)| name == "averaged.safetensors"));
+    let accuracy = &place.json("run/summary.json")["accuracy"];
+    let eval = place.ok(&["eval", "run/averaged.safetensors", "--json"]);
+    let eval: serde_json::Value = serde_json::from_str(&eval).unwrap();
+    assert_eq!((&eval["accuracy"], accuracy["averaged"].is_f64()), (&accuracy["averaged"], true));
+    place.ok(&["export", "--torch", "run/averaged.safetensors", "--out", "torch"]);
+    // States 2 to 5 end the epochs, of which the last three are averaged; 6 has the average's statistics.
+    killed_while_writing("train", &extra, &expected, &["state:4", "state:6", "averaged"]);
+}
+
 #[test]
 fn a_retrained_ticket_goes_on_to_the_same_bits() {
     let (place, _) = reference("search", &[]);

@@ -15,6 +15,7 @@ mod batchnorm;
 mod conv2d;
 mod counts;
 mod detector;
+mod eb8;
 mod import;
 mod optimiser;
 mod pools;

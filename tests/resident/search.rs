@@ -35,6 +35,7 @@ fn options(ratios: &[f64], detector: DetectorOptions) -> RunOptions {
         surgery: SurgeryOptions::default(),
         start: Start::Inherit,
         steps: None,
+        swa_start: None,
         search_precision: Precision::F32,
         train_precision: Precision::F32,
     }

@@ -64,6 +64,10 @@ fn key_figures(run: &RunRecord, twin: Option<&RunRecord>) -> String {
         };
         card(percent(last), "test accuracy", below);
     }
+    if let Some(averaged) = summary.accuracy.averaged {
+        let from = format!("from epoch {}", run.setting("swa_start").unwrap_or("?"));
+        card(percent(averaged), "test accuracy, averaged weights", from);
+    }
     if let Some(epoch) = summary.ticket_epoch {
         card(short(epoch), "epochs to the ticket", format!("of {}", run.setting("epochs").unwrap_or("?")));
     }
