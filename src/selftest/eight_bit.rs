@@ -9,7 +9,7 @@ use crate::ops::batchnorm::{BatchNormI8, GradientSums, OutputSums};
 use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8};
 use crate::ops::pool::Pool;
-use crate::ops::quantize::{Dequantize, Noise, Quantize, QuantizeGradient, Store};
+use crate::ops::quantize::{Dequantize, Noise, Quantize, QuantizeGradient, Round, Store};
 use crate::ops::sgd::{Format, Segment, Sgd, SgdI8};
 use crate::ops::{Kernel, Metrics, Shape};
 use crate::quant::layout::{BLOCK_ROWS, blocks, pad};
@@ -73,6 +73,12 @@ fn conversions(s: &mut Side) -> Result<()> {
     let (rows, step, i8) = (n * pixels, step(s)?, s.backend.int8()?);
     let x = s.noise(rows * c, 1)?;
     let [images, per_image, channels] = [n, pixels, c].map(|v| v as u32);
+    let rounded = s.updated("rounded", &noise(rows * c, 9), Rule::Exact)?;
+    i8.quantize_round_i8(
+        &Round { groups: images, length: per_image * channels, noise: rounding(9) },
+        step.all(),
+        rounded.all(),
+    )?;
     let (q, e) = (s.out("operand", rows * pad(c), Rule::Exact)?, s.out("its exponents", n, Rule::Exact)?);
     let p = Quantize { n: images, pixels: per_image, c: channels, noise: rounding(5) };
     i8.quantize_fwd_i8(&p, x.all(), step.all(), bfp(&q, &e))?;

@@ -10,11 +10,12 @@ use earlybird::ops::pool::Window;
 use earlybird::ops::quantize::{Noise, Round};
 use earlybird::quant::bfp::{Grid, MAX_EXPONENT, MIN_EXPONENT, exponent, round_stochastic, value};
 
-use super::device::{all, devices};
+use super::device::Device;
 use super::store::Golden;
 
-#[test]
-fn rounding_is_qpytorchs_bit_for_bit() {
+for_each_device!(rounding_is_qpytorchs_bit_for_bit, steps_are_those_of_the_official_code_on_qpytorch);
+
+fn rounding_is_qpytorchs_bit_for_bit(device: &Device) {
     let (golden, mut packed) = (Golden::open("eb8"), 0);
     for case in golden.cases("block") {
         let (x, r) = (case.tensor("x"), case.tensor("r"));
@@ -36,12 +37,12 @@ fn rounding_is_qpytorchs_bit_for_bit() {
                 }
             }
         }
-        for device in devices() {
+        {
             let (x, step) = (device.put(&x), device.put(&[0u32]));
             let noise = Noise { seed: [0; 2], tensor: 0, stochastic: 0 };
             let p = Round { groups: groups as u32, length: length as u32, noise };
-            device.backend.int8().unwrap().quantize_round_i8(&p, all(&step), all(&x)).unwrap();
-            let got = device.get(&x);
+            device.backend.int8().unwrap().quantize_round_i8(&p, step.all(), x.all()).unwrap();
+            let got: Vec<f32> = device.get(&x);
             assert!(got.iter().zip(&nearest).all(|(a, b)| a.to_bits() == b.to_bits()), "{} on the device", case.id);
         }
     }
@@ -87,8 +88,7 @@ fn differing(got: &StateDict, want: &StateDict) -> (usize, usize, f64) {
 
 /// Weights and momenta after one and after three steps. All of them are numbers of a coarse grid, so nearly all are equal bit for bit; f32 sums in another order may move a value of
 /// `2^21` levels to the next, and one in `2^15` of those moves to another number of the grid. In PyTorch's two layouts none of this network does.
-#[test]
-fn steps_are_those_of_the_official_code_on_qpytorch() {
+fn steps_are_those_of_the_official_code_on_qpytorch(device: &Device) {
     let golden = Golden::open("eb8");
     let case = golden.cases("train").remove(0);
     let (side, batch, lr) = (case.size("side"), case.size("batch"), case.number("lr") as f32);
@@ -97,7 +97,7 @@ fn steps_are_those_of_the_official_code_on_qpytorch() {
     let images = case.tensor("images").channels_last().f32();
     let labels: Vec<u32> = case.tensor("labels").data.iter().map(|l| *l as u32).collect();
     let (graph, pixels, marks) = (network(side), images.len() / labels.len(), case.list("steps"));
-    for device in devices() {
+    {
         let hyper = Hyper { momentum, weight_decay, l1 };
         let mut session =
             Session::with_precision(graph.clone(), device.backend.clone(), hyper, Precision::Eb8, seed).unwrap();
