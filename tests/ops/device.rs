@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use earlybird::backend::cpu::{Cpu, Path};
+use earlybird::backend::cpu::{Cpu, IntegerPath, Path};
 use earlybird::backend::cuda::Cuda;
 use earlybird::backend::{Backend, Memory};
 use earlybird::driver::Clock;
@@ -53,6 +53,27 @@ pub fn cpu() -> Vec<Device> {
         .map(|path| Device {
             backend: Cpu::with_path(path).unwrap(),
             name: format!("cpu {path:?}"),
+            cases: 16,
+            budget: 1_500_000,
+            checks_indices: true,
+        })
+        .collect()
+}
+
+/// The CPU, once for every way to compute 8-bit products that this machine has; the first is the reference.
+pub fn integers() -> Vec<Device> {
+    let paths = [
+        (Path::Portable, IntegerPath::Plain),
+        (Path::Portable, IntegerPath::EmulatedVnni),
+        (Path::Avx2, IntegerPath::Avx2),
+        (Path::Avx2, IntegerPath::AvxVnni),
+        (Path::Avx512, IntegerPath::Avx512Vnni),
+    ];
+    let there = paths.into_iter().filter(|(path, products)| path.available() && products.available());
+    there
+        .map(|(path, products)| Device {
+            backend: Cpu::with_integers(path, products).unwrap(),
+            name: format!("cpu {path:?}, products {products:?}"),
             cases: 16,
             budget: 1_500_000,
             checks_indices: true,

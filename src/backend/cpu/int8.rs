@@ -83,9 +83,9 @@ impl Int8 for Cpu {
         step: Span,
         dyd: Bfp,
         dyw: Bfp,
-        _ws: Span,
+        ws: Span,
     ) -> Result<()> {
-        self.batchnorm_bwd_i8(p, dz, sums, y, y_sums, gradients, step, dyd, dyw)
+        self.batchnorm_bwd_i8(p, dz, sums, y, y_sums, gradients, step, dyd, dyw, ws)
     }
 
     fn conv2d_dgrad_i8(
@@ -101,8 +101,8 @@ impl Int8 for Cpu {
         self.conv2d_dgrad_i8(p, dyd, transposed, step, fused, dx, sums)
     }
 
-    fn conv2d_wgrad_i8(&self, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span, _ws: Span) -> Result<()> {
-        self.conv2d_wgrad_i8(p, x, dyw, dw)
+    fn conv2d_wgrad_i8(&self, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span, ws: Span) -> Result<()> {
+        self.conv2d_wgrad_i8(p, x, dyw, dw, ws)
     }
 
     fn classifier_fwd_f32(

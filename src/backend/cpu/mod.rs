@@ -26,9 +26,10 @@ mod simd_int8;
 mod softmax_xent;
 mod tile;
 
+pub use conv2d::IntegerPath;
 pub use simd::Path;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::backend::{AugmentSource, Backend, Int8, MaskSpans, Memory, Span};
 use crate::ops::Kernel;
@@ -52,33 +53,50 @@ use conv2d::Pass;
 pub struct Cpu {
     path: Path,
     level: simd_int8::Level,
+    products: IntegerPath,
     memory: memory::Owner,
+    /// Packed weights of the operator that runs; operators take turns.
+    scratch: Mutex<conv2d::Scratch>,
 }
 
 impl Cpu {
-    fn of(path: Path) -> Cpu {
-        Cpu { path, level: simd_int8::Level::of(path), memory: memory::Owner::new() }
+    fn of(path: Path, products: IntegerPath) -> Cpu {
+        let (level, scratch) = (simd_int8::Level::of(path), Mutex::default());
+        Cpu { path, level, products, memory: memory::Owner::new(), scratch }
     }
 
     /// With the best instruction set of this machine.
     #[allow(clippy::new_ret_no_self)] // a backend is only ever used behind its trait
     pub fn new() -> Arc<dyn Backend> {
-        Arc::new(Cpu::of(Path::best()))
+        Arc::new(Cpu::of(Path::best(), IntegerPath::best()))
     }
 
-    /// With a given instruction set, for tests and comparisons.
+    /// With a given instruction set, for tests and comparisons; 8-bit products with what belongs to it, plain ones on [`Path::Portable`].
     ///
     /// # Errors
     /// [`Error::DeviceUnavailable`] where this machine does not have it.
     pub fn with_path(path: Path) -> Result<Arc<dyn Backend>> {
-        if !path.available() {
+        let products = match path {
+            Path::Portable => IntegerPath::Plain,
+            Path::Avx2 => IntegerPath::Avx2,
+            Path::Avx512 => IntegerPath::best(),
+        };
+        Cpu::with_integers(path, products)
+    }
+
+    /// As [`Cpu::with_path`], 8-bit products computed in a given way.
+    ///
+    /// # Errors
+    /// As [`Cpu::with_path`].
+    pub fn with_integers(path: Path, products: IntegerPath) -> Result<Arc<dyn Backend>> {
+        if !path.available() || !products.available() {
             return Err(Error::DeviceUnavailable {
-                device: format!("cpu with {path:?}"),
+                device: format!("cpu with {path:?}, 8-bit products {products:?}"),
                 why: "this processor does not have these instructions".into(),
-                hint: "use Path::best()".into(),
+                hint: "use Path::best() and IntegerPath::best()".into(),
             });
         }
-        Ok(Arc::new(Cpu::of(path)))
+        Ok(Arc::new(Cpu::of(path, products)))
     }
 }
 
@@ -115,6 +133,8 @@ impl Backend for Cpu {
             Kernel::Conv2dDgrad(p) => self.conv2d_workspace(p, Pass::Dgrad),
             Kernel::Conv2dWgrad(p) => self.conv2d_workspace(p, Pass::Wgrad),
             Kernel::BatchNormFwd(p) | Kernel::BatchNormBwd(p) => Self::batchnorm_workspace(p),
+            Kernel::Conv2dWgradI8(p) => self.conv2d_wgrad_i8_workspace(p),
+            Kernel::BatchNormBwdI8(p) => Self::batchnorm_bwd_i8_workspace(p),
             Kernel::QuantizeBwdI8(p) => Self::quantize_bwd_i8_workspace(p),
             _ => 0,
         }

@@ -44,7 +44,14 @@ impl Source {
     /// The numbers of the elements from `8 * group` on; `out` is a multiple of 8 long. Halves where rounding is to nearest: round half up.
     pub(super) fn elements(self, level: Level, group: usize, out: &mut [u16]) {
         match self.0 {
-            Some(key) => elements(level, key, group as u32, out),
+            Some(key) => {
+                #[cfg(target_arch = "x86_64")]
+                if level != Level::Portable {
+                    // SAFETY: every other level has AVX2.
+                    return unsafe { x86::elements(key, group as u32, out) };
+                }
+                elements(level, key, group as u32, out);
+            }
             None => out.fill(HALF),
         }
     }
@@ -52,6 +59,11 @@ impl Source {
     /// The numbers of block number `block` of a stored tensor; nothing where rounding is to nearest.
     pub(super) fn tile(self, level: Level, block: usize, out: &mut [[u16; COLUMNS]; ROWS]) {
         if let Some(key) = self.0 {
+            #[cfg(target_arch = "x86_64")]
+            if level != Level::Portable {
+                // SAFETY: every other level has AVX2.
+                return unsafe { x86::stored(key, block as u32, out) };
+            }
             stored(level, key, block as u32, out);
         }
     }
@@ -114,6 +126,99 @@ vectorised_i8! {
                             for (pair, word) in row.chunks_exact_mut(2).zip(word) {
                                 pair.copy_from_slice(&halves(*word));
                             }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The same with AVX2: eight counters in a register, products of even and odd lanes apart.
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{COLUMNS, GROUP, MULTIPLIERS, NOISE_ROUNDS, NoiseKey, ROWS, WEYL};
+
+    /// Low and high words of the products of eight words and `by`.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn product(words: __m256i, by: __m256i) -> (__m256i, __m256i) {
+        let even = _mm256_mul_epu32(words, by);
+        let odd = _mm256_mul_epu32(_mm256_srli_epi64::<32>(words), by);
+        let low = _mm256_blend_epi32::<0xaa>(even, _mm256_slli_epi64::<32>(odd));
+        (low, _mm256_blend_epi32::<0xaa>(_mm256_srli_epi64::<32>(even), odd))
+    }
+
+    /// Philox4x32-7 of the counters (first + lane, step, tensor, 0); halfwords are the numbers.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn numbers(key: NoiseKey, first: u32) -> [__m256i; 4] {
+        let all = |word: u32| _mm256_set1_epi32(word as i32);
+        let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        let mut c = [_mm256_add_epi32(all(first), lanes), all(key.step), all(key.tensor), _mm256_setzero_si256()];
+        let (m0, m1) = (all(MULTIPLIERS[0]), all(MULTIPLIERS[1]));
+        let mut k = key.seed;
+        for _ in 0..NOISE_ROUNDS {
+            let ((a_low, a_high), (b_low, b_high)) = (product(c[0], m0), product(c[2], m1));
+            let first = _mm256_xor_si256(_mm256_xor_si256(b_high, c[1]), all(k[0]));
+            let third = _mm256_xor_si256(_mm256_xor_si256(a_high, c[3]), all(k[1]));
+            c = [first, b_low, third, a_low];
+            k = [k[0].wrapping_add(WEYL[0]), k[1].wrapping_add(WEYL[1])];
+        }
+        [
+            _mm256_srli_epi16::<1>(c[0]),
+            _mm256_srli_epi16::<1>(c[1]),
+            _mm256_srli_epi16::<1>(c[2]),
+            _mm256_srli_epi16::<1>(c[3]),
+        ]
+    }
+
+    /// As [`super::elements`].
+    #[target_feature(enable = "avx2")]
+    pub(super) fn elements(key: NoiseKey, first: u32, out: &mut [u16]) {
+        for (i, run) in out.chunks_mut(8 * GROUP).enumerate() {
+            let [a, b, c, d] = numbers(key, first.wrapping_add((i * 8) as u32));
+            // From words by counters to counters by words; each half of a register holds four counters.
+            let (ab0, ab1) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+            let (cd0, cd1) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+            let groups = [
+                _mm256_unpacklo_epi64(ab0, cd0),
+                _mm256_unpackhi_epi64(ab0, cd0),
+                _mm256_unpacklo_epi64(ab1, cd1),
+                _mm256_unpackhi_epi64(ab1, cd1),
+            ];
+            let mut all = [[0u16; GROUP]; 8];
+            for (lane, group) in groups.iter().enumerate() {
+                // SAFETY: each writes the 16 bytes of one group.
+                unsafe {
+                    _mm_storeu_si128(all[lane].as_mut_ptr().cast(), _mm256_castsi256_si128(*group));
+                    let upper = _mm256_extracti128_si256::<1>(*group);
+                    _mm_storeu_si128(all[lane + 4].as_mut_ptr().cast(), upper);
+                }
+            }
+            run.copy_from_slice(&all.as_flattened()[..run.len()]);
+        }
+    }
+
+    /// As [`super::stored`].
+    #[target_feature(enable = "avx2")]
+    pub(super) fn stored(key: NoiseKey, block: u32, out: &mut [[u16; COLUMNS]; ROWS]) {
+        for (half, rows) in out.chunks_exact_mut(32).enumerate() {
+            for column in 0..4 {
+                let base = block.wrapping_mul(8).wrapping_add((half * 4 + column) as u32).wrapping_mul(32);
+                // Eight counters are two rows of four pairs of channels.
+                for pair in 0..4 {
+                    let words = numbers(key, base.wrapping_add(pair * 8));
+                    for (w, word) in words.iter().enumerate() {
+                        let first = w * 8 + pair as usize * 2;
+                        // SAFETY: each writes the 16 bytes of eight channels of one row.
+                        unsafe {
+                            let to = rows[first][column * 8..column * 8 + 8].as_mut_ptr().cast();
+                            _mm_storeu_si128(to, _mm256_castsi256_si128(*word));
+                            let to = rows[first + 1][column * 8..column * 8 + 8].as_mut_ptr().cast();
+                            _mm_storeu_si128(to, _mm256_extracti128_si256::<1>(*word));
                         }
                     }
                 }

@@ -2,6 +2,8 @@
 //!
 //! Here also: rounding a run of elements of an operand, which the batchnorm uses as well, and rounding in f32. Formulas: [`crate::backend::Int8`].
 
+use std::cell::RefCell;
+
 use rayon::prelude::*;
 
 use super::Cpu;
@@ -34,6 +36,29 @@ vectorised_i8! {
         for (((high, low), value), noise) in high.iter_mut().zip(low).zip(scaled).zip(noise) {
             (*high, *low) = bfp::round_wide(*value, u32::from(*noise));
         }
+    }
+}
+
+vectorised_i8! {
+    /// `out = x * scale`.
+    fn scaled(x: &[f32], scale: &[f32], out: &mut [f32]) {
+        out.iter_mut().zip(x).zip(scale).for_each(|((out, x), scale)| *out = x * scale);
+    }
+}
+
+vectorised_i8! {
+    /// `max = max(max, |x|)`, none of them NaN.
+    fn raise(x: &[f32], max: &mut [f32]) {
+        for (max, x) in max.iter_mut().zip(x) {
+            *max = f32::from_bits(max.to_bits().max(x.to_bits() & 0x7fff_ffff));
+        }
+    }
+}
+
+vectorised_i8! {
+    /// `out = m * 2^(e-6)`.
+    fn expand(m: &[i8], e: i32, out: &mut [f32]) {
+        out.iter_mut().zip(m).for_each(|(out, m)| *out = bfp::value(*m, e));
     }
 }
 
@@ -72,9 +97,32 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Empty.
-    pub(super) fn new() -> Box<Run> {
-        Box::new(Run { noise: [0; RUN], scaled: [0.0; RUN] })
+    /// Empty. 12 kB: it lives on the stack of a task, so that no call allocates.
+    pub(super) fn new() -> Run {
+        Run { noise: [0; RUN], scaled: [0.0; RUN] }
+    }
+
+    /// Fills the first `length` values from pixels of `c` unpadded f32 (`stride` padded), from padded element `first` on: each times its channel's `scale`.
+    fn take(
+        &mut self,
+        level: Level,
+        x: &[f32],
+        scale: &[f32],
+        (c, stride): (usize, usize),
+        first: usize,
+        length: usize,
+    ) {
+        let (mut at, mut left) = (first, &mut self.scaled[..length]);
+        while !left.is_empty() {
+            let (pixel, channel) = (at / stride, at % stride);
+            let (part, rest) = left.split_at_mut((stride - channel).min(left.len()));
+            let there = c.saturating_sub(channel).min(part.len());
+            let (values, padding) = part.split_at_mut(there);
+            scaled(level, &x[pixel * c + channel.min(c)..][..there], &scale[channel.min(c)..][..there], values);
+            padding.fill(0.0);
+            at += part.len();
+            left = rest;
+        }
     }
 
     /// Rounds the first `out.len()` values (a multiple of 8) as the elements of `noise` from padded index `first` (a multiple of 8) on.
@@ -102,7 +150,18 @@ impl Run {
     }
 }
 
-/// Pixels of `stride` channels that fit into a [`Run`]; with more channels than that, a pixel takes several runs.
+/// `length` f32 of the thread's own, with whatever is in them: per-channel numbers of a task. Only growth allocates. Not to be nested.
+pub(super) fn with_scratch<R>(length: usize, body: impl FnOnce(&mut [f32]) -> R) -> R {
+    thread_local!(static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) });
+    SCRATCH.with_borrow_mut(|scratch| {
+        if scratch.len() < length {
+            scratch.resize(length, 0.0);
+        }
+        body(&mut scratch[..length])
+    })
+}
+
+/// First element and length of the runs of an image.
 fn pieces(pixels: usize, stride: usize) -> impl Iterator<Item = (usize, usize)> {
     let all = pixels * stride;
     (0..all).step_by(RUN).map(move |first| (first, RUN.min(all - first)))
@@ -148,14 +207,14 @@ impl Cpu {
             largest(level, x, &mut max);
             let exponent = bfp::exponent(max);
             *e = exponent as i8;
-            let (scale, mut run) = (bfp::power(21 - exponent), Run::new());
-            for (first, length) in pieces(pixels, stride) {
-                for (at, scaled) in (first..).zip(&mut run.scaled[..length]) {
-                    let (pixel, channel) = (at / stride, at % stride);
-                    *scaled = if channel < c { x[pixel * c + channel] * scale } else { 0.0 };
+            let mut run = Run::new();
+            with_scratch(stride, |scale| {
+                scale.fill(bfp::power(21 - exponent));
+                for (first, length) in pieces(pixels, stride) {
+                    run.take(level, x, scale, (c, stride), first, length);
+                    run.round(level, noise, i * image + first, &mut q[first..first + length]);
                 }
-                run.round(level, noise, i * image + first, &mut q[first..first + length]);
-            }
+            });
         });
         Ok(())
     }
@@ -174,7 +233,7 @@ impl Cpu {
             for (i, (x, q)) in x.chunks_exact_mut(c).zip(q.chunks_exact(stride)).enumerate() {
                 for (column, (x, q)) in x.chunks_mut(COLUMNS).zip(q.chunks(COLUMNS)).enumerate() {
                     let e = if p.stored != 0 { e[block * across + column] } else { e[(block * ROWS + i) / pixels] };
-                    x.iter_mut().zip(q).for_each(|(x, m)| *x = bfp::value(*m, i32::from(e)));
+                    expand(self.level, q, i32::from(e), x);
                 }
             }
         });
@@ -241,13 +300,11 @@ impl Cpu {
         )?;
         let ([dy, we, xe, step], [dyd, ed, dyw, ew, ws]) = (io.read, io.write);
         let (dy, we, xe, step) = (f32s(dy), i8s(we), i8s(xe), u32_of(step));
-        let largest_of_channels = f32s_mut(ws);
+        let (level, largest_of_channels) = (self.level, f32s_mut(ws));
         // Largest |dy| per sample and channel: powers of two change no order.
         largest_of_channels.par_chunks_mut(k).zip(dy.par_chunks(pixels * k)).for_each(|(max, dy)| {
             max.fill(0.0);
-            for row in dy.chunks_exact(k) {
-                max.iter_mut().zip(row).for_each(|(max, dy)| *max = max.max(dy.abs()));
-            }
+            dy.chunks_exact(k).for_each(|row| raise(level, row, max));
         });
         let ew = i8s_mut(ew);
         for (channel, ew) in ew.iter_mut().enumerate() {
@@ -256,32 +313,35 @@ impl Cpu {
         }
         let (dyd_noise, dyw_noise) = Source::both(&p.noise, p.dyd_tensor, step);
         let (dyd, ed) = (Parts::new(i8s_mut(dyd), image), Parts::new(i8s_mut(ed), 1));
-        let (level, ew) = (self.level, &*ew);
+        let ew = &*ew;
         let (dyw, low) = i8s_mut(dyw).split_at_mut(all);
         let low = Parts::new(low, image * wide);
         dyw.par_chunks_mut(image).zip(dy.par_chunks(pixels * k)).enumerate().for_each(|(i, (dyw, dy))| {
             // SAFETY: each task has its own image.
             let (dyd, ed, low) = unsafe { (dyd.part(i), ed.part(i), low.part(i)) };
             let mut run = Run::new();
-            let mut put = |out: &mut [i8], low: &mut [i8], noise: Source, scale: &dyn Fn(usize) -> f32| {
+            let mut put = |out: &mut [i8], low: &mut [i8], noise: Source, scale: &[f32]| {
                 for (first, length) in pieces(pixels, stride) {
-                    for (at, scaled) in (first..).zip(&mut run.scaled[..length]) {
-                        let (pixel, channel) = (at / stride, at % stride);
-                        *scaled = if channel < k { dy[pixel * k + channel] * scale(channel) } else { 0.0 };
-                    }
+                    run.take(level, dy, scale, (k, stride), first, length);
                     let low = if low.is_empty() { &mut [][..] } else { &mut low[first..first + length] };
                     run.round_gradient(level, noise, i * image + first, &mut out[first..first + length], low);
                 }
             };
             let x = bfp::power(i32::from(xe[i]));
-            put(dyw, low, dyw_noise, &|channel| bfp::power(21 - i32::from(ew[channel])) * x);
-            if let [ed] = ed {
-                let max = &largest_of_channels[i * k..(i + 1) * k];
-                let scaled = max.iter().zip(we).map(|(max, we)| max * bfp::power(i32::from(*we)));
-                let e = bfp::exponent(scaled.fold(0.0, f32::max));
-                *ed = e as i8;
-                put(dyd, &mut [], dyd_noise, &|channel| bfp::power(i32::from(we[channel])) * bfp::power(21 - e));
-            }
+            with_scratch(k, |scale| {
+                scale.iter_mut().zip(ew).for_each(|(scale, ew)| *scale = bfp::power(21 - i32::from(*ew)) * x);
+                put(dyw, low, dyw_noise, scale);
+                if let [ed] = ed {
+                    let max = &largest_of_channels[i * k..(i + 1) * k];
+                    let scaled = max.iter().zip(we).map(|(max, we)| max * bfp::power(i32::from(*we)));
+                    let e = bfp::exponent(scaled.fold(0.0, f32::max));
+                    *ed = e as i8;
+                    scale.iter_mut().zip(we).for_each(|(scale, we)| {
+                        *scale = bfp::power(i32::from(*we)) * bfp::power(21 - e);
+                    });
+                    put(dyd, &mut [], dyd_noise, scale);
+                }
+            });
         });
         Ok(())
     }

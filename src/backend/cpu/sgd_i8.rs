@@ -2,6 +2,8 @@
 //!
 //! Formulas: [`crate::ops::sgd::SgdI8`].
 
+use std::cell::RefCell;
+
 use rayon::prelude::*;
 
 use super::Cpu;
@@ -13,8 +15,11 @@ use super::simd_int8::{Level, vectorised_i8};
 use crate::backend::Span;
 use crate::ops::sgd::{Format, Segment, SgdI8};
 use crate::quant::bfp;
-use crate::quant::layout::pad;
+use crate::quant::layout::{PAD, pad};
 use crate::{Error, Result};
+
+/// Channels that are transposed at once: padding makes whole ones.
+const CHANNELS: usize = PAD;
 
 /// What a step needs besides the tensors.
 struct Step<'a> {
@@ -26,13 +31,25 @@ struct Step<'a> {
 }
 
 /// Scratch of a task.
-#[derive(Default)]
 struct Scratch {
     noise: Vec<u16>,
     gradient: Vec<f32>,
     momentum: Vec<f32>,
     weight: Vec<f32>,
     mantissas: Vec<i8>,
+}
+
+/// Runs `body` with the thread's scratch, which only grows: a step allocates nothing.
+fn with_scratch<R>(body: impl FnOnce(&mut Scratch) -> R) -> R {
+    const EMPTY: Scratch = Scratch {
+        noise: Vec::new(),
+        gradient: Vec::new(),
+        momentum: Vec::new(),
+        weight: Vec::new(),
+        mantissas: Vec::new(),
+    };
+    thread_local!(static SCRATCH: RefCell<Scratch> = const { RefCell::new(EMPTY) });
+    SCRATCH.with_borrow_mut(body)
 }
 
 vectorised_i8! {
@@ -147,8 +164,8 @@ impl Step<'_> {
         let s = Shape::of(segment);
         if segment.format == Format::Elements as u32 {
             if self.p.master_f32 == 0 {
-                w.par_chunks_mut(GRAIN).enumerate().for_each_init(Vec::new, |noise, (i, w)| {
-                    self.each(self.noise[0], s.offset + i * GRAIN, w, noise);
+                w.par_chunks_mut(GRAIN).enumerate().for_each(|(i, w)| {
+                    with_scratch(|scratch| self.each(self.noise[0], s.offset + i * GRAIN, w, &mut scratch.noise));
                 });
             }
             return Ok(());
@@ -156,8 +173,8 @@ impl Step<'_> {
         let rows = w.par_chunks_mut(s.columns).enumerate();
         if segment.format != Format::Conv as u32 {
             if self.p.master_f32 == 0 {
-                rows.for_each_init(Scratch::default, |scratch, (k, w)| {
-                    self.weights(s.offset + k * s.columns, w, scratch);
+                rows.for_each(|(k, w)| {
+                    with_scratch(|scratch| self.weights(s.offset + k * s.columns, w, scratch));
                 });
             }
             return Ok(());
@@ -174,19 +191,31 @@ impl Step<'_> {
             .map_err(|_| bad(segment, "packed weights lie outside their memory or overlap"))?;
         let (weights, transposed, exponents) = (i8s_mut(weights), i8s_mut(transposed), i8s_mut(exponents));
         let rows = rows.zip(weights.par_chunks_mut(s.taps * c)).zip(exponents);
-        rows.for_each_init(Scratch::default, |scratch, (((k, w), weights), exponent)| {
-            *exponent = self.weights(s.offset + k * s.columns, w, scratch) as i8;
-            for (to, from) in weights.chunks_exact_mut(c).zip(scratch.mantissas.chunks_exact(s.c)) {
-                to[..s.c].copy_from_slice(from);
-                to[s.c..].fill(0);
-            }
+        rows.for_each(|(((k, w), weights), exponent)| {
+            with_scratch(|scratch| {
+                *exponent = self.weights(s.offset + k * s.columns, w, scratch) as i8;
+                for (to, from) in weights.chunks_exact_mut(c).zip(scratch.mantissas.chunks_exact(s.c)) {
+                    to[..s.c].copy_from_slice(from);
+                    to[s.c..].fill(0);
+                }
+            });
         });
         let weights = &*weights;
-        transposed.par_chunks_mut(s.taps * k).enumerate().for_each(|(channel, to)| {
-            for (tap, to) in to.chunks_exact_mut(k).enumerate() {
-                let from = &weights[(s.taps - 1 - tap) * c + channel..];
-                to[s.rows..].fill(0);
-                to[..s.rows].iter_mut().zip(from.iter().step_by(s.taps * c)).for_each(|(to, from)| *to = *from);
+        transposed.par_chunks_mut(CHANNELS * s.taps * k).enumerate().for_each(|(group, to)| {
+            let channels = to.len() / (s.taps * k);
+            for tap in 0..s.taps {
+                for first in (0..k).step_by(CHANNELS) {
+                    // A square of bytes at a time: whole lines are read, and short runs written.
+                    let mut square = [[0i8; CHANNELS]; CHANNELS];
+                    for (i, row) in square.iter_mut().enumerate().take(s.rows.saturating_sub(first)) {
+                        let at = ((first + i) * s.taps + s.taps - 1 - tap) * c + group * CHANNELS;
+                        row.copy_from_slice(&weights[at..at + CHANNELS]);
+                    }
+                    for (channel, to) in to.chunks_exact_mut(s.taps * k).enumerate().take(channels) {
+                        let to = &mut to[tap * k + first..][..CHANNELS];
+                        to.iter_mut().zip(&square).for_each(|(to, row)| *to = row[channel]);
+                    }
+                }
             }
         });
         Ok(())
@@ -263,8 +292,8 @@ impl Cpu {
             let in_rows = format == Format::Rows as u32 || format == Format::Conv as u32;
             let run = if in_rows { s.columns } else { GRAIN };
             let rows = w.par_chunks_mut(run).zip(v.par_chunks_mut(run)).zip(g.par_chunks(run)).enumerate();
-            rows.for_each_init(Scratch::default, |scratch, (i, ((w, v), g))| {
-                step.row(s.offset + i * run, format, g, v, w, scratch);
+            rows.for_each(|(i, ((w, v), g))| {
+                with_scratch(|scratch| step.row(s.offset + i * run, format, g, v, w, scratch));
             });
             if format != Format::F32 as u32 {
                 step.pack(segment, w, packed)?;

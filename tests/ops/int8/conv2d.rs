@@ -6,6 +6,8 @@ use earlybird::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8};
 use earlybird::ops::{Kernel, Shape};
 use earlybird::quant::layout::{blocks, pad};
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// Batch, image (h, w, c), outputs, kernel, stride, padding.
@@ -235,5 +237,86 @@ fn the_ends_of_the_exponents() {
             data_gradient(device, &d, Rounding::new(4, 18, true), true);
             weight_gradient(device, &d, Rounding::new(4, 18, true), low < 0);
         });
+    }
+}
+
+/// Everything the three passes write, as bytes.
+fn passes(device: &Device, d: &Data, rounding: Rounding) -> Vec<Vec<u8>> {
+    let p = &d.p;
+    let (c, k, rows, pixels) = (p.c as usize, p.k as usize, p.rows(), (p.n * p.h * p.w) as usize);
+    let int8 = device.backend.int8().unwrap();
+    let call = Conv2dI8 { conv: *p, noise: rounding.noise, wide: 0 };
+    let (x, w, dy) = (d.x.put(device), d.w.put(device), d.dy.put(device));
+    let (transposed, before, affine) = (put(device, &d.transposed), d.before.put(device), device.put(&d.affine));
+    let dyw = Host { m: d.dy.m.clone(), e: d.dyw_exponents.clone() }.put(device);
+    let at = step(device, &rounding);
+    let y = Host::blank(rows * pad(k), blocks(rows, k)).put(device);
+    let dx = Host::blank(pixels * pad(c), blocks(pixels, c)).put(device);
+    let sums = device.put(&vec![OutputSums { squares: 7, sum: 7, min: 7, max: 7 }; rows.div_ceil(64) * pad(k)]);
+    let gradients =
+        device.put(&vec![GradientSums { products: 7, sum: 7, max: 7, zero: 7 }; pixels.div_ceil(64) * pad(c)]);
+    let (dw, ws) = (device.out(p.w_len()), device.workspace(&Kernel::Conv2dWgradI8(call)));
+    int8.conv2d_fwd_i8(&call, x.bfp(), w.bfp(), at.all(), y.bfp(), sums.all()).unwrap();
+    let mask = Some(Normalised { y: before.bfp(), affine: affine.all() });
+    int8.conv2d_dgrad_i8(&call, dy.bfp(), transposed.all(), at.all(), mask, dx.bfp(), gradients.all()).unwrap();
+    int8.conv2d_wgrad_i8(&call, x.bfp(), dyw.bfp(), dw.all(), ws.all()).unwrap();
+    [&y.m, &y.e, &sums, &dx.m, &dx.e, &gradients, &dw].map(|memory| device.get::<u8>(memory)).into()
+}
+
+/// The same, for every instruction set, on shapes that nobody chose.
+#[test]
+fn random_shapes_give_the_same_bytes_on_every_instruction_set() {
+    let channels = || prop_oneof![Just(3usize), Just(16), Just(37), Just(48), Just(64), Just(130), 1usize..300];
+    let kernels = prop_oneof![3 => Just((3usize, 1usize)), 1 => Just((1, 0)), 1 => Just((5, 2)), 1 => Just((7, 3)), 1 => Just((3, 0))];
+    let strategy = (1usize..6, 1usize..18, 1usize..18, channels(), channels(), kernels, 1usize..4, any::<u64>());
+    let devices = crate::device::integers();
+    devices[0].check(strategy, |(n, h, w, c, k, (kernel, padding), stride, seed)| {
+        let kernel = kernel.min(h + 2 * padding).min(w + 2 * padding);
+        // Mostly stride 1, as networks have it.
+        let stride = if seed % 3 == 0 { stride } else { 1 };
+        let mut n = n;
+        while n > 1 && n * h * w * c * k * kernel * kernel > 20_000_000 {
+            n -= 1;
+        }
+        let d = data(&(n, (h, w, c), k, (kernel, kernel), (stride, stride), (padding, padding)), seed, -20, 4);
+        let rounding = Rounding::new(seed, 18, seed % 2 == 0);
+        let want = passes(&devices[0], &d, rounding);
+        for device in &devices[1..] {
+            for threads in [1, 2] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let got = pool.install(|| passes(device, &d, rounding));
+                for (what, (got, want)) in
+                    ["y", "y e", "sums", "dx", "dx e", "dx sums", "dw"].iter().zip(got.iter().zip(&want))
+                {
+                    same(&format!("{} {what} {:?}", device.name, d.p), got, want);
+                }
+            }
+        }
+    });
+}
+
+/// Whole blocks, several stretches of pixels and of taps, more than one block of outputs and channels.
+#[test]
+fn larger_shapes_give_the_same_bytes_on_every_instruction_set() {
+    let cases: [Case; 5] = [
+        (2, (32, 32, 64), 64, (3, 3), (1, 1), (1, 1)),
+        (5, (16, 16, 16), 48, (3, 3), (1, 1), (1, 1)),
+        (9, (4, 4, 160), 272, (3, 3), (1, 1), (1, 1)),
+        (33, (2, 2, 144), 80, (3, 3), (1, 1), (1, 1)),
+        (3, (8, 8, 700), 40, (1, 1), (1, 1), (0, 0)),
+    ];
+    let devices = crate::device::integers();
+    for (number, case) in cases.iter().enumerate() {
+        let d = data(case, number as u64, -20, 4);
+        let rounding = Rounding::new(number as u64, 18, true);
+        let want = passes(&devices[0], &d, rounding);
+        for device in &devices[1..] {
+            for (what, (got, want)) in ["y", "y e", "sums", "dx", "dx e", "dx sums", "dw"]
+                .iter()
+                .zip(passes(device, &d, rounding).iter().zip(&want))
+            {
+                same(&format!("{} {what} {:?}", device.name, d.p), got, want);
+            }
+        }
     }
 }

@@ -205,9 +205,9 @@ pub fn output_sums(t: &Host, channels: usize) -> Vec<OutputSums> {
         .collect()
 }
 
-/// Calls `body` for each device of the CPU and for one and two threads.
+/// Calls `body` for each way to compute 8-bit products and for one and two threads.
 pub fn everywhere(body: impl Fn(&Device) + Send + Sync) {
-    for device in crate::device::cpu() {
+    for device in crate::device::integers() {
         for threads in [1, 2] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| body(&device));

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::super::Cpu;
 use super::super::memory::{Parts, f32s, f32s_mut, i8s, i8s_mut, u32_of};
 use super::super::noise::Source;
-use super::super::quantize::{RUN, Run};
+use super::super::quantize::{RUN, Run, largest, with_scratch};
 use super::super::simd_int8::{Level, vectorised_i8};
 use super::super::tile::{COLUMNS, ROWS};
 use crate::Result;
@@ -18,6 +18,8 @@ use crate::quant::bfp;
 
 /// Lanes of the statistics' order of summation.
 const LANES: usize = 32;
+/// Channels of a task where work goes channel by channel.
+pub(super) const CHANNELS: usize = 8;
 
 /// A stored tensor.
 #[derive(Clone, Copy)]
@@ -58,17 +60,6 @@ pub(super) fn power(e: i32) -> f64 {
     f64::from(bfp::power(e))
 }
 
-/// What one channel's statistics become.
-#[derive(Clone, Copy, Default)]
-struct Channel {
-    mean: f32,
-    invstd: f32,
-    a: f32,
-    b: f32,
-    running_mean: f32,
-    running_var: f32,
-}
-
 vectorised_i8! {
     /// `z = fma(a, m * scale, b)` and its ReLU for one block of channels of a pixel.
     fn normalise(m: &[i8], scale: f32, a: &[f32], b: &[f32], relu: bool, z: &mut [f32]) {
@@ -91,6 +82,21 @@ vectorised_i8! {
             best[j] = if wins { z[j] } else { best[j] };
             index[j] = if wins { tap } else { index[j] };
         }
+    }
+}
+
+vectorised_i8! {
+    /// `max = max(max, |z|)` over the two ends of y of each channel.
+    fn ends(sums: &[OutputSums], scale: f32, a: &[f32], b: &[f32], relu: bool, max: &mut f32) {
+        let mut all = 0u32;
+        for ((sums, a), b) in sums.iter().zip(a).zip(b) {
+            for m in [sums.min, sums.max] {
+                let z = a.mul_add(f32::from(m) * scale, *b);
+                let size = if relu { z.max(0.0) } else { z.abs() };
+                all = all.max(size.to_bits());
+            }
+        }
+        *max = max.max(f32::from_bits(all));
     }
 }
 
@@ -128,40 +134,46 @@ impl Apply<'_> {
             // z rises or falls with y: its largest size is at an end.
             let per_image = self.s.pixels / ROWS;
             for tile in n * per_image..(n + 1) * per_image {
-                for c in 0..self.s.c {
-                    let (sums, scale) =
-                        (&self.sums[tile * self.s.stride + c], self.y.scale(&self.s, tile * ROWS, c / COLUMNS));
-                    for m in [sums.min, sums.max] {
-                        let z = self.a[c].mul_add(f32::from(m) * scale, self.b[c]);
-                        max = max.max(if self.relu { z.max(0.0) } else { z.abs() });
-                    }
+                let sums = &self.sums[tile * self.s.stride..][..self.s.c];
+                for (column, sums) in sums.chunks(COLUMNS).enumerate() {
+                    let (first, scale) = (column * COLUMNS, self.y.scale(&self.s, tile * ROWS, column));
+                    ends(self.level, sums, scale, &self.a[first..], &self.b[first..], self.relu, &mut max);
                 }
             }
         } else {
             for row in n * self.s.pixels..(n + 1) * self.s.pixels {
                 self.pixel(row, z);
-                max = z.iter().fold(max, |max, z| max.max(z.abs()));
+                let mut size = 0.0;
+                largest(self.level, z, &mut size);
+                max = max.max(size);
             }
         }
         bfp::exponent(max)
     }
 
-    /// Normalises, pools and rounds image `n`.
-    fn image(&self, n: usize, pool: &Pool, noise: Source, out: &mut [i8], index: &mut [u8]) -> i8 {
+    /// Normalises, pools and rounds image `n`; `z` and `best` are scratch, a pixel each.
+    fn image(
+        &self,
+        n: usize,
+        pool: &Pool,
+        noise: Source,
+        out: &mut [i8],
+        index: &mut [u8],
+        (z, best): (&mut [f32], &mut [f32]),
+    ) -> i8 {
         let SizesI8 { stride, pixels, .. } = self.s;
-        let (mut z, mut best) = (vec![0.0f32; stride], vec![0.0f32; stride]);
-        let e = self.exponent(n, &mut z);
+        let e = self.exponent(n, z);
         let (scale, mut run, mut filled, mut done) = (bfp::power(21 - e), Run::new(), 0, 0);
         let base = n * out.len();
         for pixel in 0..self.s.pooled {
             if pool.kernel_h == 0 {
-                self.pixel(n * pixels + pixel, &mut best);
+                self.pixel(n * pixels + pixel, best);
             } else {
                 let index = &mut index[pixel * stride..][..stride];
                 let mut first = true;
                 each_tap(pool, pixel as u32, |tap, input| {
-                    self.pixel(n * pixels + input, &mut z);
-                    better(self.level, &z, tap, first, &mut best, index);
+                    self.pixel(n * pixels + input, z);
+                    better(self.level, z, tap, first, best, index);
                     first = false;
                 });
                 index[self.s.c..].fill(0);
@@ -235,36 +247,34 @@ impl Cpu {
         let (sums, gamma, beta): (&[OutputSums], _, _) = (bytemuck::cast_slice(sums), f32s(gamma), f32s(beta));
         let y = Stored { mantissas: i8s(y), exponents: i8s(ye) };
         let [running_mean, running_var, mean, invstd] = [running_mean, running_var, mean, invstd].map(f32s_mut);
-        let statistics = |c: usize| {
-            let [s1, s2] = in_lanes(s.tiles, |tile| {
-                let (sums, e) = (sums[tile * s.stride + c], i32::from(y.exponents[tile * s.across + c / COLUMNS]));
-                [f64::from(sums.sum) * power(e - 6), f64::from(sums.squares) * power(2 * e - 12)]
-            });
-            let m = s.rows as f64;
-            let mean = s1 / m;
-            let var = (s2 / m - mean * mean).max(0.0);
-            let invstd = 1.0 / (var + f64::from(p.eps)).sqrt();
-            let a = f64::from(gamma[c]) * invstd;
-            let unbiased = if s.rows > 1 { var * m / (m - 1.0) } else { var };
-            let momentum = f64::from(p.momentum);
-            let moved = |old: f32, new: f64| ((1.0 - momentum) * f64::from(old) + momentum * new) as f32;
-            Channel {
-                mean: mean as f32,
-                invstd: invstd as f32,
-                a: a as f32,
-                b: (f64::from(beta[c]) - mean * a) as f32,
-                running_mean: moved(running_mean[c], mean),
-                running_var: moved(running_var[c], unbiased),
-            }
-        };
         let (a, b) = f32s_mut(affine).split_at_mut(s.stride);
         a.fill(0.0);
         b.fill(0.0);
-        let channels: Vec<Channel> = (0..s.c).into_par_iter().with_min_len(8).map(statistics).collect();
-        for (c, channel) in channels.iter().enumerate() {
-            (mean[c], invstd[c], a[c], b[c]) = (channel.mean, channel.invstd, channel.a, channel.b);
-            (running_mean[c], running_var[c]) = (channel.running_mean, channel.running_var);
-        }
+        let groups = [&mut a[..s.c], &mut b[..s.c], mean, invstd, running_mean, running_var];
+        let groups = groups.map(|all| Parts::new(all, CHANNELS));
+        (0..s.c.div_ceil(CHANNELS)).into_par_iter().for_each(|group| {
+            // SAFETY: each task has its own group of channels.
+            let [a, b, mean_out, invstd_out, running_mean, running_var] =
+                groups.each_ref().map(|all| unsafe { all.part(group) });
+            for (i, a_out) in a.iter_mut().enumerate() {
+                let c = group * CHANNELS + i;
+                let [s1, s2] = in_lanes(s.tiles, |tile| {
+                    let (sums, e) = (sums[tile * s.stride + c], i32::from(y.exponents[tile * s.across + c / COLUMNS]));
+                    [f64::from(sums.sum) * power(e - 6), f64::from(sums.squares) * power(2 * e - 12)]
+                });
+                let m = s.rows as f64;
+                let mean = s1 / m;
+                let var = (s2 / m - mean * mean).max(0.0);
+                let invstd = 1.0 / (var + f64::from(p.eps)).sqrt();
+                let a = f64::from(gamma[c]) * invstd;
+                let unbiased = if s.rows > 1 { var * m / (m - 1.0) } else { var };
+                let momentum = f64::from(p.momentum);
+                let moved = |old: f32, new: f64| ((1.0 - momentum) * f64::from(old) + momentum * new) as f32;
+                (mean_out[i], invstd_out[i]) = (mean as f32, invstd as f32);
+                (*a_out, b[i]) = (a as f32, (f64::from(beta[c]) - mean * a) as f32);
+                (running_mean[i], running_var[i]) = (moved(running_mean[i], mean), moved(running_var[i], unbiased));
+            }
+        });
         let apply = Apply { level: self.level, s, y, sums, a, b, relu: p.relu != 0 };
         let noise = Source::new(&p.noise, u32_of(step));
         let index = Parts::new(index, image);
@@ -272,7 +282,9 @@ impl Cpu {
         images.enumerate().for_each(|(n, (out, e))| {
             // SAFETY: each task has its own image.
             let index = unsafe { index.part(n) };
-            *e = apply.image(n, &p.pool, noise, out, index);
+            *e = with_scratch(2 * s.stride, |scratch| {
+                apply.image(n, &p.pool, noise, out, index, scratch.split_at_mut(s.stride))
+            });
         });
         Ok(())
     }

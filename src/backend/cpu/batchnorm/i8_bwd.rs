@@ -2,15 +2,16 @@
 //!
 //! Formulas: [`crate::backend::Int8::batchnorm_bwd_i8`]. Exponents come from bounds, so that one pass over the data does it all.
 
+use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::super::Cpu;
 use super::super::memory::{Parts, f32s, f32s_mut, i8s, i8s_mut, u32_of};
 use super::super::noise::Source;
-use super::super::quantize::{RUN, Run};
-use super::super::simd_int8::vectorised_i8;
+use super::super::quantize::{RUN, Run, with_scratch};
+use super::super::simd_int8::{Level, vectorised_i8};
 use super::super::tile::{COLUMNS, ROWS};
-use super::i8::{Stored, in_lanes, power};
+use super::i8::{CHANNELS, Stored, in_lanes, power};
 use crate::Result;
 use crate::backend::{BatchNormGradients, Bfp, Span};
 use crate::ops::batchnorm::{BatchNormI8, GradientSums, OutputSums, SizesI8};
@@ -19,21 +20,10 @@ use crate::quant::bfp;
 /// Room above a bound for the roundings of dY.
 const MARGIN: f64 = 1.0 + 1.0 / 1024.0;
 
-/// One channel's coefficients.
-#[derive(Clone, Copy, Default)]
-struct Channel {
-    dgamma: f32,
-    dbeta: f32,
-    a: f32,
-    b: f32,
-    d: f32,
-    /// `|A*m1|`.
-    shift: f64,
-}
-
 /// `max |y - mean|` and `max |dz|` of one image and channel.
-#[derive(Clone, Copy, Default)]
-struct Extremes {
+#[repr(C)]
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+pub(super) struct Extremes {
     y: f64,
     g: f64,
 }
@@ -66,6 +56,7 @@ vectorised_i8! {
 
 /// What the bounds are made of.
 struct Bounds<'a> {
+    level: Level,
     s: SizesI8,
     dz: Stored<'a>,
     y: Stored<'a>,
@@ -75,32 +66,63 @@ struct Bounds<'a> {
 }
 
 impl Bounds<'_> {
+    /// Calls `each` for the blocks of channels of a row: first channel, channels, scales of y and dz, and their part of `out`.
+    fn blocks(&self, row: usize, out: &mut [Extremes], each: impl Fn(usize, usize, [f64; 2], &mut [Extremes])) {
+        for (column, out) in out.chunks_mut(COLUMNS).enumerate() {
+            let scales = [&self.y, &self.dz].map(|t| f64::from(t.scale(&self.s, row, column)));
+            each(column * COLUMNS, out.len(), scales, out);
+        }
+    }
+
     /// Extremes of image `n`, channel by channel.
     fn image(&self, n: usize, out: &mut [Extremes]) {
         let s = &self.s;
         out.fill(Extremes::default());
-        let mut take = |c: usize, row: usize, y: [i8; 2], dz: u8| {
-            let y_scale = f64::from(self.y.scale(s, row, c / COLUMNS));
-            for y in y {
-                out[c].y = out[c].y.max((f64::from(y) * y_scale - f64::from(self.mean[c])).abs());
-            }
-            out[c].g = out[c].g.max(f64::from(dz) * f64::from(self.dz.scale(s, row, c / COLUMNS)));
-        };
         if s.whole_blocks() {
             let per_image = s.pixels / ROWS;
             for tile in n * per_image..(n + 1) * per_image {
-                for c in 0..s.c {
-                    let (y, dz) = (&self.y_sums[tile * s.stride + c], &self.sums[tile * s.stride + c]);
-                    take(c, tile * ROWS, [y.min, y.max], dz.max);
-                }
+                self.blocks(tile * ROWS, out, |first, width, scales, out| {
+                    let at = tile * s.stride + first;
+                    let (y, dz) = (&self.y_sums[at..][..width], &self.sums[at..][..width]);
+                    of_sums(self.level, y, dz, scales, &self.mean[first..], out);
+                });
             }
         } else {
             for row in n * s.pixels..(n + 1) * s.pixels {
-                for c in 0..s.c {
-                    let (y, dz) = (self.y.mantissas[row * s.stride + c], self.dz.mantissas[row * s.stride + c]);
-                    take(c, row, [y, y], dz.unsigned_abs());
-                }
+                self.blocks(row, out, |first, width, scales, out| {
+                    let at = row * s.stride + first;
+                    let (y, dz) = (&self.y.mantissas[at..][..width], &self.dz.mantissas[at..][..width]);
+                    of_row(self.level, y, dz, scales, &self.mean[first..], out);
+                });
             }
+        }
+    }
+}
+
+/// Raises extremes by a distance of y from the mean and by a size of dz.
+#[inline(always)]
+fn raise(out: &mut Extremes, y: f64, g: f64) {
+    let y = y.abs();
+    out.y = if y > out.y { y } else { out.y };
+    out.g = if g > out.g { g } else { out.g };
+}
+
+vectorised_i8! {
+    /// Extremes of the channels of a block, from its sums; `scales` of y and dz.
+    fn of_sums(y: &[OutputSums], dz: &[GradientSums], scales: [f64; 2], mean: &[f32], out: &mut [Extremes]) {
+        for (((out, y), dz), mean) in out.iter_mut().zip(y).zip(dz).zip(mean) {
+            for m in [y.min, y.max] {
+                raise(out, f64::from(m) * scales[0] - f64::from(*mean), f64::from(dz.max) * scales[1]);
+            }
+        }
+    }
+}
+
+vectorised_i8! {
+    /// The same from a pixel's mantissas.
+    fn of_row(y: &[i8], dz: &[i8], scales: [f64; 2], mean: &[f32], out: &mut [Extremes]) {
+        for (((out, y), dz), mean) in out.iter_mut().zip(y).zip(dz).zip(mean) {
+            raise(out, f64::from(*y) * scales[0] - f64::from(*mean), f64::from(dz.unsigned_abs()) * scales[1]);
         }
     }
 }
@@ -118,6 +140,7 @@ impl Cpu {
         step: Span,
         dyd: Bfp,
         dyw: Bfp,
+        ws: Span,
     ) -> Result<()> {
         let s = SizesI8::of(p);
         let (one, all, image) = (s.c * 4, s.rows * s.stride, s.pixels * s.stride);
@@ -145,120 +168,145 @@ impl Cpu {
                 (dyd.exponents, wanted * s.n),
                 (dyw.mantissas, all << wide),
                 (dyw.exponents, s.c),
+                (ws, Self::batchnorm_bwd_i8_workspace(p)),
             ],
         )?;
         let [dz, dze, sums, y, ye, y_sums, gamma, mean, invstd, we, xe, step] = io.read;
-        let [dgamma, dbeta, dyd, ed, dyw, ew] = io.write;
+        let [dgamma, dbeta, dyd, ed, dyw, ew, ws] = io.write;
         let (dz, y) =
             (Stored { mantissas: i8s(dz), exponents: i8s(dze) }, Stored { mantissas: i8s(y), exponents: i8s(ye) });
         let (sums, y_sums): (&[GradientSums], &[OutputSums]) =
             (bytemuck::cast_slice(sums), bytemuck::cast_slice(y_sums));
         let ([gamma, mean, invstd], [we, xe]) = ([gamma, mean, invstd].map(f32s), [we, xe].map(i8s));
-        let coefficients = |c: usize| {
-            let [sum, dot] = in_lanes(s.tiles, |tile| {
-                let (sums, block) = (sums[tile * s.stride + c], tile * s.across + c / COLUMNS);
-                let (e, ey) = (i32::from(dz.exponents[block]), i32::from(y.exponents[block]));
-                [f64::from(sums.sum) * power(e - 6), f64::from(sums.products) * power(e - 6 + ey - 6)]
-            });
-            let (m, mean, invstd) = (s.rows as f64, f64::from(mean[c]), f64::from(invstd[c]));
-            let u = (dot - mean * sum) * invstd;
-            let (m1, m2) = (sum / m, u / m);
-            let a = f64::from(gamma[c]) * invstd;
-            let b = -(a * m2 * invstd);
-            let d = -(a * m1) - b * mean;
-            let a32 = a as f32;
-            let shift = (f64::from(a32) * m1).abs();
-            Channel { dgamma: u as f32, dbeta: sum as f32, a: a32, b: b as f32, d: d as f32, shift }
-        };
-        let channels: Vec<Channel> = (0..s.c).into_par_iter().with_min_len(8).map(coefficients).collect();
-        let (mut a, mut b, mut d) = (vec![0.0; s.stride], vec![0.0; s.stride], vec![0.0; s.stride]);
-        let [dgamma, dbeta] = [dgamma, dbeta].map(f32s_mut);
-        for (c, channel) in channels.iter().enumerate() {
-            (dgamma[c], dbeta[c]) = (channel.dgamma, channel.dbeta);
-            (a[c], b[c], d[c]) = (channel.a, channel.b, channel.d);
+        // Whole f64 first: a workspace is aligned to 4 bytes only.
+        let (_, ws, _) = bytemuck::pod_align_to_mut::<u8, f64>(ws);
+        let (shift, ws) = ws.split_at_mut(s.c);
+        let (extremes, ws) = ws.split_at_mut(2 * s.n * s.c);
+        let extremes: &mut [Extremes] = bytemuck::cast_slice_mut(extremes);
+        let mut factors: [&mut [f32]; 3] = Default::default();
+        let mut rest: &mut [f32] = bytemuck::cast_slice_mut(ws);
+        for factor in &mut factors {
+            (*factor, rest) = std::mem::take(&mut rest).split_at_mut(s.stride);
+            factor[s.c..].fill(0.0);
         }
-        let bounds = Bounds { s, dz, y, sums, y_sums, mean };
-        let mut extremes = vec![Extremes::default(); s.n * s.c];
+        let [a, b, d] = factors;
+        let [dgamma, dbeta] = [dgamma, dbeta].map(f32s_mut);
+        let groups = [&mut a[..s.c], &mut b[..s.c], &mut d[..s.c], dgamma, dbeta];
+        let (groups, shifts) = (groups.map(|all| Parts::new(all, CHANNELS)), Parts::new(shift, CHANNELS));
+        (0..s.c.div_ceil(CHANNELS)).into_par_iter().for_each(|group| {
+            // SAFETY: each task has its own group of channels.
+            let ([a_out, b_out, d_out, dgamma, dbeta], shift) =
+                unsafe { (groups.each_ref().map(|all| all.part(group)), shifts.part(group)) };
+            for (i, shift) in shift.iter_mut().enumerate() {
+                let c = group * CHANNELS + i;
+                let [sum, dot] = in_lanes(s.tiles, |tile| {
+                    let (sums, block) = (sums[tile * s.stride + c], tile * s.across + c / COLUMNS);
+                    let (e, ey) = (i32::from(dz.exponents[block]), i32::from(y.exponents[block]));
+                    [f64::from(sums.sum) * power(e - 6), f64::from(sums.products) * power(e - 6 + ey - 6)]
+                });
+                let (m, mean, invstd) = (s.rows as f64, f64::from(mean[c]), f64::from(invstd[c]));
+                let u = (dot - mean * sum) * invstd;
+                let (m1, m2) = (sum / m, u / m);
+                let a = f64::from(gamma[c]) * invstd;
+                let b = -(a * m2 * invstd);
+                let d = -(a * m1) - b * mean;
+                let a32 = a as f32;
+                (dgamma[i], dbeta[i]) = (u as f32, sum as f32);
+                (a_out[i], b_out[i], d_out[i]) = (a32, b as f32, d as f32);
+                *shift = (f64::from(a32) * m1).abs();
+            }
+        });
+        let (a, b, d, shift) = (&*a, &*b, &*d, &*shift);
+        let bounds = Bounds { level: self.level, s, dz, y, sums, y_sums, mean };
         extremes.par_chunks_mut(s.c).enumerate().for_each(|(n, out)| bounds.image(n, out));
+        let extremes = &*extremes;
         let largest_input = power(xe.iter().copied().max().map_or(0, i32::from));
         let ew = i8s_mut(ew);
-        for (c, channel) in channels.iter().enumerate() {
+        for (c, shift) in shift.iter().enumerate() {
             let (mut r, mut y) = (0.0f64, 0.0f64);
             for n in 0..s.n {
                 let extremes = &extremes[n * s.c + c];
                 r = r.max(extremes.g * power(i32::from(xe[n])));
                 y = y.max(extremes.y);
             }
-            let (a, b) = (f64::from(channel.a).abs(), f64::from(channel.b).abs());
-            ew[c] = bfp::exponent(((a * r + (b * y + channel.shift) * largest_input) * MARGIN) as f32) as i8;
+            let (a, b) = (f64::from(a[c]).abs(), f64::from(b[c]).abs());
+            ew[c] = bfp::exponent(((a * r + (b * y + shift) * largest_input) * MARGIN) as f32) as i8;
         }
         let (dyd_noise, dyw_noise) = Source::both(&p.noise, p.dyd_tensor, u32_of(step));
         let (dyd, ed) = (Parts::new(i8s_mut(dyd), image), Parts::new(i8s_mut(ed), 1));
-        let (level, ew, a, b, d) = (self.level, &*ew, &a[..], &b[..], &d[..]);
+        let (level, ew) = (self.level, &*ew);
         let (dyw, low) = i8s_mut(dyw).split_at_mut(all);
         let low = Parts::new(low, image * wide);
         dyw.par_chunks_mut(image).enumerate().for_each(|(n, dyw)| {
             // SAFETY: each task has its own image.
             let (dyd, ed, low) = unsafe { (dyd.part(n), ed.part(n), low.part(n)) };
-            let (mut d_scales, mut w_scales) = (vec![0.0f32; s.stride], vec![0.0f32; s.stride]);
-            let x = bfp::power(i32::from(xe[n]));
-            for c in 0..s.c {
-                w_scales[c] = bfp::power(21 - i32::from(ew[c])) * x;
-            }
-            if let [ed] = ed {
-                let bound = channels.iter().enumerate().map(|(c, channel)| {
-                    let (extremes, a, b) =
-                        (&extremes[n * s.c + c], f64::from(channel.a).abs(), f64::from(channel.b).abs());
-                    power(i32::from(we[c])) * ((a * extremes.g + (b * extremes.y + channel.shift)) * MARGIN)
-                });
-                let e = bfp::exponent(bound.fold(0.0, f64::max) as f32);
-                *ed = e as i8;
+            with_scratch(2 * s.stride, |scratch| {
+                scratch.fill(0.0);
+                let (d_scales, w_scales) = scratch.split_at_mut(s.stride);
+                let x = bfp::power(i32::from(xe[n]));
                 for c in 0..s.c {
-                    d_scales[c] = bfp::power(i32::from(we[c])) * bfp::power(21 - e);
+                    w_scales[c] = bfp::power(21 - i32::from(ew[c])) * x;
                 }
-            }
-            let (mut d_run, mut w_run) = (Run::new(), Run::new());
-            // A run is whole blocks of channels of consecutive pixels.
-            let (mut filled, mut done) = (0, 0);
-            for pixel in 0..s.pixels {
-                let row = n * s.pixels + pixel;
-                for column in 0..s.across {
-                    let first = column * COLUMNS;
-                    let width = (s.stride - first).min(COLUMNS);
-                    if filled + width > RUN {
-                        flush(level, &mut d_run, dyd_noise, n * image, done, filled, dyd, &mut []);
-                        flush(level, &mut w_run, dyw_noise, n * image, done, filled, dyw, low);
-                        (done, filled) = (done + filled, 0);
+                if let [ed] = ed {
+                    let bound = shift.iter().enumerate().map(|(c, shift)| {
+                        let (extremes, a, b) = (&extremes[n * s.c + c], f64::from(a[c]).abs(), f64::from(b[c]).abs());
+                        power(i32::from(we[c])) * ((a * extremes.g + (b * extremes.y + shift)) * MARGIN)
+                    });
+                    let e = bfp::exponent(bound.fold(0.0, f64::max) as f32);
+                    *ed = e as i8;
+                    for c in 0..s.c {
+                        d_scales[c] = bfp::power(i32::from(we[c])) * bfp::power(21 - e);
                     }
-                    let at = row * s.stride + first;
-                    let to = filled..filled + width;
-                    let d_out = if dyd.is_empty() { &mut [][..] } else { &mut d_run.scaled[to.clone()] };
-                    gradient(
-                        level,
-                        &dz.mantissas[at..],
-                        dz.scale(&s, row, column),
-                        &y.mantissas[at..],
-                        y.scale(&s, row, column),
-                        &a[first..],
-                        &b[first..],
-                        &d[first..],
-                        (&d_scales[first..], d_out),
-                        (&w_scales[first..], &mut w_run.scaled[to]),
-                    );
-                    filled += width;
                 }
-            }
-            flush(level, &mut d_run, dyd_noise, n * image, done, filled, dyd, &mut []);
-            flush(level, &mut w_run, dyw_noise, n * image, done, filled, dyw, low);
+                let (mut d_run, mut w_run) = (Run::new(), Run::new());
+                // A run is whole blocks of channels of consecutive pixels.
+                let (mut filled, mut done) = (0, 0);
+                for pixel in 0..s.pixels {
+                    let row = n * s.pixels + pixel;
+                    for column in 0..s.across {
+                        let first = column * COLUMNS;
+                        let width = (s.stride - first).min(COLUMNS);
+                        if filled + width > RUN {
+                            flush(level, &mut d_run, dyd_noise, n * image, done, filled, dyd, &mut []);
+                            flush(level, &mut w_run, dyw_noise, n * image, done, filled, dyw, low);
+                            (done, filled) = (done + filled, 0);
+                        }
+                        let at = row * s.stride + first;
+                        let to = filled..filled + width;
+                        let d_out = if dyd.is_empty() { &mut [][..] } else { &mut d_run.scaled[to.clone()] };
+                        gradient(
+                            level,
+                            &dz.mantissas[at..],
+                            dz.scale(&s, row, column),
+                            &y.mantissas[at..],
+                            y.scale(&s, row, column),
+                            &a[first..],
+                            &b[first..],
+                            &d[first..],
+                            (&d_scales[first..], d_out),
+                            (&w_scales[first..], &mut w_run.scaled[to]),
+                        );
+                        filled += width;
+                    }
+                }
+                flush(level, &mut d_run, dyd_noise, n * image, done, filled, dyd, &mut []);
+                flush(level, &mut w_run, dyw_noise, n * image, done, filled, dyw, low);
+            });
         });
         Ok(())
+    }
+
+    /// Bytes of scratch memory: coefficients of the channels, extremes of each image and channel, and room to align them.
+    pub(in super::super) fn batchnorm_bwd_i8_workspace(p: &BatchNormI8) -> usize {
+        let s = SizesI8::of(p);
+        8 + (s.c + 2 * s.n * s.c) * 8 + (3 * s.stride).next_multiple_of(2) * 4
     }
 }
 
 /// Rounds what a run holds into `out`, if it is wanted, with low bytes into `low`, if they are.
 #[allow(clippy::too_many_arguments)]
 fn flush(
-    level: super::super::simd_int8::Level,
+    level: Level,
     run: &mut Run,
     noise: Source,
     image: usize,

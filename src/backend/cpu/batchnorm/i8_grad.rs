@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::super::Cpu;
 use super::super::memory::{f32s, i8s, i8s_mut, u32_of};
 use super::super::noise::Source;
+use super::super::simd_int8::{Level, vectorised_i8};
 use super::super::tile::{self, COLUMNS, ROWS, Strip, Tile};
 use super::i8::Stored;
 use crate::Result;
@@ -22,31 +23,58 @@ enum Up<'a> {
     Stored(Stored<'a>),
 }
 
-impl Up<'_> {
-    /// Adds (or, for the first, writes) the gradient of row `row`, block of channels `column`, to `out`, where `wins` says so.
-    fn add(&self, c: usize, row: usize, column: usize, out: &mut [f32; COLUMNS], wins: impl Fn(usize) -> bool) {
-        let (stride, first) = (pad(c), column * COLUMNS);
-        match self {
-            Up::F32(up) => {
-                let up = &up[row * c..(row + 1) * c][first.min(c)..];
-                for (j, (out, up)) in out.iter_mut().zip(up).enumerate() {
-                    *out += if wins(j) { *up } else { 0.0 };
+vectorised_i8! {
+    /// Adds a row of f32 where `index` is `tap`; everywhere where there is no index.
+    fn add_f32(up: &[f32], index: Option<&[u8]>, tap: u8, out: &mut [f32]) {
+        match index {
+            Some(index) => {
+                for ((out, up), index) in out.iter_mut().zip(up).zip(index) {
+                    *out += if *index == tap { *up } else { 0.0 };
                 }
             }
-            Up::Stored(up) => {
-                let e = up.exponents[row / ROWS * blocks_across(c) + column];
-                let (scale, up) =
-                    (bfp::power(i32::from(e) - 6), &up.mantissas[row * stride..(row + 1) * stride][first..]);
-                for (j, (out, up)) in out.iter_mut().zip(up).enumerate() {
-                    *out += if wins(j) { f32::from(*up) * scale } else { 0.0 };
+            None => out.iter_mut().zip(up).for_each(|(out, up)| *out += up),
+        }
+    }
+}
+
+vectorised_i8! {
+    /// The same of mantissas times `scale`.
+    fn add_stored(up: &[i8], scale: f32, index: Option<&[u8]>, tap: u8, out: &mut [f32]) {
+        match index {
+            Some(index) => {
+                for ((out, up), index) in out.iter_mut().zip(up).zip(index) {
+                    *out += if *index == tap { f32::from(*up) * scale } else { 0.0 };
                 }
+            }
+            None => out.iter_mut().zip(up).for_each(|(out, up)| *out += f32::from(*up) * scale),
+        }
+    }
+}
+
+impl Up<'_> {
+    /// Adds the gradient of row `row`, block of channels `column`, to `out`, where the row's `index` is `tap`.
+    fn add(
+        &self,
+        level: Level,
+        c: usize,
+        row: usize,
+        column: usize,
+        (index, tap): (Option<&[u8]>, u8),
+        out: &mut [f32; COLUMNS],
+    ) {
+        let (stride, first) = (pad(c), column * COLUMNS);
+        match self {
+            Up::F32(up) => add_f32(level, &up[row * c..(row + 1) * c][first.min(c)..], index, tap, out),
+            Up::Stored(up) => {
+                let scale = bfp::power(i32::from(up.exponents[row / ROWS * blocks_across(c) + column]) - 6);
+                add_stored(level, &up.mantissas[row * stride..(row + 1) * stride][first..], scale, index, tap, out);
             }
         }
     }
 }
 
 /// Calls `f(output pixel, tap)` for every window that holds input pixel (h, w), in order.
-fn each_window(p: &Pool, pixel: u32, mut f: impl FnMut(usize, u8)) {
+fn each_window(p: &Pool, pixel: u32, f: &mut dyn FnMut(usize, u8)) {
     let (h, w) = (pixel / p.w + p.padding, pixel % p.w + p.padding);
     // The first window that reaches a coordinate, and the one behind the last.
     let range = |at: u32, kernel: u32, count: u32| {
@@ -58,6 +86,39 @@ fn each_window(p: &Pool, pixel: u32, mut f: impl FnMut(usize, u8)) {
             let tap = (h - row * p.stride) * p.kernel_w + (w - column * p.stride);
             f((row * p.q + column) as usize, tap as u8);
         }
+    }
+}
+
+/// Most windows that a pixel lies in for [`Windows`].
+const MOST: usize = 4;
+
+/// The windows of each row of a block, found once for all its channels.
+struct Windows {
+    /// Row of the pool's output, tap.
+    all: [[(usize, u8); MOST]; ROWS],
+    counts: [usize; ROWS],
+}
+
+impl Windows {
+    /// Those of `rows` rows from `first` on; `None` without a pool and where a pixel may lie in too many.
+    fn of(p: &Pool, s: &SizesI8, first: usize, rows: usize) -> Option<Windows> {
+        let most = |kernel: u32| kernel.div_ceil(p.stride.max(1)) as usize;
+        if p.kernel_h == 0 || most(p.kernel_h) * most(p.kernel_w) > MOST {
+            return None;
+        }
+        let mut windows = Windows { all: [[(0, 0); MOST]; ROWS], counts: [0; ROWS] };
+        for i in 0..rows {
+            let (image, pixel) = ((first + i) / s.pixels, (first + i) % s.pixels);
+            each_window(p, pixel as u32, &mut |output: usize, tap: u8| {
+                windows.all[i][windows.counts[i]] = (image * s.pooled + output, tap);
+                windows.counts[i] += 1;
+            });
+        }
+        Some(windows)
+    }
+
+    fn of_row(&self, i: usize) -> &[(usize, u8)] {
+        &self.all[i][..self.counts[i]]
     }
 }
 
@@ -109,18 +170,25 @@ impl Cpu {
         strips.zip(sums.par_chunks_mut(s.stride)).enumerate().for_each(|(number, ((mantissas, exponents), sums))| {
             let mut strip = Strip { number, channels: s.c, mantissas, exponents };
             let (mut tile, rows, first) = (Tile::new(), strip.rows(), number * ROWS);
+            let windows = Windows::of(&p.pool, &s, first, rows);
             for column in 0..s.across {
                 for (i, values) in tile.values.iter_mut().enumerate().take(rows) {
                     *values = [0.0; COLUMNS];
-                    let (image, pixel) = ((first + i) / s.pixels, (first + i) % s.pixels);
                     if pools {
-                        each_window(&p.pool, pixel as u32, |output, tap| {
-                            let row = image * s.pooled + output;
+                        let mut add = |row: usize, tap: u8| {
                             let index = &index[row * s.stride + column * COLUMNS..(row + 1) * s.stride];
-                            up.add(s.c, row, column, values, |j| index[j] == tap);
-                        });
+                            up.add(level, s.c, row, column, (Some(index), tap), values);
+                        };
+                        match &windows {
+                            Some(windows) => windows.of_row(i).iter().for_each(|(row, tap)| add(*row, *tap)),
+                            None => {
+                                let (image, pixel) = ((first + i) / s.pixels, (first + i) % s.pixels);
+                                let mut add = |output, tap| add(image * s.pooled + output, tap);
+                                each_window(&p.pool, pixel as u32, &mut add);
+                            }
+                        }
                     } else {
-                        up.add(s.c, first + i, column, values, |_| true);
+                        up.add(level, s.c, first + i, column, (None, 0), values);
                     }
                 }
                 tile.load_other(

@@ -6,6 +6,7 @@ use super::super::tile::{COLUMNS, ROWS};
 use super::taps::Taps;
 
 /// Sums of 64 rows x 32 channels.
+#[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Sums(pub [[i32; COLUMNS]; ROWS]);
 

@@ -3,6 +3,9 @@
 //! A task computes 64 output rows, 32 channels at a time: integer sums into a small array, then scale, mask, round and add up while they are in the first-level
 //! cache. Formulas: [`crate::backend::Int8`]. Not here: the integer sums themselves ([`super::dot`]: forward and data gradient, [`super::wgrad_i8`]).
 
+use std::ops::Range;
+use std::sync::PoisonError;
+
 use rayon::prelude::*;
 
 use super::super::Cpu;
@@ -11,8 +14,11 @@ use super::super::noise::Source;
 use super::super::simd_int8::{Level, vectorised_i8};
 use super::super::tile::{self, COLUMNS, ROWS, Strip, Tile};
 use super::dot::{self, Sums};
+use super::packed::{Packed, Scratch};
+use super::panels::Weights;
 use super::taps::{Backward, Forward, Taps};
-use super::{wgrad_i8, wgrad_wide_i8};
+use super::winograd::{self, Filter, Winograd};
+use super::{wgrad_i8, wgrad_packed, wgrad_wide_i8};
 use crate::Result;
 use crate::backend::{Bfp, Normalised, Span};
 use crate::ops::batchnorm::{GradientSums, OutputSums};
@@ -20,9 +26,61 @@ use crate::ops::conv2d::Conv2dI8;
 use crate::quant::bfp;
 use crate::quant::layout::{blocks, blocks_across, pad};
 
+/// Where the integer sums come from.
+enum Engine<'a> {
+    /// The reference.
+    Plain(dot::Gemm<'a>),
+    /// The same products on packed factors.
+    Packed(Packed<'a>),
+    /// Fewer products.
+    Winograd(Filter<'a>),
+}
+
+impl Engine<'_> {
+    /// Blocks of 64 rows of a task.
+    fn blocks(&self) -> usize {
+        match self {
+            Engine::Plain(_) | Engine::Packed(_) => 1,
+            Engine::Winograd(filter) => filter.blocks(),
+        }
+    }
+
+    /// Calls `each(block, column, sums)` for the blocks of rows `range` of a tensor of `rows` rows and every 32 of `width` channels.
+    fn sums(
+        &self,
+        level: Level,
+        taps: &impl Taps,
+        x: &[i8],
+        range: Range<usize>,
+        rows: usize,
+        each: &mut dyn FnMut(usize, usize, &Sums),
+    ) {
+        let there = |block: usize| (rows - block * ROWS).min(ROWS);
+        match self {
+            Engine::Plain(gemm) => {
+                let mut sums = Sums::new();
+                for block in range {
+                    for column in 0..blocks_across(gemm.width) {
+                        gemm.block(taps, block * ROWS, there(block), column, &mut sums);
+                        each(block, column, &sums);
+                    }
+                }
+            }
+            Engine::Packed(packed) => {
+                for block in range {
+                    let mut each = |column: usize, sums: &Sums| each(block, column, sums);
+                    packed.sums(level, taps, x, block * ROWS, there(block), &mut each);
+                }
+            }
+            Engine::Winograd(filter) => filter.sums(x, range, rows, each),
+        }
+    }
+}
+
 /// What a pass reads.
 struct Input<'a> {
-    gemm: dot::Gemm<'a>,
+    engine: Engine<'a>,
+    x: &'a [i8],
     /// Per image.
     row_exponents: &'a [i8],
     /// Rows of an image.
@@ -58,7 +116,13 @@ vectorised_i8! {
 }
 
 impl Input<'_> {
-    /// Runs the GEMM and its epilogue, 64 rows a task.
+    /// Scales of the rows of block `number`.
+    fn row_scales(&self, number: usize, rows: usize) -> [f32; ROWS] {
+        let (first, last) = (number * ROWS, rows - 1);
+        std::array::from_fn(|i| bfp::power(i32::from(self.row_exponents[(first + i).min(last) / self.image]) - 6))
+    }
+
+    /// Runs the GEMM and its epilogue, some blocks of 64 rows a task.
     fn run(
         &self,
         level: Level,
@@ -68,8 +132,8 @@ impl Input<'_> {
         masked: Option<(Mask, &mut [GradientSums])>,
     ) {
         let (channels, stride) = (out.channels, pad(out.channels));
-        let across = blocks_across(channels);
-        let strips = out.mantissas.len().div_ceil(ROWS * stride);
+        let (across, all) = (blocks_across(channels), out.mantissas.len() / stride);
+        let (strips, group) = (all.div_ceil(ROWS), self.engine.blocks());
         let (mantissas, exponents) = (Parts::new(out.mantissas, ROWS * stride), Parts::new(out.exponents, across));
         let sums = Parts::new(sums, stride);
         let (mask, gradients) = match masked {
@@ -77,26 +141,23 @@ impl Input<'_> {
             None => (None, &mut [][..]),
         };
         let gradients = Parts::new(gradients, stride);
-        (0..strips).into_par_iter().for_each(|number| {
-            // SAFETY: each task has its own number.
-            let (mantissas, exponents) = unsafe { (mantissas.part(number), exponents.part(number)) };
-            // SAFETY: as above.
-            let (sums, gradients) = unsafe { (sums.part(number), gradients.part(number)) };
-            let mut strip = Strip { number, channels, mantissas, exponents };
-            let (first, rows) = (number * ROWS, strip.rows());
-            let row_scales: [f32; ROWS] = std::array::from_fn(|i| {
-                let image = (first + i.min(rows - 1)) / self.image;
-                bfp::power(i32::from(self.row_exponents[image]) - 6)
-            });
-            let (mut tile, mut acc) = (Tile::new(), Sums::new());
-            for column in 0..across {
-                let k = column * COLUMNS;
-                self.gemm.block(taps, first, rows, column, &mut acc);
+        (0..strips.div_ceil(group)).into_par_iter().for_each(|task| {
+            let range = task * group..((task + 1) * group).min(strips);
+            let scales: [[f32; ROWS]; winograd::BLOCKS] =
+                std::array::from_fn(|i| self.row_scales((range.start + i).min(range.end - 1), all));
+            let mut tile = Tile::new();
+            self.engine.sums(level, taps, self.x, range.clone(), all, &mut |number, column, acc| {
+                // SAFETY: each task has its own numbers, and uses one after the other.
+                let (mantissas, exponents) = unsafe { (mantissas.part(number), exponents.part(number)) };
+                // SAFETY: as above.
+                let (sums, gradients) = unsafe { (sums.part(number), gradients.part(number)) };
+                let mut strip = Strip { number, channels, mantissas, exponents };
+                let (first, rows, k) = (number * ROWS, strip.rows(), column * COLUMNS);
                 let columns: [f32; COLUMNS] = std::array::from_fn(|j| {
                     let exponents = self.column_exponents.map_or(Some(0), |all| all.get(k + j).copied());
                     exponents.map_or(0.0, |e| bfp::power(i32::from(e) - 6))
                 });
-                scale(level, &acc, &row_scales, &columns, &mut tile.values);
+                scale(level, acc, &scales[number - range.start], &columns, &mut tile.values);
                 if let Some(mask) = &mask {
                     let (a, b) = mask.affine.split_at(stride);
                     let e = mask.exponents[number * across + column];
@@ -117,12 +178,21 @@ impl Input<'_> {
                 if !gradients.is_empty() {
                     tile::gradient_sums(level, &tile, &mut gradients[k..]);
                 }
-            }
+            });
         });
     }
 }
 
 impl Cpu {
+    /// What computes the sums of a pass.
+    fn engine<'a>(&self, shape: Option<Winograd>, x: &'a [i8], w: Weights<'a>, scratch: &'a mut Scratch) -> Engine<'a> {
+        match (shape, self.products.form()) {
+            (Some(shape), Some(_)) => Engine::Winograd(Filter::new(self.products, shape, w, scratch)),
+            (None, Some(form)) => Engine::Packed(Packed::new(self.products, form, w, scratch)),
+            (_, None) => Engine::Plain(dot::Gemm { x, w: w.w, width: w.width, flipped: w.flipped }),
+        }
+    }
+
     pub(in super::super) fn conv2d_fwd_i8(
         &self,
         p: &Conv2dI8,
@@ -150,8 +220,18 @@ impl Cpu {
             ],
         )?;
         let ([x, xe, w, we, step], [y, ye, sums]) = (io.read, io.write);
+        let weights = Weights {
+            w: i8s(w),
+            width: k,
+            taps: (shape.r * shape.s) as usize,
+            depth: shape.c as usize,
+            used: conv.c.next_multiple_of(4) as usize,
+            flipped: false,
+        };
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let input = Input {
-            gemm: dot::Gemm { x: i8s(x), w: i8s(w), width: k, flipped: false },
+            engine: self.engine(Winograd::forward(self.products, conv), i8s(x), weights, &mut scratch),
+            x: i8s(x),
             row_exponents: i8s(xe),
             image: (conv.p * conv.q) as usize,
             column_exponents: Some(i8s(we)),
@@ -199,8 +279,18 @@ impl Cpu {
             ],
         )?;
         let ([dyd, ed, w, step, before, before_exponents, affine], [dx, dxe, sums]) = (io.read, io.write);
+        let weights = Weights {
+            w: i8s(w),
+            width: c,
+            taps: (shape.r * shape.s) as usize,
+            depth: shape.k as usize,
+            used: conv.k.next_multiple_of(4) as usize,
+            flipped: true,
+        };
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let input = Input {
-            gemm: dot::Gemm { x: i8s(dyd), w: i8s(w), width: c, flipped: true },
+            engine: self.engine(Winograd::backward(self.products, conv), i8s(dyd), weights, &mut scratch),
+            x: i8s(dyd),
             row_exponents: i8s(ed),
             image: (conv.h * conv.w) as usize,
             column_exponents: None,
@@ -217,19 +307,33 @@ impl Cpu {
         Ok(())
     }
 
-    pub(in super::super) fn conv2d_wgrad_i8(&self, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span) -> Result<()> {
+    /// Bytes of scratch memory of the weight gradient: only packed factors need any.
+    pub(in super::super) fn conv2d_wgrad_i8_workspace(&self, p: &Conv2dI8) -> usize {
+        match self.products.form() {
+            Some(_) if p.wide == 0 => wgrad_packed::Split::new(self.products, &p.conv).workspace(),
+            _ => 0,
+        }
+    }
+
+    pub(in super::super) fn conv2d_wgrad_i8(&self, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span, ws: Span) -> Result<()> {
         let (conv, shape) = (&p.conv, p.conv.padded());
         let wide = p.wide != 0;
         let dyw_bytes = shape.y_len() << usize::from(wide);
         let io = self.memory.open(
             "conv2d_wgrad_i8",
             [(x.mantissas, shape.x_len()), (dyw.mantissas, dyw_bytes), (dyw.exponents, conv.k as usize)],
-            [(dw, conv.w_len() * 4)],
+            [(dw, conv.w_len() * 4), (ws, self.conv2d_wgrad_i8_workspace(p))],
         )?;
-        let ([x, dyw, ew], [dw]) = (io.read, io.write);
-        match wide {
-            true => wgrad_wide_i8::run(self.level, conv, &shape, i8s(x), i8s(dyw), i8s(ew), f32s_mut(dw)),
-            false => wgrad_i8::run(conv, &shape, i8s(x), i8s(dyw), i8s(ew), f32s_mut(dw)),
+        let ([x, dyw, ew], [dw, ws]) = (io.read, io.write);
+        let (x, dyw, ew, dw) = (i8s(x), i8s(dyw), i8s(ew), f32s_mut(dw));
+        match self.products.form() {
+            // Both bytes at once, unpacked.
+            _ if wide => wgrad_wide_i8::run(self.level, conv, &shape, x, dyw, ew, dw),
+            Some(form) => {
+                let ws = bytemuck::cast_slice_mut(ws);
+                wgrad_packed::run((self.products, form), self.level, conv, &shape, x, dyw, ew, dw, ws);
+            }
+            None => wgrad_i8::run(conv, &shape, x, dyw, ew, dw),
         }
         Ok(())
     }

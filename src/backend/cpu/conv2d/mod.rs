@@ -1,14 +1,22 @@
-//! conv2d on the CPU: forward and data gradient as one implicit GEMM ([`gemm`]), the weight gradient as another ([`wgrad`]).
+//! conv2d on the CPU: forward and data gradient as one implicit GEMM ([`gemm`]), the weight gradient as another ([`wgrad`]); and the integer passes ([`i8`]), by the definition ([`dot`],
+//! [`wgrad_i8`]) or on packed factors ([`packed`], [`wgrad_packed`], [`winograd`]; instruction sets: [`lanes`]).
 //!
 //! Numbers to expect, VGG16, batch 128: 0.63 GFLOP forward per image, three passes, so 120 images/s are 226 GFLOP/s.
 
 mod dot;
 mod gemm;
 mod i8;
+mod lanes;
+mod packed;
+mod panels;
+mod registers;
 mod taps;
 mod wgrad;
 mod wgrad_i8;
+mod wgrad_packed;
 mod wgrad_wide_i8;
+mod winograd;
+mod winograd_wgrad;
 
 use super::Cpu;
 use super::memory::{f32s, f32s_mut};
@@ -16,6 +24,8 @@ use crate::Result;
 use crate::backend::Span;
 use crate::ops::conv2d::Conv2d;
 use gemm::{Gemm, pack, packed_len, tile_shape};
+pub use lanes::IntegerPath;
+pub(super) use packed::Scratch;
 use taps::{Backward, Forward, few_channels, patches};
 
 /// Passes of a convolution, as far as scratch memory goes.

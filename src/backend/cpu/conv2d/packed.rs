@@ -1,0 +1,148 @@
+//! The integer GEMM of the forward pass and the data gradient on packed factors: the same sums as [`super::dot`], fast.
+//!
+//! Weights are packed once per call. A task has 64 rows: it packs a stretch of their taps at a time, short enough that a panel of weights stays in the first-level
+//! cache, and multiplies it with all columns. Padding and rows that there are not become zeros.
+
+use std::cell::RefCell;
+
+use rayon::prelude::*;
+
+use super::super::simd_int8::Level;
+use super::super::tile::{COLUMNS, ROWS};
+use super::dot::Sums;
+use super::lanes::{self, Form, IntegerPath};
+use super::panels::{self, Weights};
+use super::taps::Taps;
+use crate::quant::layout::pad;
+
+/// Words of a row that are multiplied at once: a panel of 16 columns is 20 kB then.
+const STRETCH: usize = 320;
+
+/// Scratch memory that lives from call to call.
+#[derive(Default)]
+pub(in super::super) struct Scratch {
+    pub(super) panels: Vec<u32>,
+    corrections: Vec<[i32; COLUMNS]>,
+}
+
+/// Grows a buffer that lives from call to call; only growth allocates.
+pub(super) fn grow<T: Clone>(buffer: &mut Vec<T>, length: usize, value: T) {
+    if buffer.len() < length {
+        buffer.resize(length, value);
+    }
+}
+
+/// Packed weights, ready to be multiplied.
+pub(super) struct Packed<'a> {
+    products: IntegerPath,
+    form: Form,
+    weights: Weights<'a>,
+    panels: &'a [u32],
+    corrections: &'a [[i32; COLUMNS]],
+}
+
+impl<'a> Packed<'a> {
+    /// Packs `weights`.
+    pub(super) fn new(products: IntegerPath, form: Form, weights: Weights<'a>, scratch: &'a mut Scratch) -> Packed<'a> {
+        let (blocks, panel) = (weights.width.div_ceil(COLUMNS), weights.steps(form) * COLUMNS);
+        let Scratch { panels, corrections } = scratch;
+        grow(panels, blocks * panel, 0);
+        grow(corrections, blocks, [0; COLUMNS]);
+        let (panels, corrections) = (&mut panels[..blocks * panel], &mut corrections[..blocks]);
+        let packs = panels.par_chunks_mut(panel).zip(&mut *corrections).enumerate();
+        packs.for_each(|(block, (panel, correction))| weights.pack(products, form, block, panel, correction));
+        Packed { products, form, weights, panels, corrections }
+    }
+
+    /// Calls `each(column, sums)` for the `rows` rows from `first` on and every 32 channels; sums are 0 for rows and channels that there are not.
+    pub(super) fn sums(
+        &self,
+        level: Level,
+        taps: &impl Taps,
+        x: &[i8],
+        first: usize,
+        rows: usize,
+        each: &mut dyn FnMut(usize, &Sums),
+    ) {
+        thread_local!(static BUFFERS: RefCell<(Vec<u32>, Vec<Sums>)> = const { RefCell::new((Vec::new(), Vec::new())) });
+        let all = self.weights.steps(self.form);
+        let stretch = all.div_ceil(all.div_ceil(STRETCH));
+        BUFFERS.with_borrow_mut(|(words, sums)| {
+            grow(words, ROWS * stretch, 0);
+            grow(sums, self.corrections.len(), Sums::new());
+            let sums = &mut sums[..self.corrections.len()];
+            for from in (0..all).step_by(stretch) {
+                let steps = stretch.min(all - from);
+                self.pack(level, taps, x, first, rows, from, steps, words);
+                for (column, sums) in sums.iter_mut().enumerate() {
+                    let there = (pad(self.weights.width) - column * COLUMNS).min(COLUMNS);
+                    if there < COLUMNS && from == 0 {
+                        *sums = Sums::new();
+                    }
+                    let shape = lanes::Shape::Dense(steps);
+                    let rows = lanes::Rows { start: words.as_ptr(), shape, count: ROWS };
+                    let width = self.products.panel();
+                    let block = &self.panels[column * all * COLUMNS..][..all * COLUMNS];
+                    let columns = lanes::Columns {
+                        start: block[from * width..].as_ptr(),
+                        width,
+                        panel: all * width,
+                        count: there,
+                        sums: sums.0.as_mut_ptr().cast(),
+                        stride: COLUMNS,
+                    };
+                    // SAFETY: who chose the products has made sure that the machine has them; 64 rows of `steps` words were packed, the block has panels of `all` steps,
+                    // the sums are 64 rows of 32.
+                    unsafe { lanes::multiply(self.products, rows, columns, steps, from == 0) };
+                }
+            }
+            for (column, (sums, correction)) in sums.iter_mut().zip(self.corrections).enumerate() {
+                if self.form == Form::Quads {
+                    for row in &mut sums.0[..rows] {
+                        row.iter_mut().zip(correction).for_each(|(sum, more)| *sum = sum.wrapping_add(*more));
+                    }
+                    // Rows that there are not were multiplied as zeros, which sum up to minus the correction.
+                    sums.0[rows..].fill([0; COLUMNS]);
+                }
+                each(column, sums);
+            }
+        });
+    }
+
+    /// Packs words `from..from + steps` of the rows.
+    #[allow(clippy::too_many_arguments)]
+    fn pack(
+        &self,
+        level: Level,
+        taps: &impl Taps,
+        x: &[i8],
+        first: usize,
+        rows: usize,
+        from: usize,
+        steps: usize,
+        words: &mut [u32],
+    ) {
+        let (_, extent) = taps.extent();
+        let (depth, per_tap) = (self.form.depth(), self.weights.used / self.form.depth());
+        let zero = self.form.zero_row();
+        for (i, words) in words.chunks_exact_mut(steps).enumerate().take(ROWS) {
+            if i >= rows {
+                words.fill(zero);
+                continue;
+            }
+            let (row, mut at, mut left) = (taps.row(first + i), from, words);
+            while !left.is_empty() {
+                let (tap, word) = (at / per_tap, at % per_tap);
+                let (part, rest) = left.split_at_mut((per_tap - word).min(left.len()));
+                match taps.pixel(&row, tap / extent, tap % extent) {
+                    Some(pixel) => {
+                        panels::row(level, self.form, &x[pixel + word * depth..][..part.len() * depth], part);
+                    }
+                    None => part.fill(zero),
+                }
+                at += part.len();
+                left = rest;
+            }
+        }
+    }
+}
