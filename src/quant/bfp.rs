@@ -60,7 +60,7 @@ pub const WIDE_MAX: i32 = MAX * 256 + MAX;
 pub fn round_wide(scaled: f32, r: u32) -> (i8, i8) {
     const LIMIT: f32 = (WIDE_MAX << 7) as f32;
     let m = (rne(scaled.clamp(-LIMIT, LIMIT)) + (r >> 8) as i32) >> 7;
-    ((m + 128 >> 8) as i8, m as i8)
+    (((m + 128) >> 8) as i8, m as i8)
 }
 
 /// Mantissa of `v` in a block of exponent `e`, stochastic with `r` in `0..2^15`.

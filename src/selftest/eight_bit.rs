@@ -185,7 +185,7 @@ type Layer = (u32, u32, u32, u32, u32);
 const LAYERS: [Layer; 3] = [(2, 8, 16, 37, 2), (3, 7, 5, 48, 0), (2, 8, 8, 16, 0)];
 
 fn batchnorm(s: &mut Side, (n, h, w, c, window): Layer) -> Result<()> {
-    let (p, q) = if window == 0 { (h, w) } else { (h / window, w / window) };
+    let (p, q) = (h / window.max(1), w / window.max(1));
     let pool = Pool { n, h, w, c, p, q, kernel_h: window, kernel_w: window, stride: window.max(1), padding: 0 };
     let [rows, pooled, images, channels] = [n * h * w, n * p * q, n, c].map(|v| v as usize);
     let (step, i8, one) = (step(s)?, s.backend.int8()?, channels * 4);

@@ -115,12 +115,17 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
 
+/// Runs operators on one side.
+type Operators = Box<dyn Fn(&mut Side) -> Result<()>>;
+/// Launches kernels on a GPU.
+type Direct = Box<dyn Fn(&Cuda, &mut Side) -> Result<()>>;
+
 /// What runs a case on one side.
 enum Body {
     /// Operators of [`Backend`]: run on the CPU as well, whose results are the expected ones.
-    Operator(Box<dyn Fn(&mut Side) -> Result<()>>),
+    Operator(Operators),
     /// Launches below [`Backend`], which bring their expected results along.
-    Raw(Box<dyn Fn(&Cuda, &mut Side) -> Result<()>>),
+    Raw(Direct),
 }
 
 /// One comparison.
