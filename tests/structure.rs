@@ -53,7 +53,7 @@ fn layers_know_only_those_below() {
         ("energy", &["graph", "ops", "nn"]), // nn in links of doc comments only
         ("nn", &["graph", "ops", "autograd", "quant"]),
         ("data", &["quant"]),
-        ("measure", &["nn", "data", "autograd", "graph", "ops", "backend", "driver", "vgpu"]),
+        ("measure", &["nn", "data", "autograd", "graph", "ops", "backend", "driver", "vgpu", "quant"]),
         ("train", &["data", "nn", "autograd", "graph", "ops", "backend", "quant"]),
         ("selftest", &["data", "ops", "backend", "driver", "quant"]),
         ("ticket", &["energy", "train", "data", "nn", "autograd", "graph", "ops", "backend", "quant"]),

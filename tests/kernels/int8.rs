@@ -199,7 +199,7 @@ fn operands_and_stored_tensors_from_f32_and_back() {
                 let wanted = usize::from(dgrad);
                 let (we, xe) = (side.put(&random.exponents(c)), side.put(&random.exponents(n)));
                 let (dyd, ed) = (side.out("dyd", wanted * rows * pad(c)), side.out("dyd exponents", wanted * n));
-                let (dyw, ew) = (side.out("dyw", rows * pad(c) << wide), side.out("dyw exponents", c));
+                let (dyw, ew) = (side.out("dyw", (rows * pad(c)) << wide), side.out("dyw exponents", c));
                 let ws = side.ws(&Kernel::QuantizeBwdI8(p));
                 let (we, xe, dyd, dyw) = (we.all(), xe.all(), bfp(&dyd, &ed), bfp(&dyw, &ew));
                 i8.quantize_bwd_i8(&p, x.all(), we, xe, step.all(), dyd, dyw, ws.all()).unwrap();
@@ -395,7 +395,7 @@ fn batchnorm(layer: Layer, relu: bool, stored: bool, stochastic: bool) {
         let (dgamma, dbeta) = (side.out("dgamma", c * 4), side.out("dbeta", c * 4));
         let wanted = usize::from(relu);
         let (dyd, ed) = (side.out("dyd", wanted * rows * pad(c)), side.out("dyd exponents", wanted * n));
-        let (dyw, ew) = (side.out("dyw", rows * pad(c) << p.wide), side.out("dyw exponents", c));
+        let (dyw, ew) = (side.out("dyw", (rows * pad(c)) << p.wide), side.out("dyw exponents", c));
         let ws = side.ws(&Kernel::BatchNormBwdI8(p));
         let gradients = BatchNormGradients {
             gamma: gamma.all(),

@@ -1,6 +1,8 @@
 //! Whole training steps in `int8` and `eb8`: that networks learn, that every device, instruction set and number of threads leaves the same bits, and that a run goes on from
 //! a file as if it had never stopped. Single operators: `tests/ops/int8`, `tests/kernels/int8.rs`.
 
+#![allow(clippy::unwrap_used)] // clippy.toml allows it in test functions only, not in their helpers
+
 use std::sync::Arc;
 
 #[path = "../common/mod.rs"]
@@ -28,7 +30,7 @@ const INT8: Precision = Precision::Int8(Int8Options {
 });
 
 fn small(model: &str, width: f64) -> Arc<Graph> {
-    let options = ModelOptions { width, input: Shape::new(32, 32, 3), classes: 5, ..Default::default() };
+    let options = ModelOptions { width, input: Shape::new(32, 32, 3), classes: 5 };
     Arc::new(build(model, &options).unwrap())
 }
 
@@ -46,7 +48,7 @@ fn batch(graph: &Graph, n: usize, number: u64) -> (Vec<f32>, Vec<u32>) {
     for (image, label) in images.chunks_exact_mut(shape.elements()).zip(&labels) {
         for (i, pixel) in image.chunks_exact_mut(shape.c).enumerate() {
             let (row, column) = (i / shape.w, i % shape.w);
-            let bright = (row * (1 + *label as usize) / shape.h + column * classes / shape.w) % 2 == 0;
+            let bright = (row * (1 + *label as usize) / shape.h + column * classes / shape.w).is_multiple_of(2);
             pixel.iter_mut().for_each(|p| *p = 0.3 * *p + if bright { 0.8 } else { -0.8 });
         }
     }

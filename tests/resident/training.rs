@@ -178,12 +178,16 @@ fn a_loss_that_is_no_number_is_found_at_its_step() {
         for feed in [Feed::Host, Feed::Device] {
             let mut trainer = trainer(&backend, &data(), feed);
             let mut events = Vec::new();
-            trainer.advance(3, &mut |event| Ok(events.push(event.position.batch))).unwrap();
+            let mut note = |event: &BatchEvent| {
+                events.push(event.position.batch);
+                Ok(())
+            };
+            trainer.advance(3, &mut note).unwrap();
             // Weights of no use from here on: the fourth loss is no number.
             let mut state = trainer.session().state_dict().unwrap();
             state.get_mut("head.weight").unwrap().data.fill(f32::NAN);
             trainer.session_mut().load_state(&state).unwrap();
-            let error = trainer.advance(usize::MAX, &mut |event| Ok(events.push(event.position.batch))).unwrap_err();
+            let error = trainer.advance(usize::MAX, &mut note).unwrap_err();
             assert!(matches!(error, Error::NotFinite { step: 4, epoch: 1, .. }), "{}: {error}", backend.name());
             assert_eq!((events, trainer.position().batch), (vec![1, 2, 3], 3));
         }
