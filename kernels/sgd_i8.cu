@@ -114,7 +114,7 @@ template <class F> __device__ __forceinline__ void each_row(const SgdI8& p, cons
 }
 
 // The whole step. Blocks of 256, any grid.
-extern "C" __global__ void __launch_bounds__(256) sgd_step_i8(
+extern "C" __global__ void __launch_bounds__(256, 4) sgd_step_i8(
     const __grid_constant__ SgdI8 p, const Segment* __restrict__ table, const f32* __restrict__ lr, const u32* __restrict__ step, const f32* __restrict__ g,
     f32* __restrict__ v, f32* __restrict__ w, i8* __restrict__ packed) {
     __shared__ u32 scratch[32];

@@ -143,6 +143,8 @@ pub fn compulsory(symbol: &str, kernel: &Kernel, grid: [u32; 3], workspace: usiz
         (Kernel::LinearFwd(p), _) => (read - p.k as usize * 4, written),
         (Kernel::LinearWgrad(p), "linear_bias_bwd_f32") => ((p.n * p.k) as usize * 4, p.k as usize * 4),
         (Kernel::LinearWgrad(p), _) => (read, written - p.k as usize * 4),
+        // Logits are read back by the warp that wrote them.
+        (Kernel::ClassifierFwd(p), _) => (read + p.n as usize * p.k as usize * 4, written),
         (Kernel::SoftmaxXentFwd(_) | Kernel::ClassifierBwd(_), _) => (read + size_of::<Metrics>(), written),
         (Kernel::SgdStep(p), _) => (read + 2 * p.count as usize * 4, written),
         _ => (read, written),

@@ -1,6 +1,6 @@
 //! Folders of photographs of any size, decoded while they are trained on: what ImageNet needs.
 //!
-//! A [`Photos`] knows paths and labels only. Its own threads decode what a batch needs, crop and scale it ([`crop`]); the loader's queue bounds what is made ahead, and one
+//! A [`Photos`] knows paths and labels only. Its own threads decode what a batch needs, crop and scale it (`crop`); the loader's queue bounds what is made ahead, and one
 //! batch is in the making at a time, so memory does not grow with the data. Everything random is a function of (seed, epoch, index), as everywhere.
 //!
 //! A file that is no intact image is reported by path and skipped, up to a limit: in training the next intact image of the list stands in for it, with that one's label, so
