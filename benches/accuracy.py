@@ -71,8 +71,8 @@ def main():
         folder = args.out / f"{precision}-{order}"
         if not (folder / "summary.json").exists():
             command = [args.earlybird, "search", "--data", args.data, "--model", args.model, "--width", args.width, "--batch-size", "128", "--lr", "0.1"]
-            # eps 0: no run stops early; emergence is worked out from the masks.
-            command += ["--milestones", "none", "--search-epochs", str(args.epochs), "--epochs", str(args.epochs), "--prune", ",".join(map(str, RATIOS)), "--eps", "0"]
+            # No run is that long: none stops early; emergence is worked out from the masks.
+            command += ["--milestones", "none", "--search-epochs", str(args.epochs), "--epochs", str(args.epochs), "--prune", ",".join(map(str, RATIOS)), "--queue", "1000"]
             command += ["--seed", str(order), "--search-precision", precision, "--out", str(folder)]
             command += ["--init", str(init)] if init.exists() else []
             command += [f"--{flag}" for flag in args.more if precision == "int8"]

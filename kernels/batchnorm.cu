@@ -65,12 +65,6 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_stats_f32_any(
     stats<1>(p, x, partial, slab_rows, lanes);
 }
 
-__device__ __forceinline__ double warp_sum(double v) {
-#pragma unroll
-    for (int d = 16; d > 0; d >>= 1) v = __dadd_rn(v, __shfl_xor_sync(FULL_WARP, v, d));
-    return v;
-}
-
 // The sums of one channel over all slabs, in f64: lane l adds slabs l, l + 32 .., then the lanes are added as a butterfly.
 __device__ __forceinline__ void add_slabs(const f32* __restrict__ partial, u32 slabs, u32 c, u32 channel, double& a, double& b) {
     a = b = 0.0;

@@ -13,12 +13,6 @@ struct Classifier {
 #define TOP1 1u
 #define TOP5 2u
 
-__device__ __forceinline__ double lanes_sum(double v) {
-#pragma unroll
-    for (int d = 16; d > 0; d >>= 1) v = __dadd_rn(v, __shfl_xor_sync(FULL_WARP, v, d));
-    return v;
-}
-
 // p * x + term, two roundings.
 __device__ __forceinline__ double horner(double p, double x, double term) { return __dadd_rn(__dmul_rn(p, x), term); }
 
@@ -80,7 +74,7 @@ extern "C" __global__ void __launch_bounds__(256) classifier_fwd_f32(
             const f32* weights = w + (u64)k * p.c;
             double sum = 0.0;
             for (u32 i = lane; i < p.c; i += 32) sum = __dadd_rn(sum, __dmul_rn((double)image[i], (double)weights[i]));
-            sum = lanes_sum(sum);
+            sum = warp_sum(sum);
             if (p.bias) sum = __dadd_rn(sum, (double)bias[k]);
             if (lane == 0) row[k] = (f32)sum;
         }
@@ -98,7 +92,7 @@ extern "C" __global__ void __launch_bounds__(256) classifier_fwd_f32(
         before = warp_sum(before);
         double sum = 0.0;
         for (u32 k = lane; k < p.k; k += 32) sum = __dadd_rn(sum, exp_fixed((double)__fsub_rn(row[k], largest)));
-        sum = lanes_sum(sum);
+        sum = warp_sum(sum);
         for (u32 k = lane; k < p.k; k += 32) {
             const double share = __ddiv_rn(exp_fixed((double)__fsub_rn(row[k], largest)), sum);
             dlogits[(u64)n * p.k + k] = (f32)__ddiv_rn(__dsub_rn(share, k == label ? 1.0 : 0.0), (double)p.n);
@@ -139,7 +133,7 @@ extern "C" __global__ void __launch_bounds__(256) classifier_bwd_f32(
             top1 += (hits[n] & TOP1) != 0;
             top5 += (hits[n] & TOP5) != 0;
         }
-        loss = lanes_sum(loss);
+        loss = warp_sum(loss);
         top1 = warp_sum(top1), top5 = warp_sum(top5);
         if (lane_id() == 0) {
             metrics->loss_sum = __dadd_rn(metrics->loss_sum, loss);

@@ -28,6 +28,12 @@ __device__ __forceinline__ f32 warp_sum(f32 v) {
     return v;
 }
 
+__device__ __forceinline__ double warp_sum(double v) {
+#pragma unroll
+    for (int d = 16; d > 0; d >>= 1) v = __dadd_rn(v, __shfl_xor_sync(FULL_WARP, v, d));
+    return v;
+}
+
 __device__ __forceinline__ f32 warp_max(f32 v) {
 #pragma unroll
     for (int d = 16; d > 0; d >>= 1) v = fmaxf(v, __shfl_xor_sync(FULL_WARP, v, d));

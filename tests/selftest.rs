@@ -8,10 +8,10 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{gpu, have_kernels};
-use earlybird::driver::observe::{Call, Observed, Observer};
+use common::{Swap, gpu, have_kernels};
+use earlybird::driver::observe::Observed;
 use earlybird::driver::vgpu::Vgpu;
-use earlybird::driver::{Driver, Image, Result, kernels};
+use earlybird::driver::{Driver, kernels};
 use earlybird::selftest::{Outcome, Report, run, run_cases};
 use earlybird::vgpu::device::Options;
 
@@ -48,22 +48,6 @@ mod cuda {
         if let Some(driver) = super::gpu() {
             super::assert_passed(&super::run(driver).unwrap());
         }
-    }
-}
-
-/// Loads one module from other PTX.
-struct Swap {
-    module: &'static str,
-    ptx: String,
-}
-
-impl Observer for Swap {
-    fn before(&self, _: Call) -> Result<()> {
-        Ok(())
-    }
-
-    fn replacement(&self, image: &Image<'_>) -> Option<String> {
-        (image.name == self.module).then(|| self.ptx.clone())
     }
 }
 

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use super::layout::{Arena, Layout};
-use super::precision::Precision;
+use super::precision::{Precision, Products};
 use crate::graph::{Graph, NodeId, Op};
 use crate::ops::ParameterKind;
 use crate::ops::sgd::{Format, Segment, Sgd, SgdI8};
 use crate::quant::layout::{Role, pad, tensor};
+use crate::quant::philox;
 use crate::{Error, Result};
 
 /// Every packed tensor begins at a multiple of this many bytes: a line, and more than any vector load wants.
@@ -56,17 +57,7 @@ impl Packing {
         };
         for placed in layout.entries().iter().filter(|placed| placed.arena == Arena::Parameters) {
             let (parameter, elements) = (&placed.parameter, placed.parameter.elements());
-            let mut segment = Segment {
-                offset: placed.offset as u32,
-                rows: 1,
-                columns: elements as u32,
-                format: Format::F32 as u32,
-                taps: 0,
-                c: 0,
-                weights: 0,
-                transposed: 0,
-                exponents: 0,
-            };
+            let mut segment = Segment::plain(placed.offset as u32, elements as u32);
             if precision == Precision::Eb8 {
                 segment.format = Format::Elements as u32;
             }
@@ -102,9 +93,8 @@ impl Packing {
     /// Whether a convolution has products in integer arithmetic: one without a bias. (With one, all of it is f32: a bias is of no use where a batchnorm follows, and
     /// no network of [`crate::nn`] but the official ResNet-50 has any.)
     fn has_integer_products(&self, graph: &Graph, node: NodeId) -> bool {
-        let f32_only = |p: super::precision::Products| p.forward && p.dgrad && p.wgrad;
         matches!((self.precision, &graph.node(node).op), (Precision::Int8(options), Op::Conv2d(attr))
-            if !attr.bias && !f32_only(options.f32_products))
+            if !attr.bias && options.f32_products != Products::ALL)
     }
 
     /// The packed weights of a convolution that has any.
@@ -137,13 +127,13 @@ impl Packing {
 
     /// The seed as kernels take it.
     pub fn key(&self) -> [u32; 2] {
-        [self.seed as u32, (self.seed >> 32) as u32]
+        philox::key(self.seed)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::precision::{Int8Options, Products};
+    use super::super::precision::Int8Options;
     use super::*;
     use crate::nn::{ModelOptions, build};
 
@@ -170,7 +160,7 @@ mod tests {
     fn nothing_is_packed_where_no_product_is_an_integers() {
         let graph = build("vgg11", &ModelOptions::default()).unwrap();
         let layout = Layout::new(&graph);
-        let f32_products = Products { forward: true, dgrad: true, wgrad: true };
+        let f32_products = Products::ALL;
         for precision in
             [Precision::F32, Precision::Eb8, Precision::Int8(Int8Options { f32_products, ..Default::default() })]
         {

@@ -62,6 +62,9 @@ pub struct Products {
 }
 
 impl Products {
+    /// All of them.
+    pub const ALL: Products = Products { forward: true, dgrad: true, wgrad: true };
+
     /// None of them.
     pub fn is_empty(self) -> bool {
         self == Products::default()

@@ -160,6 +160,12 @@ impl<'a> Lowering<'a> {
         self.place("images", self.bytes(id), Place::Images)
     }
 
+    /// The batch's labels, and the sums that the loss goes to.
+    fn labels_and_metrics(&mut self) -> (Value, Value) {
+        let labels = self.place("labels", self.batch * 4, Place::Labels);
+        (labels, self.place("metrics", size_of::<crate::ops::Metrics>(), Place::Metrics))
+    }
+
     /// The parameters of `id` and, in training, where their gradients go.
     fn parameters(&mut self, id: NodeId) -> (Vec<Value>, Vec<Option<Value>>) {
         let (graph, node) = (self.graph, self.graph.node(id));
@@ -231,8 +237,7 @@ impl<'a> Lowering<'a> {
     fn loss(&mut self, logits: Value) -> (SoftmaxXent, Value, Value) {
         let (batch, classes) = (self.batch, self.graph.classes());
         let loss = SoftmaxXent { n: batch as u32, classes: classes as u32 };
-        let labels = self.place("labels", batch * 4, Place::Labels);
-        let metrics = self.place("metrics", size_of::<crate::ops::Metrics>(), Place::Metrics);
+        let (labels, metrics) = self.labels_and_metrics();
         let probs = self.value("probs", batch * classes * 4);
         self.call(Kernel::SoftmaxXentFwd(loss), &[logits, labels], &[probs, metrics]);
         (loss, labels, probs)

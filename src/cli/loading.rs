@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use clap::Args;
 
+use super::bench::resident_bytes;
 use super::{DONE, Settings, device, say};
 use crate::autograd::{Hyper, Session};
 use crate::data::{Augment, Batch, Loader, LoaderOptions};
@@ -151,13 +152,6 @@ impl LoaderArgs {
         }
         Ok(DONE)
     }
-}
-
-/// Resident set of this process now, in bytes; `None` where the system does not say.
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kb| kb * 1024)
 }
 
 /// A folder of made-up photographs of ImageNet's usual size: smooth colours, edges and noise, so that they cost about as much to decode.

@@ -206,14 +206,6 @@ impl Counter<'_> {
         self.batch * self.graph.shape(id).elements() as u64
     }
 
-    /// The only reader of a node, if it is a single one.
-    fn reader(&self, id: NodeId) -> Option<NodeId> {
-        match self.graph.consumers(id)[..] {
-            [reader] => Some(reader),
-            _ => None,
-        }
-    }
-
     /// In int8 a max-pool behind a batchnorm and its ReLU is computed on the way, too.
     fn fused_pool(&self, id: NodeId) -> bool {
         let node = self.graph.node(id);
@@ -222,7 +214,7 @@ impl Counter<'_> {
             && node
                 .inputs
                 .first()
-                .is_some_and(|from| self.graph.fused_into(*from).is_some() && self.reader(*from) == Some(id))
+                .is_some_and(|from| self.graph.fused_into(*from).is_some() && self.graph.reader(*from) == Some(id))
     }
 
     /// Products of one GEMM, with what they load from on-chip memory.
@@ -292,9 +284,9 @@ impl Counter<'_> {
     /// Batchnorm, with the ReLU behind it where there is one.
     fn batchnorm(&self, id: NodeId) -> (Cost, Cost, Cost) {
         let (y, b) = (self.elements(id), self.numerics.bytes());
-        let relu = self.reader(id).filter(|reader| self.graph.fused_into(*reader).is_some());
+        let relu = self.graph.reader(id).filter(|reader| self.graph.fused_into(*reader).is_some());
         let ops_relu = if relu.is_some() { y } else { 0 };
-        let pooled = relu.and_then(|relu| self.reader(relu)).filter(|reader| self.fused_pool(*reader));
+        let pooled = relu.and_then(|relu| self.graph.reader(relu)).filter(|reader| self.fused_pool(*reader));
         let written = pooled.map_or(y, |pool| self.elements(pool));
         let index = pooled.map_or(0, |pool| self.elements(pool));
         let (fwd_ops, bwd_ops, eval_ops) = (6 * y + ops_relu, 9 * y + ops_relu, 2 * y + ops_relu);

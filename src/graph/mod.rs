@@ -260,6 +260,14 @@ impl Graph {
         self.ids().filter(|other| self.node(*other).inputs.contains(&id)).collect()
     }
 
+    /// The only node that reads `id`, if it is a single one.
+    pub fn reader(&self, id: NodeId) -> Option<NodeId> {
+        match self.consumers(id)[..] {
+            [reader] => Some(reader),
+            _ => None,
+        }
+    }
+
     /// The batchnorm that computes this ReLU on the way, if one does: one whose output nothing else reads.
     pub fn fused_into(&self, id: NodeId) -> Option<NodeId> {
         let node = self.node(id);

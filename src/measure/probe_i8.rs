@@ -155,17 +155,7 @@ fn optimiser(rig: &Rig) -> Result<Vec<Counted>> {
         transposed: k * columns,
         exponents: 2 * k * columns,
     };
-    let vector = Segment {
-        offset: k * columns,
-        rows: 1,
-        columns: 4096,
-        format: Format::F32 as u32,
-        taps: 0,
-        c: 0,
-        weights: 0,
-        transposed: 0,
-        exponents: 0,
-    };
+    let vector = Segment::plain(k * columns, 4096);
     let table = [conv, vector];
     let count = (k * columns + vector.columns) as usize;
     let p = SgdI8 {

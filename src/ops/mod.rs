@@ -24,6 +24,7 @@ mod kernel;
 mod operator;
 
 pub use kernel::{Call, Emit, Kernel, Value};
+pub(crate) use operator::u;
 pub use operator::{Activation, Node, Operator, ParameterKind, ParameterSpec};
 
 use bytemuck::{Pod, Zeroable};

@@ -60,6 +60,14 @@ pub struct Segment {
     pub exponents: u32,
 }
 
+impl Segment {
+    /// One row of `columns` elements from `offset` on that stays in f32, and has no packed weights.
+    pub const fn plain(offset: u32, columns: u32) -> Segment {
+        let format = Format::F32 as u32;
+        Segment { offset, rows: 1, columns, format, taps: 0, c: 0, weights: 0, transposed: 0, exponents: 0 }
+    }
+}
+
 /// The 8-bit step, for all parameters at once (early-bird.md 5.2, with exponents as in `quant`). Per element, each operation rounded by itself:
 /// `g' = g + l1*sign(w)` (BN scales only), then `g'' = Q(g')` where the format says so, `d = g'' + wd*w`, `v' = mu*v + d`, `w' = w - lr*v'`,
 /// and `w = Q(w')`, `v = Q(v')`. A row has one exponent for each of g', w' and v'; in [`Format::Elements`], an element, and Q is [`crate::quant::bfp::Grid`]. Weights and momenta

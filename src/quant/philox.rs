@@ -33,6 +33,11 @@ fn rounds<const ROUNDS: usize>(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     c
 }
 
+/// A seed as a key.
+pub const fn key(seed: u64) -> [u32; 2] {
+    [seed as u32, (seed >> 32) as u32]
+}
+
 /// A sequence of random words: key = seed, counter = (position, stream).
 #[derive(Clone, Debug)]
 pub struct Stream {
@@ -45,7 +50,7 @@ pub struct Stream {
 impl Stream {
     /// Stream number `stream` of `seed`; different streams share no words.
     pub fn new(seed: u64, stream: u64) -> Stream {
-        Stream { key: [seed as u32, (seed >> 32) as u32], stream, next: 0, words: [0; 4] }
+        Stream { key: key(seed), stream, next: 0, words: [0; 4] }
     }
 
     /// The next word.

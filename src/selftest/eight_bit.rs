@@ -255,21 +255,10 @@ fn batchnorm(s: &mut Side, (n, h, w, c, window): Layer) -> Result<()> {
     i8.batchnorm_bwd_i8(&p, dzs, dz_sums.all(), y, y_sums.all(), gradients, step.all(), dyd, dyw, ws.all())
 }
 
-/// BN scales, a convolution's weights, a linear layer's, and a bias: a segment of each format.
+/// BN scales, a convolution's weights, a linear layer's, and a bias: a segment of each format that `int8` has.
 fn segments() -> (Vec<Segment>, usize, usize) {
     let (scales, k, taps, c) = (21u32, 18u32, 9u32, 37u32);
     let (padded_c, padded_k) = (pad(c as usize) as u32, pad(k as usize) as u32);
-    let plain = |offset, columns| Segment {
-        offset,
-        rows: 1,
-        columns,
-        format: Format::F32 as u32,
-        taps: 0,
-        c: 0,
-        weights: 0,
-        transposed: 0,
-        exponents: 0,
-    };
     let weights = k * taps * padded_c;
     let conv = Segment {
         rows: k,
@@ -278,11 +267,11 @@ fn segments() -> (Vec<Segment>, usize, usize) {
         c,
         transposed: weights,
         exponents: weights + c * taps * padded_k,
-        ..plain(48, taps * c)
+        ..Segment::plain(48, taps * c)
     };
-    let linear = Segment { rows: 3, format: Format::Rows as u32, ..plain(conv.offset + k * taps * c, 29) };
-    let bias = plain(linear.offset + 87, 500);
-    let table = vec![plain(0, scales), plain(scales, scales), conv, linear, bias];
+    let linear = Segment { rows: 3, format: Format::Rows as u32, ..Segment::plain(conv.offset + k * taps * c, 29) };
+    let bias = Segment::plain(linear.offset + 87, 500);
+    let table = vec![Segment::plain(0, scales), Segment::plain(scales, scales), conv, linear, bias];
     (table, bias.offset as usize + 500, (conv.exponents + k) as usize)
 }
 

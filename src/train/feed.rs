@@ -8,6 +8,7 @@ use crate::autograd::{self, Mode, Resident, Session, Take};
 use crate::backend::cuda::MOST_BYTES;
 use crate::data::{Augment, Loader};
 use crate::ops::augment;
+use crate::quant::philox::key;
 
 /// Who makes batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,9 +110,8 @@ impl Source {
     fn parameters(&self) -> Option<augment::Augment> {
         let (set, options) = (self.loader.set(), self.loader.options());
         let Augment { pad, crop, flip } = options.augment;
-        let key = Augment::key(options.seed);
         let p = augment::Augment {
-            seed: [key as u32, (key >> 32) as u32],
+            seed: key(Augment::key(options.seed)),
             n: 0,
             h: u32::try_from(set.height).ok()?,
             w: u32::try_from(set.width).ok()?,

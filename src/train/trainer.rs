@@ -294,20 +294,12 @@ impl Trainer {
 
     /// Sums over the test set, with running statistics.
     pub fn evaluate(&mut self) -> Result<Metrics> {
+        let Some(feed) = self.test.on_device(&mut self.session, Mode::Evaluate, 0)? else {
+            return evaluation(self.test.loader(), &mut self.session);
+        };
         self.session.take_metrics()?;
-        let batches = 0..self.test.loader().batches();
-        match self.test.on_device(&mut self.session, Mode::Evaluate, 0)? {
-            Some(feed) => {
-                for number in batches {
-                    self.session.evaluate_from(feed, self.test.take(0, number))?;
-                }
-            }
-            None => {
-                for batch in self.test.loader().epoch(0, batches) {
-                    let batch = batch?;
-                    self.session.evaluate(&batch.images, &batch.labels)?;
-                }
-            }
+        for number in 0..self.test.loader().batches() {
+            self.session.evaluate_from(feed, self.test.take(0, number))?;
         }
         self.session.take_metrics()
     }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use earlybird::driver::{self, Driver};
+use earlybird::driver::observe::{Call, Observer};
+use earlybird::driver::{self, Driver, Image};
 
 /// The repository, where fixtures lie: `EARLYBIRD_TEST_ROOT` for test binaries that have left the machine they were built on (`make gpu-bundle`).
 pub fn root() -> PathBuf {
@@ -40,6 +41,22 @@ pub fn gpu() -> Option<Arc<dyn Driver>> {
             let _ = writeln!(std::io::stderr(), "skipped: {case}: {why}");
             None
         }
+    }
+}
+
+/// Loads one module from other PTX.
+pub struct Swap {
+    pub module: &'static str,
+    pub ptx: String,
+}
+
+impl Observer for Swap {
+    fn before(&self, _: Call) -> driver::Result<()> {
+        Ok(())
+    }
+
+    fn replacement(&self, image: &Image<'_>) -> Option<String> {
+        (image.name == self.module).then(|| self.ptx.clone())
     }
 }
 

@@ -432,8 +432,7 @@ fn batchnorms() {
 fn segments(scales: u32, k: u32, taps: u32, c: u32) -> (Vec<Segment>, usize, usize) {
     let columns = taps * c;
     let (padded_c, padded_k) = (pad(c as usize) as u32, pad(k as usize) as u32);
-    let none =
-        Segment { offset: 0, rows: 1, columns: 0, format: 0, taps: 0, c: 0, weights: 0, transposed: 0, exponents: 0 };
+    let none = Segment::plain(0, 0);
     let first = (scales * 2).next_multiple_of(16);
     let weights = k * taps * padded_c;
     let conv = Segment {
@@ -450,13 +449,8 @@ fn segments(scales: u32, k: u32, taps: u32, c: u32) -> (Vec<Segment>, usize, usi
     let linear = Segment { offset: first + k * columns, rows: 3, columns: 29, format: Format::Rows as u32, ..none };
     let elements = Format::Elements as u32;
     let bias = Segment { offset: linear.offset + 87, rows: 1, columns: 2100, format: elements, ..none };
-    let table = vec![
-        Segment { columns: scales, format: elements, ..none },
-        Segment { offset: scales, columns: scales, ..none },
-        conv,
-        linear,
-        bias,
-    ];
+    let table =
+        vec![Segment { columns: scales, format: elements, ..none }, Segment::plain(scales, scales), conv, linear, bias];
     (table, bias.offset as usize + 2100, (conv.exponents + k) as usize)
 }
 

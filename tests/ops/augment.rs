@@ -6,6 +6,7 @@ use earlybird::backend::{AugmentSource, Memory};
 use earlybird::data::{Augment as Change, Dataset, Loader, LoaderOptions, Normalise, noise, synthetic};
 use earlybird::ops::advance::StepState;
 use earlybird::ops::augment::Augment;
+use earlybird::quant::philox::key;
 use proptest::prelude::*;
 
 use crate::device::Device;
@@ -27,9 +28,9 @@ struct Fed {
 
 impl Fed {
     fn new(device: &Device, data: &Dataset, change: Change, seed: u64) -> Fed {
-        let (set, key) = (&data.train, Change::key(seed));
+        let set = &data.train;
         let p = Augment {
-            seed: [key as u32, (key >> 32) as u32],
+            seed: key(Change::key(seed)),
             n: 0,
             h: set.height as u32,
             w: set.width as u32,

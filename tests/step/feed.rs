@@ -7,6 +7,7 @@ use earlybird::backend::Backend;
 use earlybird::data::{Augment as Change, Batch, Dataset, Loader, LoaderOptions, Normalise, synthetic};
 use earlybird::ops::Metrics;
 use earlybird::ops::augment::Augment;
+use earlybird::quant::philox::key;
 
 use crate::common::have_kernels;
 use crate::device::{Counted, bits, session};
@@ -26,9 +27,8 @@ fn loader(data: &Arc<Dataset>) -> Loader {
 }
 
 fn resident(backend: &dyn Backend, data: &Dataset) -> Resident {
-    let key = Change::key(SEED);
     let p = Augment {
-        seed: [key as u32, (key >> 32) as u32],
+        seed: key(Change::key(SEED)),
         n: 0,
         h: 8,
         w: 8,

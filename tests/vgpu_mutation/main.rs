@@ -18,9 +18,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use earlybird::driver::kernels::{Entry, MODULES, Module};
-use earlybird::driver::observe::{Call, Observed, Observer};
+use earlybird::driver::observe::Observed;
 use earlybird::driver::vgpu::Vgpu;
-use earlybird::driver::{Image, Result};
 use earlybird::vgpu::device::Options;
 use earlybird::vgpu::mutate::{Cut, Mutant, mutants};
 
@@ -37,32 +36,16 @@ fn is_wanted(kernel: &str) -> bool {
     std::env::var("EARLYBIRD_MUTANTS_OF").map_or(true, |parts| parts.split(',').any(|part| kernel.contains(part)))
 }
 
-/// Loads one module from other PTX.
-struct Swap {
-    module: &'static str,
-    ptx: String,
-}
-
-impl Observer for Swap {
-    fn before(&self, _: Call) -> Result<()> {
-        Ok(())
-    }
-
-    fn replacement(&self, image: &Image<'_>) -> Option<String> {
-        (image.name == self.module).then(|| self.ptx.clone())
-    }
-}
-
 /// Runs a case with the module's PTX replaced: the results, or what the device said.
-fn run(module: &'static str, ptx: &str, case: cases::Case) -> std::result::Result<Vec<u8>, String> {
+fn run(module: &'static str, ptx: &str, case: cases::Case) -> Result<Vec<u8>, String> {
     let options = Options { budget: 3_000_000, workers: 1, ..Options::checked() };
-    let driver = Observed::new(Arc::new(Vgpu::new(options)), Swap { module, ptx: ptx.into() });
+    let driver = Observed::new(Arc::new(Vgpu::new(options)), common::Swap { module, ptx: ptx.into() });
     let bench = cases::Bench::new(Arc::new(driver)).map_err(|e| e.to_string())?;
     case(&bench).map_err(|e| e.to_string())
 }
 
 /// How a mutant was found, or that it was not.
-fn verdict(expected: &[u8], result: std::result::Result<Vec<u8>, String>) -> Option<String> {
+fn verdict(expected: &[u8], result: Result<Vec<u8>, String>) -> Option<String> {
     match result {
         Ok(bytes) if bytes == expected => None,
         Ok(_) => Some("another result".into()),

@@ -19,7 +19,7 @@ use crate::graph::{NodeId, Op};
 use crate::ops::batchnorm::BatchNormI8;
 use crate::ops::conv2d::Conv2d;
 use crate::ops::quantize::{Dequantize, Noise, Quantize};
-use crate::ops::{Emit, Kernel, Node, Value};
+use crate::ops::{Emit, Kernel, Node, Value, u};
 use crate::quant::layout::{BLOCK_ROWS, Role, blocks, pad, tensor};
 
 /// Emits the training step; returns the logits.
@@ -119,10 +119,6 @@ struct Eight<'l, 'a> {
     behind: HashMap<NodeId, (Bfp, Value)>,
 }
 
-fn u(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
-}
-
 impl Eight<'_, '_> {
     // ---- values -------------------------------------------------------------------------------------------------------
 
@@ -201,18 +197,10 @@ impl Eight<'_, '_> {
 
     // ---- structure ----------------------------------------------------------------------------------------------------
 
-    /// The only reader of `id`.
-    fn reader(&self, id: NodeId) -> Option<NodeId> {
-        match self.base.graph.consumers(id)[..] {
-            [reader] => Some(reader),
-            _ => None,
-        }
-    }
-
     /// The batchnorm that `conv` is a block with.
     fn block_of(&self, conv: NodeId) -> Option<NodeId> {
         let whole = self.options.f32_products.is_empty() && self.packing.convolution(conv).is_some();
-        self.reader(conv).filter(|bn| whole && matches!(self.base.graph.node(*bn).op, Op::BatchNorm(_)))
+        self.base.graph.reader(conv).filter(|bn| whole && matches!(self.base.graph.node(*bn).op, Op::BatchNorm(_)))
     }
 
     /// The convolution that is a block with `bn`.

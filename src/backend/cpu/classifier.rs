@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::Cpu;
+use super::lane_sums::{LANES, add_up, in_lanes};
 use super::memory::{f32s, f32s_mut};
 use super::simd_int8::{Level, vectorised_i8};
 use super::softmax_xent::check;
@@ -10,27 +11,6 @@ use crate::Result;
 use crate::backend::Span;
 use crate::ops::Metrics;
 use crate::ops::classifier::{Classifier, TOP1, TOP5, exp, ln};
-
-/// Lanes of the order of summation.
-const LANES: usize = 32;
-
-/// Adds lanes pairwise at distances 16, 8, 4, 2, 1.
-fn add_up(mut lanes: [f64; LANES]) -> f64 {
-    let mut distance = LANES / 2;
-    while distance > 0 {
-        let (low, high) = lanes.split_at_mut(distance);
-        low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
-        distance /= 2;
-    }
-    lanes[0]
-}
-
-/// Sum of `values`, lane by lane.
-fn in_lanes(values: impl Iterator<Item = f64>) -> f64 {
-    let mut lanes = [0.0; LANES];
-    values.enumerate().for_each(|(i, value)| lanes[i % LANES] += value);
-    add_up(lanes)
-}
 
 vectorised_i8! {
     /// Products of both, added to their lanes.
@@ -74,7 +54,7 @@ fn weighted(level: Level, factors: impl Iterator<Item = f32> + Clone, rows: &[f3
 fn image(p: &Classifier, logits: &[f32], label: usize, dlogits: &mut [f32]) -> (f64, u32) {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let power = |logit: &f32| exp(f64::from(logit - largest));
-    let sum = in_lanes(logits.iter().map(power));
+    let [sum] = in_lanes(logits.len(), |k| [power(&logits[k])]);
     for (k, (d, logit)) in dlogits.iter_mut().zip(logits).enumerate() {
         let hit = if k == label { 1.0 } else { 0.0 };
         *d = ((power(logit) / sum - hit) / f64::from(p.n)) as f32;
@@ -118,7 +98,7 @@ impl Cpu {
             for (k, (logit, w)) in logits.iter_mut().zip(w.chunks_exact(c)).enumerate() {
                 let mut lanes = [0.0; LANES];
                 products(level, x, w, &mut lanes);
-                let sum = add_up(lanes);
+                let [sum] = add_up(lanes.map(|lane| [lane]));
                 *logit = bias.get(k).map_or(sum, |bias| sum + f64::from(*bias)) as f32;
             }
             (*loss, *hits) = image(p, logits, *label as usize, dlogits);
@@ -160,7 +140,8 @@ impl Cpu {
             *dbias = class(k).fold(0.0f64, |sum, d| sum + f64::from(d)) as f32;
         }
         let metrics: &mut Metrics = &mut bytemuck::cast_slice_mut::<u8, Metrics>(metrics)[0];
-        metrics.loss_sum += in_lanes(losses.iter().copied());
+        let [loss] = in_lanes(losses.len(), |n| [losses[n]]);
+        metrics.loss_sum += loss;
         metrics.top1 += hits.iter().filter(|hits| **hits & TOP1 != 0).count() as u64;
         metrics.top5 += hits.iter().filter(|hits| **hits & TOP5 != 0).count() as u64;
         metrics.count += u64::from(p.n);

@@ -11,6 +11,7 @@ mod classifier;
 mod conv2d;
 mod elementwise;
 mod int8;
+mod lane_sums;
 mod linear;
 mod mask;
 mod memory;

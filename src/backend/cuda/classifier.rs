@@ -2,22 +2,12 @@
 
 use super::device::Cuda;
 use super::grid_stride;
+use super::int8::aligned;
+use crate::Result;
 use crate::backend::Span;
 use crate::driver::Dims;
 use crate::ops::Metrics;
 use crate::ops::classifier::Classifier;
-use crate::{Error, Result};
-
-fn aligned(address: u64, what: &str) -> Result<()> {
-    match address % 8 {
-        0 => Ok(()),
-        _ => Err(Error::Graph {
-            node: "loss".into(),
-            op: "classifier",
-            what: format!("the {what} are not aligned to 8 bytes"),
-        }),
-    }
-}
 
 /// Logits and their gradients, losses and hits per image. `bias` counts where `p` says there is one. Labels are not checked here (that would wait for
 /// the device): one that is no class makes the loss NaN.
@@ -38,7 +28,7 @@ pub(super) fn fwd(
     let reads = [(x, n * c * 4), (w, k * c * 4), (bias, p.bias as usize * k * 4), (labels, n * 4)];
     let writes = [(logits, n * k * 4), (dlogits, n * k * 4), (losses, n * 8), (hits, n * 4)];
     let ([x, w, bias, labels], [logits, dlogits, losses, hits]) = cuda.open("classifier_fwd_f32", reads, writes)?;
-    aligned(losses.0, "losses")?;
+    aligned("classifier_fwd_f32", 8, &[losses])?;
     if n == 0 {
         return Ok(());
     }
@@ -66,8 +56,7 @@ pub(super) fn bwd(
     let reads = [(x, n * c * 4), (w, k * c * 4), (dlogits, n * k * 4), (losses, n * 8), (hits, n * 4)];
     let writes = [(dx, n * c * 4), (dw, k * c * 4), (dbias, p.bias as usize * k * 4), (metrics, size_of::<Metrics>())];
     let ([x, w, dlogits, losses, hits], [dx, dw, dbias, metrics]) = cuda.open("classifier_bwd_f32", reads, writes)?;
-    aligned(losses.0, "losses")?;
-    aligned(metrics.0, "metrics")?;
+    aligned("classifier_bwd_f32", 8, &[losses, metrics])?;
     let dims = grid_stride(cuda.kernels(), p.c.saturating_mul(p.n.max(p.k)));
     let (kernels, stream) = (cuda.kernels(), cuda.stream());
     Ok(kernels.classifier_bwd_f32(dims, stream, p, x, w, dlogits, losses, hits, dx, dw, dbias, metrics)?)

@@ -11,17 +11,6 @@ const TENSORS: [u32; 3] = [1005, 1006, 1007];
 
 /// BN scales, rounded one by one, then a convolution, a bias, a linear weight; gaps between them.
 fn table() -> (Vec<Segment>, usize, usize) {
-    let plain = |offset, columns| Segment {
-        offset,
-        rows: 1,
-        columns,
-        format: Format::F32 as u32,
-        taps: 0,
-        c: 0,
-        weights: 0,
-        transposed: 0,
-        exponents: 0,
-    };
     let (k, taps, c) = (37u32, 6u32, 19u32);
     let conv = Segment {
         offset: 64,
@@ -36,10 +25,10 @@ fn table() -> (Vec<Segment>, usize, usize) {
     };
     let end = conv.transposed as usize + (c * taps) as usize * pad(k as usize);
     let behind = (64 + k * taps * c).next_multiple_of(64);
-    let linear = Segment { format: Format::Rows as u32, rows: 10, ..plain(behind + 64, 51) };
+    let linear = Segment { format: Format::Rows as u32, rows: 10, ..Segment::plain(behind + 64, 51) };
     let count = (linear.offset + 510).next_multiple_of(64) as usize;
-    let scales = Segment { format: Format::Elements as u32, ..plain(0, 41) };
-    (vec![scales, conv, plain(behind, 13), linear], count, end)
+    let scales = Segment { format: Format::Elements as u32, ..Segment::plain(0, 41) };
+    (vec![scales, conv, Segment::plain(behind, 13), linear], count, end)
 }
 
 struct State {

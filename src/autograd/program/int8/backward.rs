@@ -1,12 +1,12 @@
 //! The backward pass of a training step in `int8`, from the gradient of the last node down.
 
 use super::super::Place;
-use super::{Bfp, Block, Conv, Eight, u};
+use super::{Bfp, Block, Conv, Eight};
 use crate::graph::NodeId;
 use crate::ops::batchnorm::{BatchNormI8, GradientForm, GradientSums, SizesI8};
 use crate::ops::conv2d::Conv2dI8;
 use crate::ops::quantize::QuantizeGradient;
-use crate::ops::{Emit, Kernel, Value};
+use crate::ops::{Emit, Kernel, Value, u};
 use crate::quant::layout::{Role, pad, tensor};
 
 impl Eight<'_, '_> {
@@ -162,7 +162,7 @@ impl Eight<'_, '_> {
         let input = self.base.graph.node(id).inputs[0];
         let shape = self.base.graph.shape(input);
         let rows = self.base.batch * shape.h * shape.w;
-        let alone = self.reader(input) == Some(id);
+        let alone = self.base.graph.reader(input) == Some(id);
         let before = self.ends.get(&input).filter(|_| alone).copied();
         let before = before.and_then(|bn| Some((bn, self.blocks.get(&bn)?.clone())));
         let before = before.filter(|(_, block)| block.p.relu != 0 && block.p.pool.kernel_h == 0);

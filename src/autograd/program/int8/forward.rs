@@ -1,7 +1,7 @@
 //! The forward pass of a training step in `int8`, up to the loss.
 
 use super::super::Place;
-use super::{Bfp, Block, Conv, Eight, u};
+use super::{Bfp, Block, Conv, Eight};
 use crate::autograd::packing::Packed;
 use crate::graph::{NodeId, Op};
 use crate::ops::batchnorm::{BatchNormAttr, BatchNormI8, GradientForm, OutputSums};
@@ -9,7 +9,7 @@ use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8};
 use crate::ops::pool::Pool;
 use crate::ops::quantize::Store;
-use crate::ops::{Emit, Kernel, Value};
+use crate::ops::{Emit, Kernel, Value, u};
 use crate::quant::layout::{Role, pad, tensor};
 
 impl Eight<'_, '_> {
@@ -99,11 +99,11 @@ impl Eight<'_, '_> {
             },
         };
         let (mut end, mut relu, mut window) = (id, false, None);
-        if let Some(next) = self.reader(end).filter(|next| matches!(graph.node(*next).op, Op::Relu(_))) {
+        if let Some(next) = graph.reader(end).filter(|next| matches!(graph.node(*next).op, Op::Relu(_))) {
             (end, relu) = (next, true);
             self.inner.insert(next);
         }
-        if let Some(next) = self.reader(end)
+        if let Some(next) = graph.reader(end)
             && let Op::MaxPool(pool) = &graph.node(next).op
         {
             (end, window) = (next, Some(pool.0));
@@ -180,8 +180,7 @@ impl Eight<'_, '_> {
         let (parameters, gradients) = self.base.parameters(id);
         let (n, c, k) = (self.base.batch, graph.shape(*input).elements(), graph.classes());
         let p = Classifier { n: u(n), c: u(c), k: u(k), bias: u(parameters.len() - 1) };
-        let labels = self.base.place("labels", n * 4, Place::Labels);
-        let metrics = self.base.place("metrics", size_of::<crate::ops::Metrics>(), Place::Metrics);
+        let (labels, metrics) = self.base.labels_and_metrics();
         let [logits, dlogits] = ["", "d "].map(|what| self.value(id, what, n * k * 4));
         let (losses, hits) = (self.value(id, "losses of ", n * 8), self.value(id, "hits of ", n * 4));
         let dx = self.value(*input, "d ", self.base.bytes(*input));

@@ -5,6 +5,7 @@
 use rayon::prelude::*;
 
 use super::super::Cpu;
+use super::super::lane_sums::in_lanes;
 use super::super::memory::{Parts, f32s, f32s_mut, i8s, i8s_mut, u32_of};
 use super::super::noise::Source;
 use super::super::quantize::{RUN, Run, largest, with_scratch};
@@ -16,8 +17,6 @@ use crate::ops::batchnorm::{BatchNormI8, OutputSums, SizesI8};
 use crate::ops::pool::Pool;
 use crate::quant::bfp;
 
-/// Lanes of the statistics' order of summation.
-const LANES: usize = 32;
 /// Channels of a task where work goes channel by channel.
 pub(super) const CHANNELS: usize = 8;
 
@@ -34,25 +33,6 @@ impl Stored<'_> {
     pub(super) fn scale(&self, s: &SizesI8, row: usize, column: usize) -> f32 {
         bfp::power(i32::from(self.exponents[row / ROWS * s.across + column]) - 6)
     }
-}
-
-/// Sum over the tiles of one channel in the specified order: lane l takes tiles l, l + 32, ..., then lanes 16, 8, 4, 2, 1 apart are added.
-pub(super) fn in_lanes<const M: usize>(tiles: usize, term: impl Fn(usize) -> [f64; M]) -> [f64; M] {
-    let mut lanes = [[0.0f64; M]; LANES];
-    for tile in 0..tiles {
-        let term = term(tile);
-        let lane = &mut lanes[tile % LANES];
-        lane.iter_mut().zip(term).for_each(|(lane, term)| *lane += term);
-    }
-    let mut distance = LANES / 2;
-    while distance > 0 {
-        let (low, high) = lanes.split_at_mut(distance);
-        for (low, high) in low.iter_mut().zip(high) {
-            low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
-        }
-        distance /= 2;
-    }
-    lanes[0]
 }
 
 /// `2^e` in f64.

@@ -6,12 +6,13 @@ use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::super::Cpu;
+use super::super::lane_sums::in_lanes;
 use super::super::memory::{Parts, f32s, f32s_mut, i8s, i8s_mut, u32_of};
 use super::super::noise::Source;
 use super::super::quantize::{RUN, Run, with_scratch};
 use super::super::simd_int8::{Level, vectorised_i8};
 use super::super::tile::{COLUMNS, ROWS};
-use super::i8::{CHANNELS, Stored, in_lanes, power};
+use super::i8::{CHANNELS, Stored, power};
 use crate::Result;
 use crate::backend::{BatchNormGradients, Bfp, Span};
 use crate::ops::batchnorm::{BatchNormI8, GradientSums, OutputSums, SizesI8};
