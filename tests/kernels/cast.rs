@@ -3,15 +3,12 @@
 use earlybird::backend::cuda::cast::{Narrow, cast_from_f32, cast_to_f32};
 use half::{bf16, f16};
 
-use crate::common::have_kernels;
-use crate::device::{Gpu, STREAM};
+use crate::device::{Open, STREAM};
 
-#[test]
-fn every_narrow_value_widens_exactly() {
-    if !have_kernels("cast to f32") {
-        return;
-    }
-    let gpu = Gpu::checked("converge");
+for_each_gpu!(crate::device::vgpu, crate::device::cuda; every_narrow_value_widens_exactly, narrowing_rounds_to_nearest_even_and_saturates);
+
+fn every_narrow_value_widens_exactly(open: &Open) {
+    let gpu = open("converge");
     let halves: Vec<u16> = (0..=u16::MAX).collect();
     let bytes: Vec<u8> = (0..=u8::MAX).collect();
     let (h, b) = (gpu.upload(&halves), gpu.upload(&bytes));
@@ -42,12 +39,8 @@ fn boundaries(values: impl Iterator<Item = f32>) -> Vec<f32> {
     out
 }
 
-#[test]
-fn narrowing_rounds_to_nearest_even_and_saturates() {
-    if !have_kernels("cast from f32") {
-        return;
-    }
-    let gpu = Gpu::checked("converge");
+fn narrowing_rounds_to_nearest_even_and_saturates(open: &Open) {
+    let gpu = open("converge");
     let midpoint = |a: f32, b: f32| ((f64::from(a) + f64::from(b)) / 2.0) as f32;
     let f16s = (0..0x7bffu16).step_by(7).flat_map(|v| {
         let m = midpoint(f16::from_bits(v).to_f32(), f16::from_bits(v + 1).to_f32());

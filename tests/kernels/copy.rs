@@ -3,15 +3,12 @@
 use earlybird::backend::cuda::copy::copy_u8;
 use earlybird::backend::cuda::fill::{fill_f32, fill_u32};
 
-use crate::common::have_kernels;
-use crate::device::{Gpu, STREAM};
+use crate::device::{Open, STREAM};
 
-#[test]
-fn fills_write_their_range_and_nothing_else() {
-    if !have_kernels("fill") {
-        return;
-    }
-    let gpu = Gpu::checked("converge");
+for_each_gpu!(crate::device::vgpu, crate::device::cuda; fills_write_their_range_and_nothing_else, copies_are_right_at_every_alignment);
+
+fn fills_write_their_range_and_nothing_else(open: &Open) {
+    let gpu = open("converge");
     for n in [0u32, 1, 3, 4, 5, 31, 257, 5000] {
         for skip in 0..4usize {
             let before = vec![7u32; n as usize + 9];
@@ -29,12 +26,8 @@ fn fills_write_their_range_and_nothing_else() {
     assert_eq!(gpu.download::<f32>(x, 3), [-1.5; 3]);
 }
 
-#[test]
-fn copies_are_right_at_every_alignment() {
-    if !have_kernels("copy") {
-        return;
-    }
-    let gpu = Gpu::checked("converge");
+fn copies_are_right_at_every_alignment(open: &Open) {
+    let gpu = open("converge");
     let source: Vec<u8> = (0..600u32).map(|i| ((i * 37) >> 2) as u8).collect();
     let x = gpu.upload(&source);
     for (from, to) in [(0, 0), (1, 1), (3, 7), (15, 15), (16, 0), (5, 12)] {

@@ -1,11 +1,12 @@
-//! Virtual devices with all checks on, and buffers on them.
+//! Devices with kernels, and buffers on them: virtual ones with all checks on, and the real one.
 
 use std::sync::Arc;
 
 use bytemuck::Pod;
 use earlybird::backend::cuda::launch::Kernels;
-use earlybird::driver::vgpu::{Vgpu, parse};
-use earlybird::driver::{DevPtr, Driver, StreamId};
+use earlybird::driver::{self, DevPtr, Driver, StreamId};
+
+use crate::common::{gpu, have_kernels};
 
 /// The stream that everything runs on.
 pub const STREAM: StreamId = StreamId::DEFAULT;
@@ -13,9 +14,22 @@ pub const STREAM: StreamId = StreamId::DEFAULT;
 /// All that hardware may do in another order.
 pub const SCHEDULES: [&str; 4] = ["converge", "reverse", "random:1", "random:2"];
 
+/// Opens the device under test with a schedule, which is for virtual GPUs only.
+pub type Open = Box<dyn Fn(&str) -> Gpu>;
+
+/// Virtual GPUs with every check on; none where this build has no kernels.
+pub fn vgpu() -> Option<Open> {
+    have_kernels("vgpu").then(|| -> Open { Box::new(Gpu::checked) })
+}
+
+/// The real GPU; none where there is none.
+pub fn cuda() -> Option<Open> {
+    gpu().map(|driver| -> Open { Box::new(move |_| Gpu::of(driver.clone())) })
+}
+
 /// A device with its kernels.
 pub struct Gpu {
-    pub driver: Arc<Vgpu>,
+    pub driver: Arc<dyn Driver>,
     pub kernels: Kernels,
 }
 
@@ -26,7 +40,10 @@ impl Gpu {
     }
 
     pub fn open(name: &str) -> Gpu {
-        let driver = Arc::new(Vgpu::new(parse(name).unwrap()));
+        Gpu::of(driver::open(name).unwrap())
+    }
+
+    fn of(driver: Arc<dyn Driver>) -> Gpu {
         let kernels = Kernels::new(driver.clone()).unwrap();
         Gpu { driver, kernels }
     }

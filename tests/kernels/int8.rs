@@ -1,4 +1,4 @@
-//! Every 8-bit kernel on the virtual GPU against the plain CPU: the same bytes.
+//! Every 8-bit kernel against the plain CPU, on the virtual GPU and on a real one: the same bytes.
 //!
 //! A case runs one operator on both and compares every byte that it wrote; outputs and scratch memory are full of 0xa5 before. The devices: an A100 with every check on, and
 //! a GPU of one multiprocessor, which the same small shapes give large tiles. `EARLYBIRD_INT8_CASES=all` runs more shapes, and on other schedules. Here also: counters of
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use earlybird::backend::cpu::{Cpu, Path};
 use earlybird::backend::cuda::Cuda;
 use earlybird::backend::{Backend, BatchNormGradients, BatchNormState, Bfp, Memory, Normalised};
+use earlybird::driver::Driver;
 use earlybird::driver::vgpu::Vgpu;
 use earlybird::ops::batchnorm::{BatchNormI8, GradientSums, OutputSums};
 use earlybird::ops::classifier::Classifier;
@@ -22,7 +23,9 @@ use earlybird::vgpu::device::Options;
 use earlybird::vgpu::exec::Schedule;
 use earlybird::vgpu::limits::{A100, Limits};
 
-use crate::common::have_kernels;
+use crate::common::{gpu, have_kernels};
+
+for_each_gpu!(super::vgpu, super::cuda; operands_and_stored_tensors_from_f32_and_back, classifiers, convolutions, batchnorms, optimiser_steps);
 
 /// What an untouched byte looks like.
 const UNTOUCHED: u8 = 0xa5;
@@ -110,7 +113,21 @@ fn everything() -> bool {
     std::env::var("EARLYBIRD_INT8_CASES").as_deref() == Ok("all")
 }
 
-fn devices() -> Vec<(String, Arc<dyn Backend>)> {
+/// A device and its name.
+type Named = (String, Arc<dyn Backend>);
+
+fn on(driver: Arc<dyn Driver>) -> Arc<dyn Backend> {
+    Arc::new(Cuda::new(driver).unwrap())
+}
+
+fn cuda() -> Option<Vec<Named>> {
+    gpu().map(|driver| vec![(driver.props().name.clone(), on(driver))])
+}
+
+fn vgpu() -> Option<Vec<Named>> {
+    if !have_kernels("int8") {
+        return None;
+    }
     let mut all = vec![("A100", Options::checked()), ("one multiprocessor", Options::checked())];
     all[1].1.limits = Limits { sms: 1, ..A100 };
     if everything() {
@@ -119,23 +136,19 @@ fn devices() -> Vec<(String, Arc<dyn Backend>)> {
         }
         all.push(("two workers, unchecked", Options { workers: 2, ..Options::default() }));
     }
-    let open = |options: Options| Arc::new(Cuda::new(Arc::new(Vgpu::new(options))).unwrap()) as Arc<dyn Backend>;
-    all.into_iter().map(|(name, options)| (name.to_string(), open(options))).collect()
+    Some(all.into_iter().map(|(name, options)| (name.to_string(), on(Arc::new(Vgpu::new(options))))).collect())
 }
 
-/// Runs `body` on the CPU and on every virtual GPU and compares what it wrote.
-fn same(case: &str, body: impl Fn(&mut Side)) {
-    if !have_kernels(case) {
-        return;
-    }
+/// Runs `body` on the CPU and on every GPU and compares what it wrote.
+fn same(gpus: &[Named], case: &str, body: impl Fn(&mut Side)) {
     let run = |backend: Arc<dyn Backend>| {
         let mut side = Side { backend, outputs: Vec::new() };
         body(&mut side);
         side.outputs.iter().map(|(name, memory)| (*name, side.bytes(memory))).collect::<Vec<_>>()
     };
     let want = run(Cpu::with_path(Path::Portable).unwrap());
-    for (device, backend) in devices() {
-        for ((name, want), (_, got)) in want.iter().zip(run(backend)) {
+    for (device, backend) in gpus {
+        for ((name, want), (_, got)) in want.iter().zip(run(backend.clone())) {
             let wrong = want.iter().zip(&got).filter(|(a, b)| a != b).count();
             if let Some(i) = want.iter().zip(&got).position(|(a, b)| a != b) {
                 panic!(
@@ -155,10 +168,9 @@ fn noise(tensor: u32, stochastic: bool) -> Noise {
 
 const STEP: [u32; 1] = [17];
 
-#[test]
-fn operands_and_stored_tensors_from_f32_and_back() {
+fn operands_and_stored_tensors_from_f32_and_back(gpus: &[Named]) {
     for (n, pixels, c, stochastic) in [(3, 25, 3, true), (2, 64, 37, true), (2, 9, 48, false), (1, 1, 1, true)] {
-        same(&format!("quantize {n} {pixels} {c} {stochastic}"), |side| {
+        same(gpus, &format!("quantize {n} {pixels} {c} {stochastic}"), |side| {
             let mut random = Random(n as u64 * 7 + c as u64);
             let mut x = random.floats(n * pixels * c);
             x[..pixels * c].iter_mut().take(if n > 2 { usize::MAX } else { 0 }).for_each(|x| *x = 0.0);
@@ -209,10 +221,9 @@ fn operands_and_stored_tensors_from_f32_and_back() {
 }
 
 /// The end of a network: odd sizes, more classes than lanes, ties for the largest logit, without a bias.
-#[test]
-fn classifiers() {
+fn classifiers(gpus: &[Named]) {
     for (n, c, k, bias) in [(5usize, 37usize, 10usize, true), (3, 64, 2, false), (9, 33, 70, true), (1, 1, 5, true)] {
-        same(&format!("classifier {n} {c} {k} {bias}"), |side| {
+        same(gpus, &format!("classifier {n} {c} {k} {bias}"), |side| {
             let mut random = Random(n as u64 * 100 + k as u64);
             let p = Classifier { n: n as u32, c: c as u32, k: k as u32, bias: u32::from(bias) };
             let labels: Vec<u32> = (0..n).map(|_| random.below(k as u32)).collect();
@@ -248,9 +259,9 @@ fn conv(s: Shape) -> Conv2d {
 }
 
 /// All three passes of one convolution.
-fn passes(shape: Shape, large: bool, stochastic: bool) {
+fn passes(gpus: &[Named], shape: Shape, large: bool, stochastic: bool) {
     let conv = conv(shape);
-    same(&format!("conv2d {shape:?} large {large} stochastic {stochastic}"), |side| {
+    same(gpus, &format!("conv2d {shape:?} large {large} stochastic {stochastic}"), |side| {
         gemms(side, conv, large, stochastic)
     });
 }
@@ -294,24 +305,23 @@ fn gemms(side: &mut Side, conv: Conv2d, large: bool, stochastic: bool) {
     }
 }
 
-#[test]
-fn convolutions() {
-    passes((2, 8, 8, 3, 16, 3, 1, 1), false, true);
-    passes((3, 7, 5, 37, 48, 3, 1, 1), false, true); // samples within a block
-    passes((1, 12, 11, 16, 130, 1, 1, 0), true, false);
-    passes((1, 9, 9, 48, 37, 3, 2, 1), false, true);
-    passes((2, 13, 12, 3, 37, 7, 3, 3), false, true);
-    passes((1, 17, 16, 130, 130, 3, 1, 1), false, true);
-    passes((3, 2, 2, 64, 64, 3, 1, 1), true, true);
-    passes((2, 36, 36, 3, 20, 3, 1, 1), true, true); // several slices of the weight gradient
+fn convolutions(gpus: &[Named]) {
+    passes(gpus, (2, 8, 8, 3, 16, 3, 1, 1), false, true);
+    passes(gpus, (3, 7, 5, 37, 48, 3, 1, 1), false, true); // samples within a block
+    passes(gpus, (1, 12, 11, 16, 130, 1, 1, 0), true, false);
+    passes(gpus, (1, 9, 9, 48, 37, 3, 2, 1), false, true);
+    passes(gpus, (2, 13, 12, 3, 37, 7, 3, 3), false, true);
+    passes(gpus, (1, 17, 16, 130, 130, 3, 1, 1), false, true);
+    passes(gpus, (3, 2, 2, 64, 64, 3, 1, 1), true, true);
+    passes(gpus, (2, 36, 36, 3, 20, 3, 1, 1), true, true); // several slices of the weight gradient
     if everything() {
         for (i, c) in [3, 16, 37, 48, 64, 130].into_iter().enumerate() {
             for (j, k) in [3, 16, 37, 48, 64, 130].into_iter().enumerate() {
                 let (kernel, padding) = [(1, 0), (3, 1), (7, 3), (5, 0)][(i + j) % 4];
-                passes((1 + j % 3, 8 + i, 9 + j, c, k, kernel, 1 + (i + 2 * j) % 3, padding), i == j, j % 2 == 0);
+                passes(gpus, (1 + j % 3, 8 + i, 9 + j, c, k, kernel, 1 + (i + 2 * j) % 3, padding), i == j, j % 2 == 0);
             }
         }
-        passes((1, 14, 15, 20, 20, 13, 1, 6), false, true);
+        passes(gpus, (1, 14, 15, 20, 20, 13, 1, 6), false, true);
     }
 }
 
@@ -319,7 +329,7 @@ fn convolutions() {
 type Layer = ((usize, usize, usize, usize), (usize, usize, usize));
 
 /// All passes of one batchnorm.
-fn batchnorm(layer: Layer, relu: bool, stored: bool, stochastic: bool) {
+fn batchnorm(gpus: &[Named], layer: Layer, relu: bool, stored: bool, stochastic: bool) {
     let ((n, h, w, c), (window, stride, padding)) = layer;
     let out = |size: usize| if window == 0 { size } else { (size + 2 * padding - window) / stride + 1 };
     let (rows, pooled) = (n * h * w, n * out(h) * out(w));
@@ -337,7 +347,7 @@ fn batchnorm(layer: Layer, relu: bool, stored: bool, stochastic: bool) {
         stride: pstride,
         padding: ppadding,
     };
-    same(&format!("batchnorm {layer:?} relu {relu} stored {stored} stochastic {stochastic}"), |side| {
+    same(gpus, &format!("batchnorm {layer:?} relu {relu} stored {stored} stochastic {stochastic}"), |side| {
         let mut random = Random((rows * c) as u64);
         let i8 = side.backend.clone();
         let i8 = i8.int8().unwrap();
@@ -412,19 +422,18 @@ fn batchnorm(layer: Layer, relu: bool, stored: bool, stochastic: bool) {
     });
 }
 
-#[test]
-fn batchnorms() {
-    batchnorm(((2, 8, 8, 16), (0, 1, 0)), true, true, true);
-    batchnorm(((3, 8, 16, 37), (2, 2, 0)), true, false, true);
-    batchnorm(((3, 7, 5, 48), (3, 2, 1)), true, true, true); // overlapping windows, samples within a block
-    batchnorm(((5, 2, 2, 130), (2, 2, 0)), false, false, false);
-    batchnorm(((1, 1, 1, 3), (0, 1, 0)), false, true, true);
+fn batchnorms(gpus: &[Named]) {
+    batchnorm(gpus, ((2, 8, 8, 16), (0, 1, 0)), true, true, true);
+    batchnorm(gpus, ((3, 8, 16, 37), (2, 2, 0)), true, false, true);
+    batchnorm(gpus, ((3, 7, 5, 48), (3, 2, 1)), true, true, true); // overlapping windows, samples within a block
+    batchnorm(gpus, ((5, 2, 2, 130), (2, 2, 0)), false, false, false);
+    batchnorm(gpus, ((1, 1, 1, 3), (0, 1, 0)), false, true, true);
     if everything() {
         for (i, c) in [3, 16, 37, 48, 64, 130].into_iter().enumerate() {
-            batchnorm(((2 + i, 16, 8, c), [(0, 1, 0), (2, 2, 0), (3, 2, 1)][i % 3]), i != 1, i % 2 == 0, true);
-            batchnorm(((3, 9, 4 + i, c), [(3, 1, 1), (2, 3, 0), (0, 1, 0)][i % 3]), true, i % 2 == 1, i != 4);
+            batchnorm(gpus, ((2 + i, 16, 8, c), [(0, 1, 0), (2, 2, 0), (3, 2, 1)][i % 3]), i != 1, i % 2 == 0, true);
+            batchnorm(gpus, ((3, 9, 4 + i, c), [(3, 1, 1), (2, 3, 0), (0, 1, 0)][i % 3]), true, i % 2 == 1, i != 4);
         }
-        batchnorm(((40, 8, 8, 20), (0, 1, 0)), true, true, true);
+        batchnorm(gpus, ((40, 8, 8, 20), (0, 1, 0)), true, true, true);
     }
 }
 
@@ -454,10 +463,9 @@ fn segments(scales: u32, k: u32, taps: u32, c: u32) -> (Vec<Segment>, usize, usi
     (table, bias.offset as usize + 2100, (conv.exponents + k) as usize)
 }
 
-#[test]
-fn optimiser_steps() {
+fn optimiser_steps(gpus: &[Named]) {
     for (k, taps, c, master, rounds) in [(5, 9, 3, 0, 1), (18, 1, 37, 1, 1), (3, 9, 48, 0, 0)] {
-        same(&format!("sgd {k} {taps} {c} {master} {rounds}"), |side| {
+        same(gpus, &format!("sgd {k} {taps} {c} {master} {rounds}"), |side| {
             let (table, count, packed) = segments(21, k, taps, c);
             let mut random = Random(u64::from(k));
             let i8 = side.backend.clone();

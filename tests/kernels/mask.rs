@@ -3,8 +3,9 @@
 use earlybird::backend::cuda::mask::{MaskBuffers, mask_step_f32};
 use earlybird::ops::mask::Mask;
 
-use crate::common::have_kernels;
-use crate::device::{Gpu, SCHEDULES, STREAM, noise};
+use crate::device::{Gpu, Open, SCHEDULES, STREAM, noise};
+
+for_each_gpu!(crate::device::vgpu, crate::device::cuda; equals_a_full_sort_for_the_networks_of_the_paper_under_all_schedules, odd_sizes_signs_and_special_values, the_ring_goes_round_for_many_draws);
 
 const RATIOS: [f64; 8] = [0.3, 0.5, 0.7, 0.1, 0.0, 0.9, 0.99, 0.25];
 
@@ -33,7 +34,6 @@ fn check(gpu: &Gpu, history: &[Vec<f32>], ratios: &[f64], depth: usize) {
     };
     let mut drawn: Vec<Vec<Vec<bool>>> = Vec::new();
     for scales in history {
-        use earlybird::driver::Driver;
         gpu.driver.copy_htod(buffers.scales, bytemuck::cast_slice(scales), STREAM).unwrap();
         mask_step_f32(&gpu.kernels, STREAM, &p, &buffers).unwrap();
         let ring: Vec<u32> = match drawn.len() {
@@ -74,14 +74,10 @@ fn eight_bit(seed: u64, n: usize) -> Vec<f32> {
     noise(seed, n).into_iter().map(|v| ((v * 256.0).floor() - 128.0) / 128.0).collect()
 }
 
-#[test]
-fn equals_a_full_sort_for_the_networks_of_the_paper_under_all_schedules() {
-    if !have_kernels("mask kernel") {
-        return;
-    }
+fn equals_a_full_sort_for_the_networks_of_the_paper_under_all_schedules(open: &Open) {
     for (i, n) in [4224, 7408, 26560].into_iter().enumerate() {
         for (k, schedule) in SCHEDULES.into_iter().enumerate() {
-            let gpu = Gpu::checked(schedule);
+            let gpu = open(schedule);
             let seed = (10 * i + k) as u64;
             // All equal first, as at the start of training; then random, then ties.
             let history = [vec![0.5; n], noise(seed + 1, n), eight_bit(seed + 2, n)];
@@ -91,12 +87,8 @@ fn equals_a_full_sort_for_the_networks_of_the_paper_under_all_schedules() {
     }
 }
 
-#[test]
-fn odd_sizes_signs_and_special_values() {
-    if !have_kernels("mask kernel, odd sizes") {
-        return;
-    }
-    let gpu = Gpu::checked("converge");
+fn odd_sizes_signs_and_special_values(open: &Open) {
+    let gpu = open("converge");
     for n in [1, 2, 31, 32, 33, 1023, 1024, 1025, 2047] {
         let signed: Vec<f32> = noise(n as u64, n).into_iter().map(|v| v - 0.5).collect();
         check(&gpu, &[signed.clone(), vec![0.0; n], signed], &RATIOS[..4], 2);
@@ -106,12 +98,8 @@ fn odd_sizes_signs_and_special_values() {
     check(&gpu, &[many], &RATIOS, 0);
 }
 
-#[test]
-fn the_ring_goes_round_for_many_draws() {
-    if !have_kernels("mask kernel, ring") {
-        return;
-    }
-    let gpu = Gpu::checked("converge");
+fn the_ring_goes_round_for_many_draws(open: &Open) {
+    let gpu = open("converge");
     let history: Vec<Vec<f32>> = (0..9).map(|t| noise(t + 1, 300)).collect();
     check(&gpu, &history, &RATIOS[..2], 4);
 }

@@ -3,8 +3,9 @@
 use earlybird::backend::cuda::matmul::{Stored, matmul_f32};
 use earlybird::ops::matmul::Matmul;
 
-use crate::common::have_kernels;
-use crate::device::{Gpu, SCHEDULES, STREAM, noise};
+use crate::device::{Gpu, Open, SCHEDULES, STREAM, noise};
+
+for_each_gpu!(crate::device::vgpu, crate::device::cuda; small_tiles_on_odd_shapes_under_all_schedules, large_tiles_equal_small_ones_bit_for_bit);
 
 /// Compares one product; `(lda, ldb, ldc)` may be wider than the matrices.
 fn check(gpu: &Gpu, stored: Stored, [m, n, k]: [u32; 3], pad: u32) {
@@ -46,13 +47,9 @@ fn check(gpu: &Gpu, stored: Stored, [m, n, k]: [u32; 3], pad: u32) {
     }
 }
 
-#[test]
-fn small_tiles_on_odd_shapes_under_all_schedules() {
-    if !have_kernels("matmul") {
-        return;
-    }
+fn small_tiles_on_odd_shapes_under_all_schedules(open: &Open) {
     for schedule in SCHEDULES {
-        let gpu = Gpu::checked(schedule);
+        let gpu = open(schedule);
         for stored in [Stored::Nn, Stored::Nt, Stored::Tn] {
             check(&gpu, stored, [33, 37, 19], 0);
             check(&gpu, stored, [1, 1, 1], 3);
@@ -62,13 +59,9 @@ fn small_tiles_on_odd_shapes_under_all_schedules() {
     }
 }
 
-#[test]
-fn large_tiles_equal_small_ones_bit_for_bit() {
-    if !have_kernels("matmul, large tiles") {
-        return;
-    }
+fn large_tiles_equal_small_ones_bit_for_bit(open: &Open) {
     use earlybird::driver::Dims;
-    let gpu = Gpu::checked("converge");
+    let gpu = open("converge");
     for [m, n, k] in [[130u32, 140, 33], [128, 128, 32]] {
         let p = Matmul::nn(m, n, k);
         let (a, b) = (gpu.upload(&noise(3, (m * k) as usize)), gpu.upload(&noise(4, (k * n) as usize)));
