@@ -14,7 +14,7 @@ executables() { sed -n 's/.*"executable":"\([^"]*\)".*/\1/p'; }
 
 echo "gpu-bundle: building the command, tests and benches ($profile)"
 # Test targets with cases for each device.
-suites=$(grep -rlE '(^|[^_])mod cuda \{|^for_each_device!\(' tests | sed 's|^tests/\([^/.]*\).*|--test \1|' | sort -u)
+suites=$(grep -rlE '(^|[^_])mod cuda \{|^for_each_(device|gpu)!\(' tests | sed 's|^tests/\([^/.]*\).*|--test \1|' | sort -u)
 # shellcheck disable=SC2086
 "$cargo" test --profile "$profile" --no-run $suites --message-format=json-render-diagnostics >"$target/gpu-tests.json"
 "$cargo" bench --profile "$profile" --no-run --bench ops --message-format=json-render-diagnostics >"$target/gpu-benches.json"

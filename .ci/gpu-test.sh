@@ -82,7 +82,9 @@ case $device in
 vgpu*) echo "a virtual GPU has no speed to measure" >"$report/logs/step.log" ;;
 *)
     for size in 128 256; do
-        run "$earlybird" bench step --model vgg16 --batch-size "$size" --device "$device"
+        for precision in f32 int8; do
+            run "$earlybird" bench step --model vgg16 --batch-size "$size" --precision "$precision" --device "$device"
+        done
     done >"$report/logs/step.log" 2>&1
     ;;
 esac

@@ -7,22 +7,14 @@ use std::sync::Arc;
 
 #[path = "../common/mod.rs"]
 mod common;
+mod devices;
 
 use earlybird::autograd::{Hyper, Int8Options, Precision, Products, Session, StateDict};
 use earlybird::backend::Backend;
 use earlybird::backend::cpu::{Cpu, Path};
-use earlybird::backend::cuda::Cuda;
-use earlybird::driver::vgpu::Vgpu;
 use earlybird::graph::Graph;
 use earlybird::nn::{ModelOptions, build, init};
-use earlybird::ops::conv2d::Conv2dAttr;
-use earlybird::ops::pool::Window;
 use earlybird::ops::{Kernel, Shape};
-use earlybird::ticket::{Mask, draw};
-use earlybird::vgpu::device::Options;
-use earlybird::vgpu::limits::{A100, Limits};
-
-use common::have_kernels;
 
 const INT8: Precision = Precision::Int8(Int8Options {
     f32_products: Products { forward: false, dgrad: false, wgrad: false },
@@ -256,44 +248,6 @@ fn eb8_leaves_the_same_bits_with_any_number_of_threads() {
     }
 }
 
-/// On the virtual GPU with every check on. After a step from the same weights the f32 sums differ in their last bits, and with them a rounding here and there: less than one number in a
-/// hundred, and each by a step of its grid.
-#[test]
-fn eb8_steps_on_a_gpu_as_on_the_cpu() {
-    if !have_kernels("eb8 on the virtual GPU") {
-        return;
-    }
-    let mut g = Graph::new("small");
-    let mut x = g.input(Shape::new(8, 8, 3));
-    for (i, width) in [8, 13].into_iter().enumerate() {
-        x = g.conv2d(x, &format!("conv{i}"), Conv2dAttr::square(width, 3, 1, 1)).unwrap();
-        x = g.batchnorm(x, &format!("bn{i}")).unwrap();
-        x = g.relu(x, &format!("relu{i}")).unwrap();
-    }
-    x = g.global_avgpool(x, "pool").unwrap();
-    g.linear(x, "head", 5).unwrap();
-    let graph = Arc::new(g);
-    let vgpu = Arc::new(Cuda::new(Arc::new(Vgpu::new(Options::checked()))).unwrap());
-    let [cpu, gpu] = [Cpu::new(), vgpu as Arc<dyn Backend>].map(|backend| {
-        let mut session = session(&graph, backend, Precision::Eb8);
-        let losses = train(&mut session, 4, 0..3);
-        (losses, bits(&session))
-    });
-    for (a, b) in cpu.0.iter().zip(&gpu.0) {
-        assert!((a - b).abs() < 1e-3 * a, "{:?} {:?}", cpu.0, gpu.0);
-    }
-    let (mut all, mut off) = (0, 0);
-    for ((name, a), (_, b)) in cpu.1.iter().zip(&gpu.1).filter(|((name, _), _)| !name.contains("running")) {
-        for (a, b) in a.iter().zip(b) {
-            (all, off) = (all + 1, off + usize::from(a != b));
-            let (a, b) = (f32::from_bits(*a), f32::from_bits(*b));
-            assert!((a - b).abs() <= 0.05 * a.abs().max(0.1), "{name}: {a} {b}");
-        }
-    }
-    println!("{off} of {all} weights and momenta differ");
-    assert!(all > 2000 && off * 100 <= all, "{off} of {all} differ");
-}
-
 #[test]
 fn instruction_sets_and_threads_leave_the_same_bits() {
     let graph = small("vgg11", 0.17);
@@ -334,73 +288,5 @@ fn a_run_goes_on_from_its_files() {
             train(session, 8, 3..6);
         }
         assert_eq!(differing(&bits(&whole), &bits(&resumed)), Vec::<String>::new());
-    }
-}
-
-/// What a run leaves: parameters, momenta and statistics, losses, masks at 30 and 70%.
-type Left = (Vec<(String, Vec<u32>)>, Vec<u64>, Vec<Mask>);
-
-fn run(graph: &Arc<Graph>, backend: Arc<dyn Backend>, n: usize, steps: std::ops::Range<u64>) -> Left {
-    let mut session = session(graph, backend, INT8);
-    let losses = train(&mut session, n, steps);
-    assert!(losses.iter().all(|loss| loss.is_finite()));
-    let cuts = draw(&session.bn_scales().unwrap(), &[0.3, 0.7]).unwrap();
-    let masks = cuts.into_iter().map(|cut| cut.mask).collect();
-    (bits(&session), losses.iter().map(|loss| loss.to_bits()).collect(), masks)
-}
-
-fn same(name: &str, want: &Left, got: &Left) {
-    assert_eq!(differing(&want.0, &got.0), Vec::<String>::new(), "{name}");
-    assert!(want == got, "{name}: losses or masks");
-}
-
-fn plain() -> Arc<dyn Backend> {
-    Cpu::with_path(Path::Portable).unwrap()
-}
-
-fn gpu(options: Options) -> Arc<dyn Backend> {
-    Arc::new(Cuda::new(Arc::new(Vgpu::new(options))).unwrap())
-}
-
-/// Twenty steps of the project's own kernels on the virtual GPU leave the weights, momenta, statistics and masks that the plain CPU leaves, byte for byte: with one and two
-/// workers, and on a GPU whose one multiprocessor gets other tiles. The first steps run with every check on.
-#[test]
-fn the_virtual_gpu_and_the_cpu_leave_the_same_bits() {
-    if !have_kernels("the_virtual_gpu_and_the_cpu_leave_the_same_bits") {
-        return;
-    }
-    let mut g = Graph::new("vgg in small");
-    let mut x = g.input(Shape::new(12, 12, 3));
-    for (number, (width, pool)) in [(20, false), (37, true), (16, false), (48, true)].into_iter().enumerate() {
-        x = g.conv2d(x, &format!("conv{number}"), Conv2dAttr::square(width, 3, 1, 1)).unwrap();
-        x = g.batchnorm(x, &format!("bn{number}")).unwrap();
-        x = g.relu(x, &format!("relu{number}")).unwrap();
-        if pool {
-            x = g.maxpool(x, &format!("pool{number}"), Window { kernel: 2, stride: 2, padding: 0 }).unwrap();
-        }
-    }
-    x = g.avgpool(x, "mean", Window { kernel: 3, stride: 3, padding: 0 }).unwrap();
-    g.linear(x, "head", 5).unwrap();
-    let graph = Arc::new(g);
-    let (whole, start) = (run(&graph, plain(), 6, 0..20), run(&graph, plain(), 6, 0..2));
-    let one = Limits { sms: 1, ..A100 };
-    same("two workers", &whole, &run(&graph, gpu(Options { workers: 2, ..Options::default() }), 6, 0..20));
-    same("checked", &start, &run(&graph, gpu(Options::checked()), 6, 0..2));
-    same("one multiprocessor", &start, &run(&graph, gpu(Options { limits: one, ..Options::default() }), 6, 0..2));
-}
-
-/// The same for residual networks: a bottleneck PreResNet, and a ResNet-18 with its strides, 1x1 convolutions and 7x7 stem; the first with every check on.
-#[test]
-fn residual_networks_leave_the_same_bits_on_the_virtual_gpu() {
-    if !have_kernels("residual_networks_leave_the_same_bits_on_the_virtual_gpu") {
-        return;
-    }
-    for (model, width, side, options) in [
-        ("preresnet20", 0.25, 16, Options::checked()),
-        ("resnet18", 0.0625, 32, Options { workers: 2, ..Options::default() }),
-    ] {
-        let options_of = ModelOptions { width, input: Shape::new(side, side, 3), classes: 5 };
-        let graph = Arc::new(build(model, &options_of).unwrap());
-        same(model, &run(&graph, plain(), 2, 0..2), &run(&graph, gpu(options), 2, 0..2));
     }
 }
