@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::energy::{Activity, Component, EnergyMeter, KWH, PhaseEnergy, PhaseMeter, Reading};
-use crate::report::study::{MEASURED, MeasuredRow, csv, of_a_run};
+use crate::report::study::{MEASURED, MeasuredRow, of_a_run};
+use crate::report::table::csv;
 use crate::{Error, Result, fsio};
 
 /// What was counted so far, for a run that goes on in another process.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::table::Table;
 use crate::{Error, Result, fsio};
 
 /// One row.
@@ -35,6 +36,21 @@ pub struct Row {
     pub thresholds: Vec<Option<f32>>,
 }
 
+/// Columns that every run has; two more follow for each watched ratio.
+const COLUMNS: [&str; 11] = [
+    "phase",
+    "epoch",
+    "lr",
+    "train_loss",
+    "train_accuracy",
+    "test_loss",
+    "test_accuracy",
+    "train_seconds",
+    "test_seconds",
+    "images_per_second",
+    "test_top5",
+];
+
 /// The file.
 pub struct MetricsCsv {
     path: PathBuf,
@@ -49,37 +65,30 @@ impl MetricsCsv {
 
     /// Writes the whole history anew, atomically: a run has a few hundred rows, and a kill can never leave half a line.
     pub fn write(&self, rows: &[Row]) -> Result<()> {
-        let mut text = String::from(
-            "phase,epoch,lr,train_loss,train_accuracy,test_loss,test_accuracy,train_seconds,test_seconds,images_per_second,test_top5",
-        );
-        for label in &self.labels {
-            text += &format!(",mask_distance_{label},threshold_{label}");
-        }
-        text.push('\n');
+        let watched = self.labels.iter().flat_map(|l| [format!("mask_distance_{l}"), format!("threshold_{l}")]);
+        let watched: Vec<String> = watched.collect();
+        let mut table = Table::new(COLUMNS.into_iter().chain(watched.iter().map(String::as_str)))?;
         for row in rows {
-            text += &format!(
-                "{},{},{},{},{},{},{},{:.3},{:.3},{:.1},{}",
-                row.phase,
-                row.epoch,
-                row.lr,
-                row.train_loss,
-                row.train_accuracy,
-                row.test_loss,
-                row.test_accuracy,
-                row.train_seconds,
-                row.test_seconds,
-                row.images_per_second,
-                row.test_top5.map(|share| share.to_string()).unwrap_or_default()
-            );
+            let mut cells = vec![
+                row.phase.to_string(),
+                row.epoch.to_string(),
+                row.lr.to_string(),
+                row.train_loss.to_string(),
+                row.train_accuracy.to_string(),
+                row.test_loss.to_string(),
+                row.test_accuracy.to_string(),
+                format!("{:.3}", row.train_seconds),
+                format!("{:.3}", row.test_seconds),
+                format!("{:.1}", row.images_per_second),
+                row.test_top5.map(|share| share.to_string()).unwrap_or_default(),
+            ];
             for i in 0..self.labels.len() {
-                let cell = |value: Option<String>| value.unwrap_or_default();
-                let distance = row.distances.get(i).copied().flatten().map(|d| d.to_string());
-                let threshold = row.thresholds.get(i).copied().flatten().map(|t| t.to_string());
-                text += &format!(",{},{}", cell(distance), cell(threshold));
+                cells.push(row.distances.get(i).copied().flatten().map(|d| d.to_string()).unwrap_or_default());
+                cells.push(row.thresholds.get(i).copied().flatten().map(|t| t.to_string()).unwrap_or_default());
             }
-            text.push('\n');
+            table.row(cells)?;
         }
-        fsio::write_atomic(&self.path, text.as_bytes())
+        fsio::write_atomic(&self.path, table.text()?.as_bytes())
     }
 
     /// Reads a file: the labels of the watched ratios, and the rows.
@@ -89,16 +98,18 @@ impl MetricsCsv {
     pub fn read(path: &Path) -> Result<(Vec<String>, Vec<Row>)> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io("read the metrics", path, e))?;
         let hint = "the run's other files do not need it; `earlybird train --resume` writes it anew";
-        let mut lines = text.lines().enumerate();
-        let head: Vec<&str> = lines.next().map_or_else(Vec::new, |(_, line)| line.split(',').collect());
+        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
+        let unreadable = |e: csv::Error| Error::bad_file(path, None, e.to_string(), hint);
+        let head = reader.headers().map_err(unreadable)?.clone();
         let labels: Vec<String> =
             head.iter().filter_map(|name| name.strip_prefix("mask_distance_")).map(Into::into).collect();
-        let row = |(number, line): (usize, &str)| {
-            let cells: Vec<&str> = line.split(',').collect();
-            let bad = |what: String| Error::bad_file(path, None, format!("line {}: {what}", number + 1), hint);
+        let row = |cells: csv::Result<csv::StringRecord>| {
+            let cells = cells.map_err(unreadable)?;
+            let number = cells.position().map_or(0, csv::Position::line);
+            let bad = |what: String| Error::bad_file(path, None, format!("line {number}: {what}"), hint);
             let cell = |name: &str| {
-                let at = head.iter().position(|head| *head == name);
-                at.and_then(|at| cells.get(at)).copied().ok_or_else(|| bad(format!("has no {name}")))
+                let at = head.iter().position(|head| head == name);
+                at.and_then(|at| cells.get(at)).ok_or_else(|| bad(format!("has no {name}")))
             };
             let value = |name: &str| {
                 let text = cell(name)?;
@@ -119,7 +130,11 @@ impl MetricsCsv {
                 test_loss: value("test_loss")?,
                 test_accuracy: value("test_accuracy")?,
                 // Runs from before there was this column have none.
-                test_top5: if head.contains(&"test_top5") { unknown("test_top5".into())? } else { None },
+                test_top5: if head.iter().any(|name| name == "test_top5") {
+                    unknown("test_top5".into())?
+                } else {
+                    None
+                },
                 train_seconds: value("train_seconds")?,
                 test_seconds: value("test_seconds")?,
                 images_per_second: value("images_per_second")?,
@@ -127,7 +142,7 @@ impl MetricsCsv {
                 thresholds: thresholds.collect::<Result<_>>()?,
             })
         };
-        let rows = lines.map(row).collect::<Result<Vec<Row>>>()?;
+        let rows = reader.records().map(row).collect::<Result<Vec<Row>>>()?;
         Ok((labels, rows))
     }
 }

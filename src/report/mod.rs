@@ -9,6 +9,7 @@ mod metrics;
 pub mod plot;
 pub mod study;
 mod summary;
+pub mod table;
 mod tensorboard;
 
 pub use folder::{RunFolder, iso_time};

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::table::csv;
 use super::{LayerSize, html};
 use crate::{Error, Result, fsio};
 
@@ -359,29 +360,6 @@ pub fn of_a_run(columns: &[&'static str]) -> Vec<&'static str> {
     columns.iter().copied().filter(|column| !["method", "ratio", "drawn_epoch"].contains(column)).collect()
 }
 
-/// Rows as CSV with these columns; fields of a row that are not among them are left out.
-pub fn csv<T: Serialize>(columns: &[&str], rows: &[T]) -> Result<String> {
-    let mut text = columns.join(",") + "\n";
-    for row in rows {
-        let row = serde_json::to_value(row)
-            .map_err(|e| Error::bad_setting("csv", e.to_string(), "this is a defect, please report it"))?;
-        let cells: Vec<String> = columns.iter().map(|column| cell(&row[*column])).collect();
-        text += &(cells.join(",") + "\n");
-    }
-    Ok(text)
-}
-
-fn cell(value: &serde_json::Value) -> String {
-    match value {
-        serde_json::Value::Null => String::new(),
-        serde_json::Value::String(text) if text.contains([',', '"', '\n']) => {
-            format!("\"{}\"", text.replace('"', "\"\""))
-        }
-        serde_json::Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
 /// Mean and sample standard deviation; the latter of two values and more.
 pub fn mean_and_spread(values: &[f64]) -> (Option<f64>, Option<f64>) {
     let n = values.len() as f64;
@@ -396,19 +374,6 @@ pub fn mean_and_spread(values: &[f64]) -> (Option<f64>, Option<f64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn unknown_is_empty_and_text_is_quoted() {
-        let row = StudyResult {
-            method: "snip".into(),
-            seed: 2,
-            reason: Some("a, \"b\"".into()),
-            accuracy: Some(0.5),
-            ..Default::default()
-        };
-        let text = csv(&["method", "ratio", "seed", "reason", "accuracy"], &[row]).unwrap();
-        assert_eq!(text, "method,ratio,seed,reason,accuracy\nsnip,,2,\"a, \"\"b\"\"\",0.5\n");
-    }
 
     #[test]
     fn every_column_is_a_field() {

@@ -63,30 +63,6 @@ pub fn unmeasured<'a>(figures: &mut [Figure], rows: impl Iterator<Item = Option<
     }
 }
 
-/// Rows of a CSV file with a header as maps by column; cells may be in double quotes.
-pub fn csv(text: &str) -> Vec<std::collections::BTreeMap<String, String>> {
-    let cells = |line: &str| -> Vec<String> {
-        let (mut all, mut cell, mut quoted) = (Vec::new(), String::new(), false);
-        let mut characters = line.chars().peekable();
-        while let Some(c) = characters.next() {
-            match c {
-                '"' if quoted && characters.peek() == Some(&'"') => {
-                    cell.push('"');
-                    characters.next();
-                }
-                '"' => quoted = !quoted,
-                ',' if !quoted => all.push(std::mem::take(&mut cell)),
-                c => cell.push(c),
-            }
-        }
-        all.push(cell);
-        all
-    };
-    let mut lines = text.lines();
-    let head = lines.next().map(cells).unwrap_or_default();
-    lines.map(|line| head.iter().cloned().zip(cells(line)).collect()).collect()
-}
-
 /// The reasons why nothing was measured, each once.
 fn reasons<'a>(rows: impl Iterator<Item = Option<&'a str>>) -> String {
     let mut all: Vec<&str> = Vec::new();
@@ -102,16 +78,6 @@ fn reasons<'a>(rows: impl Iterator<Item = Option<&'a str>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cells_in_quotes_keep_their_commas() {
-        let rows = csv("phase,joules,unavailable\nsearch,,\"cpu: none, \"\"x\"\"\"\ntrain,2.5,\n");
-        assert_eq!(
-            (rows.len(), rows[0]["unavailable"].as_str(), rows[1]["joules"].as_str()),
-            (2, "cpu: none, \"x\"", "2.5")
-        );
-        assert!(csv("").is_empty());
-    }
 
     #[test]
     fn an_unknown_is_no_bar_and_no_zero() {

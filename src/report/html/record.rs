@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::energy::csv;
 use super::heat::{Matrix, chosen};
 use crate::energy::flops;
+use crate::report::table::maps;
 use crate::report::{MaskLog, MetricsCsv, Row, Summary};
 use crate::ticket::{Mask, ratio_label};
 use crate::{Error, Result};
@@ -66,7 +66,7 @@ impl RunRecord {
         let settings = if config.exists() { settings(&config)? } else { Vec::new() };
         // Written at the end of a run, and not by every version: what is not there is not shown.
         let energy =
-            |name: &str| std::fs::read_to_string(folder.join(name)).map_or_else(|_| Vec::new(), |text| csv(&text));
+            |name: &str| std::fs::read_to_string(folder.join(name)).map_or_else(|_| Vec::new(), |text| maps(&text));
         let (modelled, measured) = (energy("energy-modelled.csv"), energy("energy.csv"));
         Ok(RunRecord {
             name: folder.display().to_string(),
