@@ -222,7 +222,7 @@ __device__ __forceinline__ void gradient_behind(
     }
 }
 
-// dZ in blocks. Blocks of 256: grid x over blocks of channels, y over blocks of rows.
+// dZ in blocks. Blocks of 256, one for each block of the tensor, in their order.
 extern "C" __global__ void __launch_bounds__(256) batchnorm_grad_i8(
     const __grid_constant__ BatchNormI8 p, const f32* __restrict__ up_f32, const i8* __restrict__ up, const i8* __restrict__ up_exponents,
     const u8* __restrict__ index, const i8* __restrict__ y, const i8* __restrict__ y_exponents, const f32* __restrict__ affine, const u32* __restrict__ step,
@@ -230,8 +230,8 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_grad_i8(
     __shared__ StoredScratch scratch;
     const Sizes s(p);
     const StoredPlace place;
-    const u32 tile = blockIdx.y, first = tile * BLOCK_ROWS + place.row, channel = blockIdx.x * BLOCK_CHANNELS + place.channel;
-    const f32 y_scale = power(y_exponents[tile * s.across + blockIdx.x] - 6);
+    const u32 tile = blockIdx.x / s.across, column = blockIdx.x - tile * s.across, first = tile * BLOCK_ROWS + place.row, channel = column * BLOCK_CHANNELS + place.channel;
+    const f32 y_scale = power(y_exponents[blockIdx.x] - 6);
     f32 values[4][2], a[2], b[2];
     i32 other[4][2];
 #pragma unroll
@@ -272,7 +272,7 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_grad_i8(
         }
     }
     i32 q[4][2], sum[2][3];
-    stored_put(values, s.rows, s.stride, tile, blockIdx.x, s.across, p.noise, *step, dz, dz_exponents, scratch.warps, q);
+    stored_put(values, s.rows, s.stride, tile, column, s.across, p.noise, *step, dz, dz_exponents, scratch.warps, q);
 #pragma unroll
     for (u32 j = 0; j < 2; j++) {
         sum[j][0] = sum[j][1] = sum[j][2] = 0;

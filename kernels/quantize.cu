@@ -93,13 +93,14 @@ extern "C" __global__ void __launch_bounds__(256) dequantize_fwd_i8(
     }
 }
 
-// Rows to a stored tensor with its sums. Blocks of 256: grid x over blocks of channels, y over blocks of rows.
+// Rows to a stored tensor with its sums. Blocks of 256, one for each block of the tensor, in their order.
 extern "C" __global__ void __launch_bounds__(256) quantize_store_i8(
     const __grid_constant__ Store p, const f32* __restrict__ x, const u32* __restrict__ step, i8* __restrict__ q, i8* __restrict__ exponents,
     OutputSums* __restrict__ sums) {
     __shared__ StoredScratch scratch;
     const StoredPlace place;
-    const u32 stride = pad16(p.c), tile = blockIdx.y, first = tile * BLOCK_ROWS + place.row, channel = blockIdx.x * BLOCK_CHANNELS + place.channel;
+    const u32 stride = pad16(p.c), across = div_up(stride, BLOCK_CHANNELS), tile = blockIdx.x / across, column = blockIdx.x - tile * across;
+    const u32 first = tile * BLOCK_ROWS + place.row, channel = column * BLOCK_CHANNELS + place.channel;
     f32 values[4][2];
 #pragma unroll
     for (u32 i = 0; i < 4; i++) {
@@ -107,7 +108,7 @@ extern "C" __global__ void __launch_bounds__(256) quantize_store_i8(
         for (u32 j = 0; j < 2; j++) values[i][j] = first + 8 * i < p.rows && channel + j < p.c ? x[(u64)(first + 8 * i) * p.c + channel + j] : 0.f;
     }
     i32 m[4][2], s[2][4];
-    stored_put(values, p.rows, stride, tile, blockIdx.x, gridDim.x, p.noise, *step, q, exponents, scratch.warps, m);
+    stored_put(values, p.rows, stride, tile, column, across, p.noise, *step, q, exponents, scratch.warps, m);
 #pragma unroll
     for (u32 j = 0; j < 2; j++) {
         s[j][0] = s[j][1] = 0, s[j][2] = BFP_MAX, s[j][3] = -BFP_MAX;

@@ -28,6 +28,7 @@ mod copy;
 mod device;
 mod driver;
 mod int8;
+mod limits;
 mod mask;
 mod matmul;
 mod operators;

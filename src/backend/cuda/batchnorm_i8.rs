@@ -3,7 +3,7 @@
 //! Nothing that is computed depends on a grid here: sums have their order in the kernels, roundings their noise from places.
 
 use super::device::Cuda;
-use super::int8::aligned;
+use super::int8::{aligned, indexed};
 use super::quantize::per_block;
 use crate::Result;
 use crate::backend::{BatchNormGradients, BatchNormState, Bfp, Normalised, Span};
@@ -62,6 +62,7 @@ pub(super) fn fwd(
     const OP: &str = "batchnorm_fwd_i8";
     let s = SizesI8::of(p);
     let (one, image) = (s.c * 4, s.pooled * s.stride);
+    indexed(OP, &[s.rows * s.stride, s.n * image])?;
     let reads = [
         (y.mantissas, s.rows * s.stride),
         (y.exponents, s.exponents()),
@@ -127,8 +128,10 @@ pub(super) fn grad(
     dz: Bfp,
     sums: Span,
 ) -> Result<()> {
+    const OP: &str = "batchnorm_grad_i8";
     let s = SizesI8::of(p);
     let pooled = s.n * s.pooled;
+    indexed(OP, &[s.rows * s.stride, pooled * s.stride])?;
     let f32_form = p.gradient == GradientForm::F32 as u32;
     let reads = [
         (up_f32, if f32_form { pooled * s.c * 4 } else { 0 }),
@@ -145,7 +148,7 @@ pub(super) fn grad(
         (dz.exponents, s.exponents()),
         (sums, s.sums() * size_of::<GradientSums>()),
     ];
-    let (reads, [dz, dze, sums]) = cuda.open("batchnorm_grad_i8", reads, writes)?;
+    let (reads, [dz, dze, sums]) = cuda.open(OP, reads, writes)?;
     let [up_f32, up, upe, index, y, ye, affine, step] = reads;
     if s.rows * s.c == 0 {
         return Ok(());
@@ -169,6 +172,7 @@ pub(super) fn bwd(
     const OP: &str = "batchnorm_bwd_i8";
     let s = SizesI8::of(p);
     let (one, all, wanted) = (s.c * 4, s.rows * s.stride, usize::from(p.dgrad != 0));
+    indexed(OP, &[all])?;
     let [(dz, sums), (y, y_sums)] = tensors;
     let reads = [
         (dz.mantissas, all),

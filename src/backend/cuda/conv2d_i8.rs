@@ -4,7 +4,7 @@
 
 use super::device::Cuda;
 use super::fill;
-use super::int8::aligned;
+use super::int8::{aligned, indexed};
 use crate::backend::{Bfp, Normalised, Span};
 use crate::driver::{DevPtr, Dims};
 use crate::ops::batchnorm::{GradientSums, OutputSums};
@@ -70,16 +70,21 @@ impl Tile {
     }
 }
 
+/// Most pixels a side, padding included: the weight gradient keeps two coordinates in a word.
+const MOST_SIDE: u32 = 16_000;
+
 /// Refuses shapes whose byte offsets or coordinates do not fit the kernels' indices.
 fn check(op: &'static str, p: &Conv2d) -> Result<()> {
     let shape = p.padded();
-    let most = i32::MAX as usize;
+    indexed(op, &[shape.x_len(), shape.y_len(), shape.w_len()])?;
     let sides = [p.h + p.pad_h, p.w + p.pad_w, p.p * p.stride_h, p.q * p.stride_w, p.r, p.s];
-    if shape.x_len() > most || shape.y_len() > most || shape.w_len() > most || sides.iter().any(|s| *s > 16_000) {
-        let what = format!("more than {most} elements or 16000 pixels a side: use a smaller batch");
-        return Err(Error::Graph { node: op.into(), op: "cuda", what });
+    match sides.iter().find(|side| **side > MOST_SIDE) {
+        None => Ok(()),
+        Some(side) => {
+            let what = format!("{side} pixels a side; {MOST_SIDE} are the most: use smaller images");
+            Err(Error::Graph { node: op.into(), op: "cuda", what })
+        }
     }
-    Ok(())
 }
 
 /// Calls the launcher of a tile: one name per tile, in order, then the arguments.
@@ -103,6 +108,7 @@ macro_rules! launch {
 /// Forward.
 pub(super) fn fwd(cuda: &Cuda, p: &Conv2dI8, x: Bfp, w: Bfp, step: Span, y: Bfp, sums: Span) -> Result<()> {
     const OP: &str = "conv2d_fwd_i8";
+    check(OP, &p.conv)?;
     let (conv, shape) = (&p.conv, p.conv.padded());
     let (n, k, rows) = (conv.n as usize, conv.k as usize, conv.rows());
     let reads = [
@@ -121,7 +127,6 @@ pub(super) fn fwd(cuda: &Cuda, p: &Conv2dI8, x: Bfp, w: Bfp, step: Span, y: Bfp,
     if rows == 0 {
         return Ok(());
     }
-    check(OP, conv)?;
     aligned(OP, 16, &[x, w, y])?;
     aligned(OP, 8, &[sums])?;
     let tile = Tile::choose(cuda, conv, rows, pad(k), false);
@@ -149,6 +154,7 @@ pub(super) fn dgrad(
     sums: Span,
 ) -> Result<()> {
     const OP: &str = "conv2d_dgrad_i8";
+    check(OP, &p.conv)?;
     let (conv, shape) = (&p.conv, p.conv.padded());
     let (n, c) = (conv.n as usize, conv.c as usize);
     let rows = n * conv.h as usize * conv.w as usize;
@@ -176,7 +182,6 @@ pub(super) fn dgrad(
     if rows == 0 {
         return Ok(());
     }
-    check(OP, conv)?;
     aligned(OP, 16, &[dyd, w, dx])?;
     let tile = Tile::choose(cuda, conv, rows, pad(c), conv.stride_h != 1 || conv.stride_w != 1);
     let dims = tile.dims(rows, pad(c));
@@ -265,6 +270,7 @@ pub(super) fn workspace(p: &Conv2dI8) -> usize {
 /// Weight gradient.
 pub(super) fn wgrad(cuda: &Cuda, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span, ws: Span) -> Result<()> {
     const OP: &str = "conv2d_wgrad_i8";
+    check(OP, &p.conv)?;
     let (conv, shape, cut) = (&p.conv, p.conv.padded(), Cut::of(p));
     let dyw_bytes = cut.halves * shape.y_len();
     let reads = [(x.mantissas, shape.x_len()), (dyw.mantissas, dyw_bytes), (dyw.exponents, conv.k as usize)];
@@ -273,7 +279,6 @@ pub(super) fn wgrad(cuda: &Cuda, p: &Conv2dI8, x: Bfp, dyw: Bfp, dw: Span, ws: S
     if conv.w_len() == 0 || cut.slices == 0 {
         return Ok(fill::fill_f32(kernels, stream, dw, conv.w_len() as u32, 0.0)?);
     }
-    check(OP, conv)?;
     let operands = [x, dyw, ws];
     aligned(OP, 16, if cut.deep() > 1 { &operands } else { &operands[..2] })?;
     let grid = [cut.tiles[0] as u32, cut.tiles[1] as u32, cut.deep() as u32];

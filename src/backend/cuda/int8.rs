@@ -25,6 +25,23 @@ pub(super) fn aligned(op: &'static str, to: u64, addresses: &[DevPtr]) -> Result
     }
 }
 
+/// Most mantissas of a tensor: their kernels' byte offsets have 31 bits.
+const MOST_MANTISSAS: usize = i32::MAX as usize;
+
+/// An error where a tensor has more mantissas than the kernels index. Before memory is looked at: [`Cuda::open`] knows bytes only, and takes four times as many.
+pub(super) fn indexed(op: &'static str, mantissas: &[usize]) -> Result<()> {
+    match mantissas.iter().find(|count| **count > MOST_MANTISSAS) {
+        None => Ok(()),
+        Some(count) => Err(Error::Graph {
+            node: op.into(),
+            op: "cuda",
+            what: format!(
+                "a tensor has {count} mantissas; at most {MOST_MANTISSAS} can be indexed: use a smaller batch"
+            ),
+        }),
+    }
+}
+
 impl Int8 for Cuda {
     fn quantize_round_i8(&self, p: &Round, step: Span, x: Span) -> Result<()> {
         quantize::round(self, p, step, x)

@@ -35,6 +35,11 @@ pub(super) fn open<const R: usize, const W: usize>(
     in_place: InPlace,
 ) -> Result<([DevPtr; R], [DevPtr; W])> {
     let fail = |what: String| Error::Graph { node: op.into(), op: "cuda", what };
+    // First, so that a shape that no kernel can index is told as such, whether there is memory for it or not.
+    if let Some((i, (_, bytes))) = reads.iter().chain(&writes).enumerate().find(|(_, (_, bytes))| *bytes > MOST_BYTES) {
+        let what = format!("argument {i} has {bytes} bytes; at most {MOST_BYTES} can be indexed: use a smaller batch");
+        return Err(fail(what));
+    }
     for (i, (span, bytes)) in reads.iter().chain(&writes).enumerate() {
         if span.owner() != owner {
             return Err(fail(format!("argument {i} is memory of another device")));
@@ -44,11 +49,6 @@ pub(super) fn open<const R: usize, const W: usize>(
         }
         if span.address() % 4 != 0 && *bytes > 0 {
             return Err(fail(format!("argument {i} is not aligned to 4 bytes")));
-        }
-        if *bytes > MOST_BYTES {
-            return Err(fail(format!(
-                "argument {i} has {bytes} bytes; at most {MOST_BYTES} can be indexed: use a smaller batch"
-            )));
         }
     }
     for (i, (span, bytes)) in writes.iter().enumerate() {

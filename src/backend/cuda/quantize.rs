@@ -2,13 +2,13 @@
 
 use super::device::Cuda;
 use super::grid_stride;
-use super::int8::aligned;
+use super::int8::{aligned, indexed};
 use crate::Result;
 use crate::backend::{Bfp, Span};
 use crate::driver::Dims;
 use crate::ops::batchnorm::OutputSums;
 use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Round, Store};
-use crate::quant::layout::{BLOCK_ROWS, blocks, blocks_across, pad};
+use crate::quant::layout::{BLOCK_ROWS, blocks, pad};
 
 /// Groups to their grids: a block per group.
 pub(super) fn round(cuda: &Cuda, p: &Round, step: Span, x: Span) -> Result<()> {
@@ -24,6 +24,7 @@ pub(super) fn round(cuda: &Cuda, p: &Round, step: Span, x: Span) -> Result<()> {
 pub(super) fn fwd(cuda: &Cuda, p: &Quantize, x: Span, step: Span, q: Bfp) -> Result<()> {
     const OP: &str = "quantize_fwd_i8";
     let (n, pixels, c) = (p.n as usize, p.pixels as usize, p.c as usize);
+    indexed(OP, &[n * pixels * pad(c)])?;
     let reads = [(x, n * pixels * c * 4), (step, 4)];
     let writes = [(q.mantissas, n * pixels * pad(c)), (q.exponents, n)];
     let ([x, step], [q, e]) = cuda.open(OP, reads, writes)?;
@@ -36,10 +37,12 @@ pub(super) fn fwd(cuda: &Cuda, p: &Quantize, x: Span, step: Span, q: Bfp) -> Res
 
 /// To f32.
 pub(super) fn dequantize(cuda: &Cuda, p: &Dequantize, q: Bfp, x: Span) -> Result<()> {
+    const OP: &str = "dequantize_fwd_i8";
     let (n, pixels, c) = (p.n as usize, p.pixels as usize, p.c as usize);
+    indexed(OP, &[n * pixels * pad(c)])?;
     let exponents = if p.stored != 0 { blocks(n * pixels, c) } else { n };
     let reads = [(q.mantissas, n * pixels * pad(c)), (q.exponents, exponents)];
-    let ([q, e], [x]) = cuda.open("dequantize_fwd_i8", reads, [(x, n * pixels * c * 4)])?;
+    let ([q, e], [x]) = cuda.open(OP, reads, [(x, n * pixels * c * 4)])?;
     match n * pixels * c {
         0 => Ok(()),
         count => {
@@ -51,13 +54,14 @@ pub(super) fn dequantize(cuda: &Cuda, p: &Dequantize, q: Bfp, x: Span) -> Result
 
 /// A block of threads for each block of a stored tensor.
 pub(super) fn per_block(rows: usize, c: usize) -> Dims {
-    Dims { grid: [blocks_across(c) as u32, rows.div_ceil(BLOCK_ROWS) as u32, 1], block: [256, 1, 1], shared: 0 }
+    Dims::linear(blocks(rows, c) as u32, 256)
 }
 
 /// Rows to a stored tensor with its sums.
 pub(super) fn store(cuda: &Cuda, p: &Store, x: Span, step: Span, q: Bfp, sums: Span) -> Result<()> {
     const OP: &str = "quantize_store_i8";
     let (rows, c) = (p.rows as usize, p.c as usize);
+    indexed(OP, &[rows * pad(c)])?;
     let writes = [
         (q.mantissas, rows * pad(c)),
         (q.exponents, blocks(rows, c)),
@@ -90,6 +94,7 @@ pub(super) fn bwd(
     const OP: &str = "quantize_bwd_i8";
     let (n, k) = (p.n as usize, p.k as usize);
     let (all, wanted) = (n * p.pixels as usize, usize::from(p.dgrad != 0));
+    indexed(OP, &[all * pad(k)])?;
     let reads = [(dy, all * k * 4), (exponents[0], wanted * k), (exponents[1], n), (step, 4)];
     let writes = [
         (dyd.mantissas, wanted * all * pad(k)),
