@@ -6,8 +6,9 @@
 
 use std::sync::Arc;
 
-use earlybird::autograd::{Hyper, Resident, Session, Take};
-use earlybird::backend::cpu::Cpu;
+use earlybird::autograd::{Hyper, Int8Options, Precision, Resident, Session, Take};
+use earlybird::backend::Backend;
+use earlybird::backend::cpu::{Cpu, Path};
 use earlybird::data::noise;
 use earlybird::graph::Graph;
 use earlybird::nn::init;
@@ -19,7 +20,7 @@ use earlybird::ops::pool::Window;
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
-/// Every operator, with biases, few and many channels, a stride, a residual add and a select.
+/// Every operator, with biases, few and many channels, a stride, a residual add and a select; blocks of `int8` with a pool and without.
 fn every_operator() -> earlybird::Result<Graph> {
     let mut g = Graph::new("every operator");
     let x = g.input(Shape::new(20, 20, 3));
@@ -29,7 +30,13 @@ fn every_operator() -> earlybird::Result<Graph> {
     let y = g.select(x, "select", (0..16).collect())?;
     let y = g.conv2d(y, "inner", Conv2dAttr { bias: true, ..Conv2dAttr::square(24, 3, 1, 1) })?;
     let x = g.add(x, y, "add")?;
-    let x = g.relu(x, "relu2")?;
+    let mut x = g.relu(x, "relu2")?;
+    for (i, width) in [40, 20].into_iter().enumerate() {
+        x = g.conv2d(x, &format!("conv{i}"), Conv2dAttr::square(width, 3, 1, 1))?;
+        x = g.batchnorm(x, &format!("bn{i}"))?;
+        x = g.relu(x, &format!("relu of bn{i}"))?;
+    }
+    let x = g.maxpool(x, "pool", Window { kernel: 2, stride: 2, padding: 0 })?;
     let x = g.conv2d(x, "down", Conv2dAttr::square(37, 3, 2, 1))?;
     let x = g.maxpool(x, "max", Window { kernel: 2, stride: 2, padding: 0 })?;
     let x = g.avgpool(x, "mean", Window { kernel: 3, stride: 1, padding: 1 })?;
@@ -38,12 +45,12 @@ fn every_operator() -> earlybird::Result<Graph> {
     Ok(g)
 }
 
-/// Heap blocks and bytes of twenty steps and evaluations, on a pool of `threads`, after steps that warm up.
-fn twenty_steps(threads: usize) -> (u64, u64) {
+/// Heap blocks and bytes of `count` steps and evaluations, on a pool of `threads`, after as many that warm up.
+fn steps(cpu: &Arc<dyn Backend>, precision: Precision, threads: usize, count: usize) -> (u64, u64) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
         let g = Arc::new(every_operator().unwrap());
-        let mut session = Session::new(g.clone(), Cpu::new(), Hyper::default()).unwrap();
+        let mut session = Session::with_precision(g.clone(), cpu.clone(), Hyper::default(), precision, 7).unwrap();
         session.load_state(&init(&g, 1)).unwrap();
         let (images, labels) = (noise(8 * g.input_shape().elements(), 1), [0, 1, 2, 3, 4, 0, 1, 2]);
         let p = Augment { seed: [1, 2], n: 0, h: 20, w: 20, c: 3, count: 8, order: 0, pad: 2, crop: 1, flip: 1 };
@@ -57,9 +64,9 @@ fn twenty_steps(threads: usize) -> (u64, u64) {
             session.step_from(feed, take, 0.01).unwrap();
             session.evaluate_from(feed, take).unwrap();
         };
-        (0..20).for_each(|_| all(&mut session));
+        (0..count).for_each(|_| all(&mut session));
         let (before, device) = (dhat::HeapStats::get(), session.device_bytes());
-        (0..20).for_each(|_| all(&mut session));
+        (0..count).for_each(|_| all(&mut session));
         let after = dhat::HeapStats::get();
         assert_eq!(session.device_bytes(), device);
         (after.total_blocks - before.total_blocks, after.total_bytes - before.total_bytes)
@@ -69,8 +76,17 @@ fn twenty_steps(threads: usize) -> (u64, u64) {
 #[test]
 fn a_step_allocates_nothing() {
     let _profiler = dhat::Profiler::builder().testing().build();
-    assert_eq!(twenty_steps(1), (0, 0));
+    let int8 = Precision::Int8(Int8Options::default());
+    let options = Precision::Int8(Int8Options { wgrad16: true, scales_int8: true, ..Default::default() });
+    let cpu = Cpu::new();
+    for precision in [Precision::F32, Precision::Eb8, int8, options] {
+        assert_eq!(steps(&cpu, precision, 1, 3), (0, 0), "{precision:?}");
+    }
+    let plain = Cpu::with_path(Path::Portable).unwrap();
+    assert_eq!(steps(&plain, int8, 1, 2), (0, 0), "the plain 8-bit operators");
     // With more threads, rayon's queues may grow by a block now and then, and a thread may see its first task late: far below one tensor.
-    let (blocks, bytes) = twenty_steps(3);
-    assert!(blocks < 60 && bytes < 80_000, "{blocks} blocks, {bytes} bytes in twenty steps");
+    for (precision, count) in [(Precision::F32, 20), (int8, 6)] {
+        let (blocks, bytes) = steps(&cpu, precision, 3, count);
+        assert!(blocks < 60 && bytes < 80_000, "{precision:?}: {blocks} blocks, {bytes} bytes in {count} steps");
+    }
 }

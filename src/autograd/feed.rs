@@ -148,10 +148,14 @@ impl Session {
         self.pack()
     }
 
+    /// How a batch is made.
+    pub(super) fn changes(&self, feed: Feed, batch: usize) -> Option<Augment> {
+        self.feeds.get(feed.0).map(|source| Augment { n: batch as u32, ..source.p })
+    }
+
     /// Issues the call that makes a batch.
     pub(super) fn make(&self, feed: Feed, batch: usize) -> Result<()> {
-        let Some(source) = self.feeds.get(feed.0) else { return Ok(()) };
-        let p = Augment { n: batch as u32, ..source.p };
+        let (Some(source), Some(p)) = (self.feeds.get(feed.0), self.changes(feed, batch)) else { return Ok(()) };
         let from = AugmentSource {
             images: source.images.all(),
             labels: source.labels.all(),

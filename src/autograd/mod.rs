@@ -24,4 +24,4 @@ pub use precision::{Int8Options, Precision, Products};
 pub use program::{Mode, Place, Program, ValueInfo, lower};
 pub use session::{Hyper, Session, StepEvent, StepHook};
 pub use state::{StateDict, Tensor, torch_dims};
-pub use step::Issue;
+pub use step::{Issue, Part};

@@ -58,7 +58,7 @@ impl Packing {
         for placed in layout.entries().iter().filter(|placed| placed.arena == Arena::Parameters) {
             let (parameter, elements) = (&placed.parameter, placed.parameter.elements());
             let mut segment = Segment::plain(placed.offset as u32, elements as u32);
-            if precision == Precision::Eb8 {
+            if packing.rounds_elements() {
                 segment.format = Format::Elements as u32;
             }
             if let ([rows, dims @ ..], ParameterKind::ConvWeight | ParameterKind::LinearWeight) =
@@ -88,6 +88,15 @@ impl Packing {
             return Err(Error::Graph { node: graph.name().into(), op: "graph", what });
         }
         Ok(packing)
+    }
+
+    /// Whether parameters of one dimension are rounded, too.
+    fn rounds_elements(&self) -> bool {
+        match self.precision {
+            Precision::F32 => false,
+            Precision::Eb8 => true,
+            Precision::Int8(options) => options.scales_int8,
+        }
     }
 
     /// Whether a convolution has products in integer arithmetic: one without a bias. (With one, all of it is f32: a bias is of no use where a batchnorm follows, and

@@ -48,6 +48,10 @@ pub struct Int8Options {
     pub f32_products: Products,
     /// Whether the optimiser keeps weights in f32 and only their 8-bit copies are rounded.
     pub master_f32: bool,
+    /// Whether integer weight gradients are of output gradients of 16 bits, two products each. Says nothing where that product is f32.
+    pub wgrad16: bool,
+    /// Whether BN scales, shifts and biases are rounded like in `eb8`, each with exponents of its own; otherwise they stay in f32.
+    pub scales_int8: bool,
 }
 
 /// A choice among the three products of a convolution's training step.
@@ -59,6 +63,13 @@ pub struct Products {
     pub dgrad: bool,
     /// Weight gradient from input and output gradient.
     pub wgrad: bool,
+}
+
+impl Int8Options {
+    /// Whether the weight gradient's operand has 16 bits.
+    pub fn is_wide(self) -> bool {
+        self.wgrad16 && !self.f32_products.wgrad
+    }
 }
 
 impl Products {

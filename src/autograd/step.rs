@@ -13,6 +13,7 @@ use super::recorded::Work;
 use super::session::{LOG, Ready, Session, StepEvent};
 use crate::backend::Span;
 use crate::ops::advance::{Advance, StepState};
+use crate::ops::augment::Augment;
 use crate::ops::sgd::{Segment, Sgd};
 use crate::ops::{Call, Kernel, Metrics, Value};
 use crate::{Error, Result};
@@ -27,6 +28,17 @@ fn advance(batch: usize, work: Work, feed: Option<Feed>) -> Option<Advance> {
 
 /// Runs one call, see [`Session::walk`].
 pub type Issue<'a> = &'a dyn Fn() -> Result<()>;
+
+/// What one call of a step does, see [`Session::walk`].
+#[derive(Clone, Copy, Debug)]
+pub enum Part<'a> {
+    /// Makes the batch from images on the device.
+    Batch(&'a Augment),
+    /// An operator, or the optimiser.
+    Operator(&'a Kernel),
+    /// Moves the step on.
+    Advance(&'a Advance),
+}
 
 impl Session {
     /// Steps that the device remembers: [`Session::take_log`] must be called at least this often to see each of them.
@@ -210,10 +222,12 @@ impl Session {
         if work == Work::Step {
             self.optimise(&self.optimiser())?;
         }
-        match advance(ready.program.batch, work, feed) {
-            Some(p) => self.backend.advance_step_u64(&p, self.place.all(), self.metrics.all(), self.log.all()),
-            None => Ok(()),
-        }
+        advance(ready.program.batch, work, feed).map_or(Ok(()), |p| self.move_on(&p))
+    }
+
+    /// Issues the call that moves the step on.
+    fn move_on(&self, p: &Advance) -> Result<()> {
+        self.backend.advance_step_u64(p, self.place.all(), self.metrics.all(), self.log.all())
     }
 
     /// Issues one call of a program.
@@ -253,22 +267,34 @@ impl Session {
         }
     }
 
-    /// Goes through the calls of a training step on batches of `batch` images, whatever is in memory: `each` is given the name of the first value that a call writes
-    /// (which names the layer), its kernel, and what runs it. For those who count calls: numbers in memory move as they run, the step
-    /// counter does not.
+    /// Goes through the calls of a training step on batches of `batch` images, from `feed` or whatever is in memory: `each` is given the name of the first value that a call
+    /// writes (which names the layer), what it does, and what runs it. For those who count calls: numbers in memory move as they run; the steps counted here do not.
     ///
     /// # Errors
     /// What `each` says; a batch that does not fit.
-    pub fn walk(&mut self, batch: usize, each: &mut dyn FnMut(&str, &Kernel, Issue<'_>) -> Result<()>) -> Result<()> {
+    pub fn walk(
+        &mut self,
+        batch: usize,
+        feed: Option<Feed>,
+        each: &mut dyn FnMut(&str, Part<'_>, Issue<'_>) -> Result<()>,
+    ) -> Result<()> {
         self.prepare(batch, Mode::Train)?;
         self.pack()?;
+        self.synced = false; // the device's counter moves where its call is run
         let Some(ready) = self.programs.get(&(batch, Mode::Train)) else { return Ok(()) };
+        if let Some((feed, p)) = feed.and_then(|feed| Some((feed, self.changes(feed, batch)?))) {
+            each("images", Part::Batch(&p), &|| self.make(feed, batch))?;
+        }
         for call in &ready.program.calls {
             let layer = call.outputs.first().map_or("", |v| &ready.program.values[v.0 as usize].name);
-            each(layer, &call.kernel, &|| self.call(ready, call))?;
+            each(layer, Part::Operator(&call.kernel), &|| self.call(ready, call))?;
         }
         let optimiser = self.optimiser();
-        each("all parameters", &optimiser, &|| self.optimise(&optimiser))
+        each("all parameters", Part::Operator(&optimiser), &|| self.optimise(&optimiser))?;
+        match advance(batch, Work::Step, feed) {
+            Some(p) => each("step", Part::Advance(&p), &|| self.move_on(&p)),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn resolve<'m>(&'m self, ready: &Ready, value: Value) -> Result<Span<'m>> {

@@ -39,6 +39,9 @@ pub struct StepArgs {
     /// Precision: f32, eb8, int8
     #[arg(long, default_value = "f32")]
     precision: String,
+    /// With int8: weight gradients from output gradients of 16 bits
+    #[arg(long)]
+    wgrad16: bool,
     /// CPU threads [default: all]
     #[arg(long)]
     threads: Option<usize>,
@@ -71,6 +74,7 @@ impl StepArgs {
         let settings = super::Settings {
             search_precision: self.precision.clone(),
             train_precision: self.precision.clone(),
+            wgrad16: self.wgrad16,
             ..Default::default()
         };
         let [precision, _] = settings.precisions()?;
@@ -128,7 +132,7 @@ impl StepArgs {
         if self.json {
             say(serde_json::json!({
                 "model": self.model, "width": self.width, "batch_size": self.batch_size, "device": backend.name(),
-                "precision": self.precision, "threads": rayon::current_num_threads(), "steps": seconds.len(),
+                "precision": self.precision, "wgrad16": self.wgrad16, "threads": rayon::current_num_threads(), "steps": seconds.len(),
                 "images_per_second": rate, "seconds_per_step": median, "best_seconds_per_step": best,
                 "peak_bytes": peak, "device_bytes": session.device_bytes(), "loss": loss,
             }));

@@ -103,19 +103,21 @@ fn totals(rows: &[Row]) -> String {
     let mut out = String::from(
         "\nkernels                       launches  roofline  modelled   beyond: work    tail  launch   (ms)",
     );
-    let kinds: [(&str, Keep); 6] = [
+    let integer = |r: &Row| r.symbol.starts_with("conv2d") && r.symbol.contains("_i8");
+    let kinds: [(&str, Keep); 7] = [
         ("conv, large tiles", &|r| {
             r.symbol.starts_with("conv2d") && r.symbol.ends_with("_f32") && !r.symbol.contains("sum")
         }),
-        ("conv, small tiles", &|r| r.symbol.starts_with("conv2d") && r.symbol.ends_with("_small")),
-        ("conv, element by element", &|r| r.symbol.starts_with("conv2d") && r.symbol.ends_with("_any")),
+        ("conv, small tiles", &|r| r.symbol.starts_with("conv2d") && r.symbol.ends_with("_small") && !integer(r)),
+        ("conv, element by element", &|r| r.symbol.starts_with("conv2d") && r.symbol.ends_with("_any") && !integer(r)),
+        ("conv, 8-bit integers", &integer),
         ("batchnorm", &|r| r.symbol.starts_with("batchnorm")),
         ("the rest", &|r| {
             !r.symbol.starts_with("batchnorm") && (!r.symbol.starts_with("conv2d") || r.symbol.contains("sum"))
         }),
         ("all", &|_| true),
     ];
-    for (name, keep) in kinds {
+    for (name, keep) in kinds.into_iter().filter(|(_, keep)| rows.iter().any(keep)) {
         let _ = write!(
             out,
             "\n{name:28}  {:8}  {:8.3}  {:8.3}  {:13.3}  {:6.3}  {:6.3}",

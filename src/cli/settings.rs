@@ -162,7 +162,10 @@ settings! {
     train_precision: String [String] = "f32".into(), "Precision after the ticket: f32, eb8, int8";
     #[arg(value_name = "PRODUCT[,PRODUCT]")]
     f32_products: Products [Products] = Products::default(), "Products of int8 convolutions kept in f32, to see what a rounding costs: forward, dgrad, wgrad, or none";
-    master_weights: MasterWeights [MasterWeights] = MasterWeights::Int8, "Weights that the optimiser of int8 keeps: int8 (rounded after every step) or f32 (only their copies for the products are)";
+    master_weights: Kept [Kept] = Kept::Int8, "Weights that the optimiser of int8 keeps: int8 (rounded after every step) or f32 (only their copies for the products are)";
+    scales: Kept [Kept] = Kept::F32, "BN scales, shifts and biases that the optimiser of int8 keeps: f32, or int8 (each of 7 significant bits, as in the official code; ties delay tickets)";
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    wgrad16: bool [bool] = false, "Weight gradients of int8 from output gradients of 16 bits: nearer to f32's, at twice the products";
     init: Option<PathBuf> [PathBuf] = None, "Start from a safetensors state dict with PyTorch names";
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     no_augment: bool [bool] = false, "No random crops and flips";
@@ -174,13 +177,13 @@ settings! {
     out: Option<PathBuf> [PathBuf] = None, "Run folder; must not exist or be empty [default: runs/<time>-<model>-<seed>]";
 }
 
-/// What the optimiser of `int8` keeps.
+/// As what the optimiser of `int8` keeps parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum MasterWeights {
-    /// Weights on the 8-bit grid.
+pub enum Kept {
+    /// Numbers of the 8-bit grid.
     Int8,
-    /// f32 weights.
+    /// f32.
     F32,
 }
 
@@ -221,10 +224,26 @@ impl Settings {
     /// Precisions of search and training.
     ///
     /// # Errors
-    /// [`Error::BadSetting`] for an unknown name.
+    /// [`Error::BadSetting`] for an unknown name, or options that exclude each other.
     pub fn precisions(&self) -> Result<[Precision; 2]> {
-        let options =
-            Int8Options { f32_products: self.f32_products, master_f32: self.master_weights == MasterWeights::F32 };
+        if self.wgrad16 && self.f32_products.wgrad {
+            let what = "a weight gradient in f32 has no output gradient of 16 bits";
+            return Err(Error::bad_setting("--wgrad16, --f32-products", what, "give one of them for wgrad"));
+        }
+        if self.scales == Kept::Int8 && self.master_weights == Kept::F32 {
+            let what = "scales have no 8-bit copies beside f32 ones";
+            return Err(Error::bad_setting(
+                "--scales, --master-weights",
+                what,
+                "give int8 for both, or f32 for scales",
+            ));
+        }
+        let options = Int8Options {
+            f32_products: self.f32_products,
+            master_f32: self.master_weights == Kept::F32,
+            wgrad16: self.wgrad16,
+            scales_int8: self.scales == Kept::Int8,
+        };
         let named = |flag: &str, name: &str| match Precision::named(name, options) {
             Some(precision) => Ok(precision),
             None => {

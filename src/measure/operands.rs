@@ -2,6 +2,8 @@
 //! nothing kept between kernels. The same rule as a roofline's.
 
 use super::operands_i8;
+use crate::ops::advance::StepState;
+use crate::ops::augment::Augment;
 use crate::ops::{Kernel, Metrics};
 
 /// What an operand holds, for those who make one up.
@@ -107,6 +109,12 @@ pub fn operands(kernel: &Kernel) -> Option<Operands> {
         _ => return operands_i8::operands(kernel),
     };
     Some(Operands { inputs, outputs })
+}
+
+/// Bytes that making a batch from images on the device must read and write: what crops leave out counts as read.
+pub(super) fn batch(p: &Augment) -> (usize, usize) {
+    let (n, elements, channels) = (p.n as usize, p.n as usize * p.elements(), p.c as usize * 4);
+    (elements + 8 * n + size_of::<StepState>() + 2 * channels, elements * 4 + 4 * n)
 }
 
 /// Elements of a pool's input and output.

@@ -26,6 +26,7 @@ pub fn operands(kernel: &Kernel) -> Option<Operands> {
     let sums = |rows: usize, c: usize, each: usize| rows.div_ceil(BLOCK_ROWS) * pad(c) * each;
     let (output_sums, gradient_sums) = (size_of::<OutputSums>(), size_of::<GradientSums>());
     let (inputs, outputs) = match kernel {
+        Kernel::QuantizeRound(p) => (vec![STEP], vec![p.groups as usize * p.length as usize * 4]),
         Kernel::QuantizeFwdI8(p) => {
             let (n, all) = (p.n as usize, (p.n * p.pixels) as usize);
             (vec![floats(all * p.c as usize), STEP], vec![all * pad(p.c as usize), n])
@@ -116,9 +117,15 @@ fn bwd_outputs(p: &BatchNormI8) -> Vec<usize> {
 
 /// Bytes that the launch of `symbol`, made for `kernel` with `workspace` bytes of scratch memory, must read and write; `None` where nothing is known of it.
 pub fn compulsory(symbol: &str, kernel: &Kernel, workspace: usize) -> Option<(usize, usize)> {
+    if let Kernel::SgdStepI8(p) = kernel {
+        // Every number as if it were a convolution's weight: both layouts of mantissas.
+        return Some((12 * p.sgd.count as usize + 8, 10 * p.sgd.count as usize));
+    }
     let all = operands(kernel)?;
     let (read, written) = (all.inputs.iter().map(|(bytes, _)| bytes).sum::<usize>(), all.outputs.iter().sum::<usize>());
     Some(match (kernel, symbol) {
+        // In place.
+        (Kernel::QuantizeRound(_), _) => (read + written, written),
         // Sums of slices, coefficients and extremes are written and read again.
         (Kernel::Conv2dWgradI8(_) | Kernel::BatchNormBwdI8(_), _) => (read + workspace, written + workspace),
         // Running statistics are read, too; statistics are read again by all blocks.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::operands::{Content, compulsory, operands};
+use super::operands::{self, Content, compulsory, operands};
 use super::probe_i8;
 use crate::autograd::execute;
 use crate::backend::cuda::Cuda;
@@ -233,7 +233,7 @@ fn augment(rig: &Rig) -> Result<Vec<Counted>> {
         std: mean.all(),
     };
     let summaries = rig.count(|| rig.backend.augment_fwd_f32(&p, from, images.all(), out.all()))?;
-    let must = (bytes + 8 * n as usize + size_of::<StepState>() + 12, bytes * 4 + 4 * n as usize);
+    let must = operands::batch(&p);
     Ok(summaries.into_iter().map(|summary| Counted { summary, compulsory: Some(must) }).collect())
 }
 

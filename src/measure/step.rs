@@ -6,13 +6,14 @@
 
 use std::sync::Arc;
 
-use super::operands::compulsory;
+use super::operands::{self, compulsory};
 use super::probe::Rig;
 use crate::Result;
-use crate::autograd::{Hyper, Precision, Session};
+use crate::autograd::{Hyper, Part, Precision, Resident, Session};
 use crate::backend::Backend;
 use crate::graph::Graph;
-use crate::ops::Kernel;
+use crate::ops::augment::Augment;
+use crate::ops::{Kernel, u};
 use crate::vgpu::device::Options;
 use crate::vgpu::prof::Summary;
 use crate::vgpu::prof::arch::Arch;
@@ -48,6 +49,11 @@ pub struct Row {
     pub traffic: f64,
 }
 
+/// Whether it is a product of 8-bit integers.
+fn is_integer(kernel: &Kernel) -> bool {
+    matches!(kernel, Kernel::Conv2dFwdI8(_) | Kernel::Conv2dDgradI8(_) | Kernel::Conv2dWgradI8(_))
+}
+
 /// Multiply-adds of a launch.
 fn macs(kernel: &Kernel, symbol: &str) -> u64 {
     match kernel {
@@ -61,17 +67,24 @@ fn macs(kernel: &Kernel, symbol: &str) -> u64 {
     }
 }
 
-fn row(layer: &str, kernel: &Kernel, workspace: usize, summary: &Summary, arch: &Arch) -> Row {
+fn row(layer: &str, part: Part<'_>, workspace: usize, summary: &Summary, arch: &Arch) -> Row {
     let mut all = summary.extrapolated();
-    // Small kernels of which no rule is known: their sectors as counted.
     let sectors = |s: &Summary| 32 * (s.global_read.sectors + s.global_write.sectors);
-    let (read, written) = compulsory(&summary.kernel, kernel, summary.grid, workspace)
-        .unwrap_or((32 * all.global_read.sectors as usize, 32 * all.global_write.sectors as usize));
+    let known = match part {
+        Part::Batch(p) => Some(operands::batch(p)),
+        Part::Operator(kernel) => compulsory(&summary.kernel, kernel, summary.grid, workspace),
+        Part::Advance(_) => None,
+    };
+    // Small kernels of which no rule is known: their sectors as counted.
+    let (read, written) =
+        known.unwrap_or((32 * all.global_read.sectors as usize, 32 * all.global_write.sectors as usize));
     all.global_read.footprint_sectors = read.div_ceil(32) as u64;
     all.global_write.footprint_sectors = written.div_ceil(32) as u64;
     let bytes = (read + written) as u64;
-    let macs = macs(kernel, &summary.kernel);
-    let integer = matches!(kernel, Kernel::Conv2dFwdI8(_) | Kernel::Conv2dDgradI8(_) | Kernel::Conv2dWgradI8(_));
+    let (macs, integer) = match part {
+        Part::Operator(kernel) => (macs(kernel, &summary.kernel), is_integer(kernel)),
+        _ => (0, false),
+    };
     let rate = if integer { arch.mac_i8 * arch.mma_sync } else { arch.fp32 };
     let peak = rate * f64::from(arch.sms) * arch.clock_ghz * 1e9; // multiply-adds
     let roofline = (macs as f64 / peak).max(bytes as f64 / (arch.dram_gbs * 1e9));
@@ -95,7 +108,8 @@ fn row(layer: &str, kernel: &Kernel, workspace: usize, summary: &Summary, arch: 
     }
 }
 
-/// Models a training step of `graph` in `precision` on batches of `batch` images on `arch`, counting at most `sample` blocks of each launch.
+/// Models a training step of `graph` in `precision` on `arch`, all that a recorded step has: the batch of `batch` images made from images on the device, the operators, the
+/// optimiser, the counter. Counts at most `sample` blocks of each launch.
 ///
 /// # Errors
 /// [`crate::Error::DeviceUnavailable`] where this build has no kernels; a batch that does not fit.
@@ -103,10 +117,20 @@ pub fn model(graph: &Graph, batch: usize, precision: Precision, options: Options
     let rig = Rig::with(options)?;
     let mut session =
         Session::with_precision(Arc::new(graph.clone()), rig.backend().clone(), Hyper::default(), precision, 1)?;
+    let (shape, count) = (graph.input_shape(), u(batch));
+    let [h, w, c] = [shape.h, shape.w, shape.c].map(u);
+    let p = Augment { seed: [1, 2], n: 0, h, w, c, count, order: 0, pad: 4, crop: 1, flip: 1 };
+    let (images, labels) = (vec![0; batch * shape.elements()], vec![0; batch]);
+    let resident = Resident::new(&**rig.backend(), p, &images, &labels, &vec![0.5; shape.c], &vec![0.25; shape.c])?;
+    resident.set_order(&**rig.backend(), &(0..count).collect::<Vec<u32>>())?;
+    let feed = session.attach(&resident)?;
     let mut rows = Vec::new();
-    session.walk(batch, &mut |layer, kernel, run| {
-        let workspace = rig.backend().workspace(kernel);
-        rows.extend(rig.count(run)?.iter().map(|summary| row(layer, kernel, workspace, summary, arch)));
+    session.walk(batch, Some(feed), &mut |layer, part, run| {
+        let workspace = match part {
+            Part::Operator(kernel) => rig.backend().workspace(kernel),
+            _ => 0,
+        };
+        rows.extend(rig.count(run)?.iter().map(|summary| row(layer, part, workspace, summary, arch)));
         Ok(())
     })?;
     Ok(rows)

@@ -255,7 +255,7 @@ fn batchnorm(s: &mut Side, (n, h, w, c, window): Layer) -> Result<()> {
     i8.batchnorm_bwd_i8(&p, dzs, dz_sums.all(), y, y_sums.all(), gradients, step.all(), dyd, dyw, ws.all())
 }
 
-/// BN scales, a convolution's weights, a linear layer's, and a bias: a segment of each format that `int8` has.
+/// BN scales, each rounded by itself, shifts, a convolution's weights, a linear layer's, and a bias longer than a block's run: a segment of each format.
 fn segments() -> (Vec<Segment>, usize, usize) {
     let (scales, k, taps, c) = (21u32, 18u32, 9u32, 37u32);
     let (padded_c, padded_k) = (pad(c as usize) as u32, pad(k as usize) as u32);
@@ -270,9 +270,10 @@ fn segments() -> (Vec<Segment>, usize, usize) {
         ..Segment::plain(48, taps * c)
     };
     let linear = Segment { rows: 3, format: Format::Rows as u32, ..Segment::plain(conv.offset + k * taps * c, 29) };
-    let bias = Segment::plain(linear.offset + 87, 500);
-    let table = vec![Segment::plain(0, scales), Segment::plain(scales, scales), conv, linear, bias];
-    (table, bias.offset as usize + 500, (conv.exponents + k) as usize)
+    let elements = |offset, count| Segment { format: Format::Elements as u32, ..Segment::plain(offset, count) };
+    let bias = elements(linear.offset + 87, 2100);
+    let table = vec![elements(0, scales), Segment::plain(scales, scales), conv, linear, bias];
+    (table, (bias.offset + bias.columns) as usize, (conv.exponents + k) as usize)
 }
 
 fn optimiser(s: &mut Side) -> Result<()> {

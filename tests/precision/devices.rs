@@ -18,7 +18,7 @@ use earlybird::vgpu::device::Options;
 use earlybird::vgpu::limits::{A100, Limits};
 
 use crate::common::{self, have_kernels};
-use crate::{INT8, bits, differing, session, train};
+use crate::{INT8, SCALES, WGRAD16, bits, differing, session, train};
 
 /// Two workers, unchecked.
 const FAST: fn() -> Options = || Options { workers: 2, ..Options::default() };
@@ -53,6 +53,14 @@ mod vgpu {
     }
 
     #[test]
+    fn options_leave_the_bits_of_the_cpu() {
+        if have_kernels("options_leave_the_bits_of_the_cpu") {
+            let one = Options { limits: Limits { sms: 1, ..A100 }, ..FAST() };
+            options([virtual_gpu(Options::checked()), virtual_gpu(one)]);
+        }
+    }
+
+    #[test]
     fn eb8_steps_as_on_the_cpu() {
         if have_kernels("eb8_steps_as_on_the_cpu") {
             eb8_steps(virtual_gpu(Options::checked()));
@@ -78,6 +86,13 @@ mod cuda {
     }
 
     #[test]
+    fn options_leave_the_bits_of_the_cpu() {
+        if let Some(gpu) = real_gpu() {
+            options([gpu.clone(), gpu]);
+        }
+    }
+
+    #[test]
     fn eb8_steps_as_on_the_cpu() {
         if let Some(gpu) = real_gpu() {
             eb8_steps(gpu);
@@ -89,7 +104,11 @@ mod cuda {
 type Left = (Vec<(String, Vec<u32>)>, Vec<u64>, Vec<Mask>);
 
 fn run(graph: &Arc<Graph>, backend: Arc<dyn Backend>, n: usize, steps: Range<u64>) -> Left {
-    let mut session = session(graph, backend, INT8);
+    run_in(INT8, graph, backend, n, steps)
+}
+
+fn run_in(precision: Precision, graph: &Arc<Graph>, backend: Arc<dyn Backend>, n: usize, steps: Range<u64>) -> Left {
+    let mut session = session(graph, backend, precision);
     let losses = train(&mut session, n, steps);
     assert!(losses.iter().all(|loss| loss.is_finite()));
     let cuts = draw(&session.bn_scales().unwrap(), &[0.3, 0.7]).unwrap();
@@ -106,8 +125,8 @@ fn plain() -> Arc<dyn Backend> {
     Cpu::with_path(Path::Portable).unwrap()
 }
 
-/// A VGG with odd widths: each GPU leaves the weights, momenta, statistics and masks that the plain CPU leaves after as many steps, byte for byte.
-fn twenty_steps(gpus: &[(&str, Arc<dyn Backend>, u64)]) {
+/// Blocks with and without a pool, channels of any number.
+fn vgg_in_small() -> Arc<Graph> {
     let mut g = Graph::new("vgg in small");
     let mut x = g.input(Shape::new(12, 12, 3));
     for (number, (width, pool)) in [(20, false), (37, true), (16, false), (48, true)].into_iter().enumerate() {
@@ -120,7 +139,12 @@ fn twenty_steps(gpus: &[(&str, Arc<dyn Backend>, u64)]) {
     }
     x = g.avgpool(x, "mean", Window { kernel: 3, stride: 3, padding: 0 }).unwrap();
     g.linear(x, "head", 5).unwrap();
-    let graph = Arc::new(g);
+    Arc::new(g)
+}
+
+/// A VGG with odd widths: each GPU leaves the weights, momenta, statistics and masks that the plain CPU leaves after as many steps, byte for byte.
+fn twenty_steps(gpus: &[(&str, Arc<dyn Backend>, u64)]) {
+    let graph = vgg_in_small();
     for (name, gpu, steps) in gpus {
         same(name, &run(&graph, plain(), 6, 0..*steps), &run(&graph, gpu.clone(), 6, 0..*steps));
     }
@@ -133,6 +157,21 @@ fn residual_networks(gpus: [Arc<dyn Backend>; 2]) {
         let graph = Arc::new(build(model, &options).unwrap());
         same(model, &run(&graph, plain(), 2, 0..2), &run(&graph, gpu, 2, 0..2));
     }
+}
+
+/// Weight gradients from 16 bits, and scales of 8 bits: in a small VGG; the former in a residual network, too.
+fn options(gpus: [Arc<dyn Backend>; 2]) {
+    let graph = vgg_in_small();
+    for precision in [WGRAD16, SCALES] {
+        let cpu = run_in(precision, &graph, plain(), 6, 0..3);
+        assert!(cpu != run(&graph, plain(), 6, 0..3), "{precision:?} does something");
+        for gpu in &gpus {
+            same(&format!("{precision:?}"), &cpu, &run_in(precision, &graph, gpu.clone(), 6, 0..3));
+        }
+    }
+    let options = ModelOptions { width: 0.0625, input: Shape::new(32, 32, 3), classes: 5 };
+    let (graph, [_, gpu]) = (Arc::new(build("resnet18", &options).unwrap()), gpus);
+    same("resnet18", &run_in(WGRAD16, &graph, plain(), 2, 0..2), &run_in(WGRAD16, &graph, gpu, 2, 0..2));
 }
 
 /// After a step from the same weights the f32 sums differ in their last bits, and with them a rounding here and there: less than one number in a hundred, and each by a step of

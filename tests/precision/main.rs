@@ -9,7 +9,7 @@ use std::sync::Arc;
 mod common;
 mod devices;
 
-use earlybird::autograd::{Hyper, Int8Options, Precision, Products, Session, StateDict};
+use earlybird::autograd::{Hyper, Int8Options, Part, Precision, Products, Session, StateDict};
 use earlybird::backend::Backend;
 use earlybird::backend::cpu::{Cpu, Path};
 use earlybird::graph::Graph;
@@ -19,6 +19,24 @@ use earlybird::ops::{Kernel, Shape};
 const INT8: Precision = Precision::Int8(Int8Options {
     f32_products: Products { forward: false, dgrad: false, wgrad: false },
     master_f32: false,
+    wgrad16: false,
+    scales_int8: false,
+});
+
+/// The same with weight gradients from 16 bits.
+const WGRAD16: Precision = Precision::Int8(Int8Options {
+    f32_products: Products { forward: false, dgrad: false, wgrad: false },
+    master_f32: false,
+    wgrad16: true,
+    scales_int8: false,
+});
+
+/// With BN scales, shifts and biases of 8 bits.
+const SCALES: Precision = Precision::Int8(Int8Options {
+    f32_products: Products { forward: false, dgrad: false, wgrad: false },
+    master_f32: false,
+    wgrad16: false,
+    scales_int8: true,
 });
 
 fn small(model: &str, width: f64) -> Arc<Graph> {
@@ -77,8 +95,10 @@ fn differing(a: &[(String, Vec<u32>)], b: &[(String, Vec<u32>)]) -> Vec<String> 
 fn kernels(session: &mut Session, n: usize) -> Vec<Kernel> {
     let mut all = Vec::new();
     session
-        .walk(n, &mut |_, kernel, _| {
-            all.push(*kernel);
+        .walk(n, None, &mut |_, part, _| {
+            if let Part::Operator(kernel) = part {
+                all.push(*kernel);
+            }
             Ok(())
         })
         .unwrap();
@@ -161,7 +181,7 @@ fn products_in_f32_and_master_weights_learn_too() {
     let mut seen = Vec::new();
     for (number, products) in ["none", "forward", "dgrad", "wgrad", "forward,dgrad,wgrad"].into_iter().enumerate() {
         for master_f32 in [false, true] {
-            let options = Int8Options { f32_products: products.parse().unwrap(), master_f32 };
+            let options = Int8Options { f32_products: products.parse().unwrap(), master_f32, ..Default::default() };
             let fresh = || session(&graph, Cpu::new(), Precision::Int8(options));
             let all = kernels(&mut fresh(), 16);
             let int8 = [
@@ -200,17 +220,24 @@ fn weights_and_momenta_are_on_the_grid() {
     assert!(rows > 300);
 }
 
-/// In `eb8` all parameters are rounded, those of one dimension each for itself: 7 significant bits.
+/// In `eb8` all parameters are rounded, those of one dimension each for itself: 7 significant bits. In `int8`, too, where that was asked for.
 #[test]
 fn scales_shifts_and_biases_of_eb8_have_seven_bits_each() {
     let graph = small("vgg11", 0.125);
-    let mut session = session(&graph, Cpu::new(), Precision::Eb8);
+    rounded(session(&graph, Cpu::new(), Precision::Eb8), false);
+    rounded(session(&graph, Cpu::new(), SCALES), true);
+}
+
+/// Trains and looks at every parameter and momentum.
+fn rounded(mut session: Session, when_loaded: bool) {
+    let graph = session.graph().clone();
     let start = session.state_dict().unwrap();
     let (images, labels) = batch(&graph, 4, 9);
     session.differentiate(&images, &labels).unwrap();
     let name = |p: &String| !p.contains("running");
     let weights = |state: &StateDict| state.clone().into_iter().filter(|(p, _)| name(p)).collect::<StateDict>();
-    assert_eq!(weights(&session.state_dict().unwrap()), weights(&start), "loaded weights are left as they are");
+    let stay = weights(&session.state_dict().unwrap()) == weights(&start);
+    assert_eq!(stay, !when_loaded, "what is loaded is rounded in int8 and left as it is in eb8");
     train(&mut session, 8, 0..3);
     let mut elements = 0;
     for state in [weights(&session.state_dict().unwrap()), session.momenta().unwrap()] {
@@ -251,21 +278,61 @@ fn eb8_leaves_the_same_bits_with_any_number_of_threads() {
 #[test]
 fn instruction_sets_and_threads_leave_the_same_bits() {
     let graph = small("vgg11", 0.17);
-    let run = |path: Path, threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| {
-            let mut session = session(&graph, Cpu::with_path(path).unwrap(), INT8);
-            train(&mut session, 6, 0..20);
-            bits(&session)
-        })
-    };
-    let reference = run(Path::Avx2, 1);
-    for path in [Path::Portable, Path::Avx2, Path::Avx512].into_iter().filter(|path| path.available()) {
-        for threads in [1, 2, 3] {
-            let differing = differing(&reference, &run(path, threads));
-            assert!(differing.is_empty(), "{path:?}, {threads} threads: {differing:?}");
+    for (precision, steps) in [(INT8, 20), (WGRAD16, 5), (SCALES, 5)] {
+        let run = |path: Path, threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut session = session(&graph, Cpu::with_path(path).unwrap(), precision);
+                train(&mut session, 6, 0..steps);
+                bits(&session)
+            })
+        };
+        let reference = run(Path::Avx2, 1);
+        for path in [Path::Portable, Path::Avx2, Path::Avx512].into_iter().filter(|path| path.available()) {
+            for threads in [1, 2, 3] {
+                let differing = differing(&reference, &run(path, threads));
+                assert!(differing.is_empty(), "{precision:?}, {path:?}, {threads} threads: {differing:?}");
+            }
         }
     }
+}
+
+/// By layer, how far the weight gradients of the same batch and weights are from f32's: the norm of the difference over that of f32's. Only convolutions.
+fn deviation(graph: &Arc<Graph>, options: Int8Options) -> Vec<(String, f64)> {
+    let (images, labels) = batch(graph, 16, 5);
+    let mut low = session(graph, Cpu::new(), Precision::Int8(options));
+    low.differentiate(&images, &labels).unwrap();
+    // The weights as they were rounded when they were loaded.
+    let mut f32 = Session::new(graph.clone(), Cpu::new(), Hyper::default()).unwrap();
+    f32.load_state(&low.state_dict().unwrap()).unwrap();
+    f32.differentiate(&images, &labels).unwrap();
+    let norm = |values: &[f32]| values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+    let (got, want) = (low.gradients().unwrap(), f32.gradients().unwrap());
+    want.iter()
+        .filter(|(_, want)| want.dims.len() == 4)
+        .map(|(name, want)| {
+            let off: Vec<f32> = want.data.iter().zip(&got[name].data).map(|(a, b)| a - b).collect();
+            (name.clone(), norm(&off) / norm(&want.data))
+        })
+        .collect()
+}
+
+/// With the other two products in f32, all that is off in a weight gradient are its operands' roundings; that of the output gradient is the larger one, and goes with 16 bits.
+#[test]
+fn weight_gradients_from_sixteen_bits_are_nearer_to_those_of_f32() {
+    let graph = small("vgg11", 0.25);
+    let of = |wgrad16| {
+        let f32_products = Products { forward: true, dgrad: true, wgrad: false };
+        deviation(&graph, Int8Options { f32_products, wgrad16, ..Default::default() })
+    };
+    let (eight, sixteen) = (of(false), of(true));
+    println!("8 bits {eight:?}, 16 bits {sixteen:?}");
+    assert_eq!(eight.len(), 8);
+    for ((name, eight), (_, sixteen)) in eight.iter().zip(&sixteen) {
+        assert!(*sixteen > 0.0 && *sixteen < 0.9 * eight, "{name}: {sixteen} against {eight}");
+    }
+    let sum = |all: &[(String, f64)]| all.iter().map(|(_, off)| off).sum::<f64>();
+    assert!(sum(&sixteen) < 0.5 * sum(&eight), "{sixteen:?} against {eight:?}");
 }
 
 /// A session that gets state, momenta and step counter from another goes on to the same bits, with weights on the grid and with f32 master weights.
@@ -273,7 +340,7 @@ fn instruction_sets_and_threads_leave_the_same_bits() {
 fn a_run_goes_on_from_its_files() {
     let graph = small("vgg11", 0.125);
     let int8 = |master_f32| Precision::Int8(Int8Options { master_f32, ..Default::default() });
-    for precision in [int8(false), int8(true), Precision::Eb8] {
+    for precision in [int8(false), int8(true), SCALES, Precision::Eb8] {
         let mut whole = session(&graph, Cpu::new(), precision);
         train(&mut whole, 8, 0..3);
         let mut resumed = Session::with_precision(graph.clone(), Cpu::new(), Hyper::default(), precision, 7).unwrap();

@@ -8,4 +8,5 @@
 mod common;
 mod device;
 mod feed;
+mod nodes;
 mod replay;

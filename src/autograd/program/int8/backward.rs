@@ -115,9 +115,11 @@ impl Eight<'_, '_> {
                 self.base.place("no input exponents", s.n, Place::Zeros),
             ),
         };
-        let p = BatchNormI8 { noise: self.noise(owner, Role::Dyw), ..block.p };
+        // Without a convolution nobody reads dyw.
+        let wide = conv.is_some() && self.options.is_wide();
+        let p = BatchNormI8 { noise: self.noise(owner, Role::Dyw), wide: u32::from(wide), ..block.p };
         let dyd = (p.dgrad != 0).then(|| self.bfp(owner, "dgrad's d ", s.rows * s.stride, s.n));
-        let dyw = self.bfp(owner, "wgrad's d ", s.rows * s.stride, s.c);
+        let dyw = self.bfp(owner, "wgrad's d ", s.rows * s.stride << u32::from(wide), s.c);
         let inputs = [
             dz.mantissas,
             dz.exponents,
@@ -152,7 +154,7 @@ impl Eight<'_, '_> {
 
     fn wgrad(&mut self, id: NodeId, conv: &Conv, dyw: Bfp) {
         let x = self.operand_of(self.base.graph.node(id).inputs[0]);
-        let p = Conv2dI8 { conv: conv.conv, noise: self.noise(id, Role::Dyw), wide: 0 };
+        let p = Conv2dI8 { conv: conv.conv, noise: self.noise(id, Role::Dyw), wide: u32::from(self.options.is_wide()) };
         let inputs = [x.mantissas, x.exponents, dyw.mantissas, dyw.exponents];
         self.base.call(Kernel::Conv2dWgradI8(p), &inputs, &[conv.dw]);
     }
@@ -192,7 +194,8 @@ impl Eight<'_, '_> {
             let x = self.operand_of(input);
             let (n, k, mantissas) = (c.n as usize, c.k as usize, c.rows() * pad(c.k as usize));
             let dyd = dgrad.then(|| self.bfp(id, "dgrad's d ", mantissas, n));
-            let dyw = self.bfp(id, "wgrad's d ", mantissas, k);
+            let wide = u32::from(self.options.is_wide());
+            let dyw = self.bfp(id, "wgrad's d ", mantissas << wide, k);
             let p = QuantizeGradient {
                 n: c.n,
                 pixels: c.p * c.q,
@@ -200,7 +203,7 @@ impl Eight<'_, '_> {
                 dgrad: u32::from(dgrad),
                 noise: self.noise(id, Role::Dyw),
                 dyd_tensor: tensor(u(id.0), Role::Dyd),
-                wide: 0,
+                wide,
             };
             let mut outputs: Vec<Value> = dyd.iter().flat_map(|dyd| [dyd.mantissas, dyd.exponents]).collect();
             outputs.extend([dyw.mantissas, dyw.exponents]);

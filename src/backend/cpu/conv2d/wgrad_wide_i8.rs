@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::super::simd_int8::{Level, vectorised_i8};
 use super::taps::{Forward, Taps};
+use super::wgrad_i8::with_sums;
 use crate::ops::conv2d::Conv2d;
 use crate::quant::bfp::{self, MAX, WIDE_MAX};
 
@@ -29,21 +30,22 @@ pub(super) fn run(level: Level, p: &Conv2d, shape: &Conv2d, x: &[i8], dyw: &[i8]
     let (high, low) = dyw.split_at(p.rows() * stride);
     dw.par_chunks_mut(count * c).enumerate().for_each(|(k, dw)| {
         let scale = bfp::power(i32::from(exponents[k]) - 20);
-        let (mut total, mut sums) = (vec![0i64; count * depth], vec![0i32; count * depth]);
-        for first in (0..p.rows()).step_by(ROWS) {
-            sums.fill(0);
-            for row in first..(first + ROWS).min(p.rows()) {
-                let (at, place) = (row * stride + k, taps.row(row));
-                let dy = i32::from(high[at]) * 256 + i32::from(low[at]);
-                for (tap, sums) in sums.chunks_exact_mut(depth).enumerate() {
-                    let Some(at) = taps.pixel(&place, tap / p.s as usize, tap % p.s as usize) else { continue };
-                    add(level, dy, &x[at..at + depth], sums);
+        with_sums(count * depth, |total, sums| {
+            for first in (0..p.rows()).step_by(ROWS) {
+                sums.fill(0);
+                for row in first..(first + ROWS).min(p.rows()) {
+                    let (at, place) = (row * stride + k, taps.row(row));
+                    let dy = i32::from(high[at]) * 256 + i32::from(low[at]);
+                    for (tap, sums) in sums.chunks_exact_mut(depth).enumerate() {
+                        let Some(at) = taps.pixel(&place, tap / p.s as usize, tap % p.s as usize) else { continue };
+                        add(level, dy, &x[at..at + depth], sums);
+                    }
                 }
+                total.iter_mut().zip(&*sums).for_each(|(total, sum)| *total += i64::from(*sum));
             }
-            total.iter_mut().zip(&sums).for_each(|(total, sum)| *total += i64::from(*sum));
-        }
-        for (dw, total) in dw.chunks_exact_mut(c).zip(total.chunks_exact(depth)) {
-            dw.iter_mut().zip(total).for_each(|(dw, total)| *dw = *total as f32 * scale);
-        }
+            for (dw, total) in dw.chunks_exact_mut(c).zip(total.chunks_exact(depth)) {
+                dw.iter_mut().zip(total).for_each(|(dw, total)| *dw = *total as f32 * scale);
+            }
+        });
     });
 }
