@@ -12,6 +12,7 @@
 mod batchnorm;
 mod conv2d;
 mod elementwise;
+mod int8;
 mod linear;
 mod mask;
 mod pool;
@@ -169,6 +170,6 @@ pub const ACTIVATIONS: [(usize, usize, usize); 5] =
 criterion_group! {
     name = all;
     config = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    targets = conv2d::bench, batchnorm::bench, pool::bench, elementwise::bench, linear::bench, softmax_xent::bench, sgd::bench, mask::bench
+    targets = conv2d::bench, batchnorm::bench, pool::bench, elementwise::bench, linear::bench, softmax_xent::bench, sgd::bench, mask::bench, int8::bench
 }
 criterion_main!(all);
