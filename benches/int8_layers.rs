@@ -3,7 +3,8 @@
 //! Batch 128 (`EARLYBIRD_BENCH_BATCH=n` for another), all threads (`RAYON_NUM_THREADS=n`). Every layer and pass: milliseconds and G operations a second (a multiply-add is 2) of the f32 and of the 8-bit operator, each the best of
 //! several rounds in which all operators take turns, so that a busy machine slows all alike; and the 8-bit operator's share of the peak, which a loop in registers over the path's own
 //! instructions reaches on all threads. Operations are those of the direct convolution: an algorithm with fewer multiplications may come above its peak. Noise, scales, rounding and
-//! sums are part of the 8-bit operators. Below, a step's operators added up. On a machine that others use, `EARLYBIRD_BENCH_CLOCK=cpu RAYON_NUM_THREADS=1` counts the processor's time
+//! sums are part of the 8-bit operators. The peak of AMX is that of `tdpbssd`, 2 * 16 * 16 * 64 operations every 16 cycles. `EARLYBIRD_BENCH_INTEGERS=avx2` (or another name of [`IntegerPath::ALL`]) caps the instruction
+//! set, to see `amx` beside `avx512-vnni` on one machine. Below, a step's operators added up. On a machine that others use, `EARLYBIRD_BENCH_CLOCK=cpu RAYON_NUM_THREADS=1` counts the processor's time
 //! (Linux) in place of the clock's.
 
 #![allow(clippy::unwrap_used)] // a bench that cannot run should say where
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytemuck::Zeroable;
-use earlybird::backend::cpu::{Cpu, IntegerPath};
+use earlybird::backend::cpu::{Cpu, IntegerPath, Path};
 use earlybird::backend::{Backend, BatchNormGradients, BatchNormState, Bfp, Memory, Normalised};
 use earlybird::data::noise;
 use earlybird::ops::batchnorm::{BatchNorm, BatchNormI8, SizesI8};
@@ -369,6 +370,35 @@ fn peak(products: IntegerPath, clock: Clock) -> Option<(f64, &'static str)> {
         spin!(pairs, "avx2", _mm256_setzero_si256, ymm_reg, |sum, x| _mm256_add_epi32(sum, _mm256_madd_epi16(x, x)));
         spin!(short, "avx2,avxvnni", _mm256_setzero_si256, ymm_reg, |sum, x| _mm256_dpbusd_avx_epi32(sum, x, x));
         spin!(long, "avx512f,avx512vnni", _mm512_setzero_si512, zmm_reg, |sum, x| _mm512_dpbusd_epi32(sum, x, x));
+        /// `tdpbssd` on six independent tiles of sums, twice a turn.
+        fn tiles() {
+            #[repr(align(64))]
+            struct Configuration([u8; 64]);
+            let mut configuration = Configuration([0; 64]);
+            configuration.0[0] = 1;
+            for tile in 0..8 {
+                (configuration.0[16 + 2 * tile], configuration.0[48 + tile]) = (64, 16);
+            }
+            // SAFETY: all tiles are configured before they are used, and released. Only called where AMX is available.
+            unsafe {
+                std::arch::asm!(
+                    "ldtilecfg [{configuration}]",
+                    "2:",
+                    "tdpbssd tmm0, tmm6, tmm7", "tdpbssd tmm1, tmm6, tmm7", "tdpbssd tmm2, tmm6, tmm7",
+                    "tdpbssd tmm3, tmm6, tmm7", "tdpbssd tmm4, tmm6, tmm7", "tdpbssd tmm5, tmm6, tmm7",
+                    "tdpbssd tmm0, tmm6, tmm7", "tdpbssd tmm1, tmm6, tmm7", "tdpbssd tmm2, tmm6, tmm7",
+                    "tdpbssd tmm3, tmm6, tmm7", "tdpbssd tmm4, tmm6, tmm7", "tdpbssd tmm5, tmm6, tmm7",
+                    "dec {turns}",
+                    "jnz 2b",
+                    "tilerelease",
+                    configuration = in(reg) &raw const configuration,
+                    turns = inout(reg) TURNS / 16 => _,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack),
+                );
+            }
+        }
         let (run, macs, name): (fn(), usize, _) = match products {
             // SAFETY: each only where the machine has it, says `IntegerPath::available`.
             IntegerPath::Avx2 => (|| unsafe { pairs() }, 16, "vpmaddwd + vpaddd"),
@@ -376,6 +406,8 @@ fn peak(products: IntegerPath, clock: Clock) -> Option<(f64, &'static str)> {
             IntegerPath::AvxVnni => (|| unsafe { short() }, 32, "vpdpbusd, 256 bits"),
             // SAFETY: as above.
             IntegerPath::Avx512Vnni => (|| unsafe { long() }, 64, "vpdpbusd, 512 bits"),
+            // A sixteenth of the turns.
+            IntegerPath::Amx => (tiles, 16 * 16 * 64 / 16, "tdpbssd"),
             _ => return None,
         };
         let best = (0..ROUNDS).map(|_| {
@@ -393,18 +425,24 @@ fn peak(products: IntegerPath, clock: Clock) -> Option<(f64, &'static str)> {
 
 fn main() {
     let batch = std::env::var("EARLYBIRD_BENCH_BATCH").map_or(128, |n| n.parse().unwrap());
-    let products = IntegerPath::best();
+    let products = match std::env::var("EARLYBIRD_BENCH_INTEGERS") {
+        Ok(name) => IntegerPath::ALL.into_iter().find(|products| products.name() == name).unwrap(),
+        Err(_) => IntegerPath::best(),
+    };
     let clock = match std::env::var("EARLYBIRD_BENCH_CLOCK").as_deref() {
         Ok("cpu") => Clock::Processor,
         _ => Clock::Wall(Instant::now()),
     };
-    let b = Bench { backend: Cpu::new(), clock, times: RefCell::default() };
+    let b = Bench { backend: Cpu::with_integers(Path::best(), products).unwrap(), clock, times: RefCell::default() };
     for number in 0..LAYERS.len() {
         layer(&b, number, batch, ROUNDS);
     }
     whole(&b, batch, ROUNDS);
     let peak = peak(products, clock);
-    println!("VGG16, batch {batch}, {} threads, 8-bit products by {products:?}", rayon::current_num_threads());
+    println!("VGG16, batch {batch}, {} threads, 8-bit products by {}", rayon::current_num_threads(), products.name());
+    if let Err(why) = earlybird::backend::cpu::amx() {
+        println!("no AMX: {why}");
+    }
     match peak {
         Some((gops, name)) => println!("peak of {name} in registers: {gops:.0} Gop/s"),
         None => println!("no peak: these products have no instructions of their own"),

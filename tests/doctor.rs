@@ -9,6 +9,9 @@ fn the_cpu_learns_sixteen_images() {
     let (code, out, err) = outcome(earlybird(&["doctor"]).output().unwrap());
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("cpu        ok: a small network learns"), "{out}");
+    // Either AMX is used or it says why not.
+    let products = out.lines().find(|line| line.starts_with("int8       products by ")).unwrap();
+    assert!(products.contains("by amx, tried out") || products.contains("; no AMX: "), "{products}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use clap::Args;
 use super::{DONE, FINDINGS, device, say, warn};
 use crate::autograd::{Hyper, Session};
 use crate::backend::Backend;
-use crate::backend::cpu::Cpu;
+use crate::backend::cpu::{self, Cpu, IntegerPath};
 use crate::backend::cuda::Cuda;
 use crate::driver::{Clock, Driver};
 use crate::selftest::{self, Outcome, Report, trust};
@@ -39,6 +39,7 @@ impl DoctorArgs {
     pub fn run(self) -> Result<u8> {
         say(format_args!("earlybird {}", env!("CARGO_PKG_VERSION")));
         say(format_args!("cpu        {} threads, {}", rayon::current_num_threads(), features()));
+        say(format_args!("int8       {}", integers()));
         match driver::kernels::MODULES.len() {
             0 => say("kernels    none: this build found no NVRTC; run `make nvrtc` and build again"),
             n => say(format_args!("kernels    {n} modules: {}", names())),
@@ -140,6 +141,15 @@ fn features() -> String {
     }
     #[allow(unreachable_code)]
     std::env::consts::ARCH.to_string()
+}
+
+/// How 8-bit products are computed on the CPU.
+fn integers() -> String {
+    let best = IntegerPath::best().name();
+    match cpu::amx() {
+        Ok(()) => format!("products by {best}, tried out on a small one"),
+        Err(why) => format!("products by {best}; no AMX: {why}"),
+    }
 }
 
 /// Most steps in which a small network must have learned its images.

@@ -65,9 +65,12 @@ pub fn integers() -> Vec<Device> {
     let paths = [
         (Path::Portable, IntegerPath::Plain),
         (Path::Portable, IntegerPath::EmulatedVnni),
+        (Path::Portable, IntegerPath::EmulatedAmx),
         (Path::Avx2, IntegerPath::Avx2),
         (Path::Avx2, IntegerPath::AvxVnni),
         (Path::Avx512, IntegerPath::Avx512Vnni),
+        (Path::Avx2, IntegerPath::Amx),
+        (Path::Avx512, IntegerPath::Amx),
     ];
     let there = paths.into_iter().filter(|(path, products)| path.available() && products.available());
     there

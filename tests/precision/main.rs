@@ -11,7 +11,7 @@ mod devices;
 
 use earlybird::autograd::{Hyper, Int8Options, Part, Precision, Products, Session, StateDict};
 use earlybird::backend::Backend;
-use earlybird::backend::cpu::{Cpu, Path};
+use earlybird::backend::cpu::{Cpu, IntegerPath, Path};
 use earlybird::graph::Graph;
 use earlybird::nn::{ModelOptions, build, init};
 use earlybird::ops::{Kernel, Shape};
@@ -279,19 +279,28 @@ fn eb8_leaves_the_same_bits_with_any_number_of_threads() {
 fn instruction_sets_and_threads_leave_the_same_bits() {
     let graph = small("vgg11", 0.17);
     for (precision, steps) in [(INT8, 20), (WGRAD16, 5), (SCALES, 5)] {
-        let run = |path: Path, threads: usize| {
+        let run = |backend: Arc<dyn Backend>, threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
-                let mut session = session(&graph, Cpu::with_path(path).unwrap(), precision);
+                let mut session = session(&graph, backend, precision);
                 train(&mut session, 6, 0..steps);
                 bits(&session)
             })
         };
-        let reference = run(Path::Avx2, 1);
+        let reference = run(Cpu::with_path(Path::Avx2).unwrap(), 1);
         for path in [Path::Portable, Path::Avx2, Path::Avx512].into_iter().filter(|path| path.available()) {
             for threads in [1, 2, 3] {
-                let differing = differing(&reference, &run(path, threads));
+                let differing = differing(&reference, &run(Cpu::with_path(path).unwrap(), threads));
                 assert!(differing.is_empty(), "{precision:?}, {path:?}, {threads} threads: {differing:?}");
+            }
+        }
+        // Tiles, emulated where there are none.
+        let tiles = [IntegerPath::EmulatedAmx, IntegerPath::Amx];
+        for products in tiles.into_iter().filter(|products| products.available()) {
+            for threads in [1, 3] {
+                let backend = Cpu::with_integers(Path::best(), products).unwrap();
+                let differing = differing(&reference, &run(backend, threads));
+                assert!(differing.is_empty(), "{precision:?}, {products:?}, {threads} threads: {differing:?}");
             }
         }
     }

@@ -27,7 +27,7 @@ mod simd_int8;
 mod softmax_xent;
 mod tile;
 
-pub use conv2d::IntegerPath;
+pub use conv2d::{IntegerPath, NoAmx, amx};
 pub use simd::Path;
 
 use std::sync::{Arc, Mutex};
@@ -93,7 +93,7 @@ impl Cpu {
         if !path.available() || !products.available() {
             return Err(Error::DeviceUnavailable {
                 device: format!("cpu with {path:?}, 8-bit products {products:?}"),
-                why: "this processor does not have these instructions".into(),
+                why: "these instructions cannot be used here".into(),
                 hint: "use Path::best() and IntegerPath::best()".into(),
             });
         }

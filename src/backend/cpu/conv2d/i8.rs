@@ -13,6 +13,7 @@ use super::super::memory::{Parts, f32s, f32s_mut, i8s, i8s_mut, u32_of};
 use super::super::noise::Source;
 use super::super::simd_int8::{Level, vectorised_i8};
 use super::super::tile::{self, COLUMNS, ROWS, Strip, Tile};
+use super::choice::IntegerPath;
 use super::dot::{self, Sums};
 use super::packed::{Packed, Scratch};
 use super::panels::Weights;
@@ -184,11 +185,18 @@ impl Input<'_> {
 }
 
 impl Cpu {
-    /// What computes the sums of a pass.
-    fn engine<'a>(&self, shape: Option<Winograd>, x: &'a [i8], w: Weights<'a>, scratch: &'a mut Scratch) -> Engine<'a> {
-        match (shape, self.products.form()) {
-            (Some(shape), Some(_)) => Engine::Winograd(Filter::new(self.products, shape, w, scratch)),
-            (None, Some(form)) => Engine::Packed(Packed::new(self.products, form, w, scratch)),
+    /// What computes the sums of a pass; `shape` says whether Winograd's algorithm can with given products.
+    fn engine<'a>(
+        &self,
+        shape: impl Fn(IntegerPath) -> Option<Winograd>,
+        x: &'a [i8],
+        w: Weights<'a>,
+        scratch: &'a mut Scratch,
+    ) -> Engine<'a> {
+        let products = self.products.of_depth(w.taps * w.used);
+        match (shape(products), products.form()) {
+            (Some(shape), Some(_)) => Engine::Winograd(Filter::new(products, shape, w, scratch)),
+            (None, Some(form)) => Engine::Packed(Packed::new(products, form, w, scratch)),
             (_, None) => Engine::Plain(dot::Gemm { x, w: w.w, width: w.width, flipped: w.flipped }),
         }
     }
@@ -230,7 +238,7 @@ impl Cpu {
         };
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let input = Input {
-            engine: self.engine(Winograd::forward(self.products, conv), i8s(x), weights, &mut scratch),
+            engine: self.engine(|products| Winograd::forward(products, conv), i8s(x), weights, &mut scratch),
             x: i8s(x),
             row_exponents: i8s(xe),
             image: (conv.p * conv.q) as usize,
@@ -289,7 +297,7 @@ impl Cpu {
         };
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let input = Input {
-            engine: self.engine(Winograd::backward(self.products, conv), i8s(dyd), weights, &mut scratch),
+            engine: self.engine(|products| Winograd::backward(products, conv), i8s(dyd), weights, &mut scratch),
             x: i8s(dyd),
             row_exponents: i8s(ed),
             image: (conv.h * conv.w) as usize,
@@ -309,8 +317,9 @@ impl Cpu {
 
     /// Bytes of scratch memory of the weight gradient: only packed factors need any.
     pub(in super::super) fn conv2d_wgrad_i8_workspace(&self, p: &Conv2dI8) -> usize {
-        match self.products.form() {
-            Some(_) if p.wide == 0 => wgrad_packed::Split::new(self.products, &p.conv).workspace(),
+        let products = self.products.of_depth(p.conv.rows());
+        match products.form() {
+            Some(_) if p.wide == 0 => wgrad_packed::Split::new(products, &p.conv).workspace(),
             _ => 0,
         }
     }
@@ -326,12 +335,13 @@ impl Cpu {
         )?;
         let ([x, dyw, ew], [dw, ws]) = (io.read, io.write);
         let (x, dyw, ew, dw) = (i8s(x), i8s(dyw), i8s(ew), f32s_mut(dw));
-        match self.products.form() {
+        let products = self.products.of_depth(conv.rows());
+        match products.form() {
             // Both bytes at once, unpacked.
             _ if wide => wgrad_wide_i8::run(self.level, conv, &shape, x, dyw, ew, dw),
             Some(form) => {
                 let ws = bytemuck::cast_slice_mut(ws);
-                wgrad_packed::run((self.products, form), self.level, conv, &shape, x, dyw, ew, dw, ws);
+                wgrad_packed::run((products, form), self.level, conv, &shape, x, dyw, ew, dw, ws);
             }
             None => wgrad_i8::run(conv, &shape, x, dyw, ew, dw),
         }

@@ -7,101 +7,12 @@
 //! AVX2 has two ways to multiply bytes. `vpmaddubsw` (with the sign of one factor moved to the other; two products of at most 127^2 fit into 16 bits) needs a second multiplication to widen its sums
 //! and one instruction for the sign; `vpmaddwd` on factors that were widened while they were packed needs none of it: measured on Zen 3, 79 against 63 G multiply-adds a second. Hence pairs.
 //!
-//! Not here: packing ([`super::panels`]), what is multiplied with what.
+//! AMX has a register file of its own; its products are in [`super::tiles`]. Not here: packing ([`super::panels`]), what is multiplied with what, what is chosen ([`super::choice`]).
 
-/// What lies in a word of packed factors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Form {
-    /// Two numbers of 16 bits.
-    Pairs,
-    /// Four bytes; those of rows are `x + 128`, without sign.
-    Quads,
-}
+use std::marker::PhantomData;
 
-impl Form {
-    /// Factors in a word.
-    pub(in super::super) const fn depth(self) -> usize {
-        match self {
-            Form::Pairs => 2,
-            Form::Quads => 4,
-        }
-    }
-
-    /// A word of rows that stands for zeros.
-    pub(in super::super) const fn zero_row(self) -> u32 {
-        match self {
-            Form::Pairs => 0,
-            Form::Quads => 0x8080_8080,
-        }
-    }
-}
-
-/// Which instructions compute the products of the 8-bit convolutions. All give the same bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IntegerPath {
-    /// The definition, loop by loop: the reference.
-    Plain,
-    /// `vpmaddwd` of AVX2.
-    Avx2,
-    /// `vpdpbusd` of AVX-VNNI, 256 bits.
-    AvxVnni,
-    /// `vpdpbusd` of AVX-512 VNNI.
-    Avx512Vnni,
-    /// What [`IntegerPath::Avx512Vnni`] does, each instruction computed by its definition: for tests on machines without it.
-    EmulatedVnni,
-}
-
-impl IntegerPath {
-    /// All of them.
-    pub const ALL: [IntegerPath; 5] = [
-        IntegerPath::Plain,
-        IntegerPath::Avx2,
-        IntegerPath::AvxVnni,
-        IntegerPath::Avx512Vnni,
-        IntegerPath::EmulatedVnni,
-    ];
-
-    /// Whether this machine can.
-    pub fn available(self) -> bool {
-        match self {
-            IntegerPath::Plain | IntegerPath::EmulatedVnni => true,
-            #[cfg(target_arch = "x86_64")]
-            _ => {
-                use std::arch::is_x86_feature_detected as has;
-                match self {
-                    IntegerPath::Avx2 => has!("avx2"),
-                    IntegerPath::AvxVnni => has!("avx2") && has!("avxvnni"),
-                    _ => has!("avx2") && has!("avx512f") && has!("avx512bw") && has!("avx512vnni"),
-                }
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => false,
-        }
-    }
-
-    /// The fastest of this machine.
-    pub fn best() -> IntegerPath {
-        let order = [IntegerPath::Avx512Vnni, IntegerPath::AvxVnni, IntegerPath::Avx2];
-        order.into_iter().find(|products| products.available()).unwrap_or(IntegerPath::Plain)
-    }
-
-    /// Columns of a panel: those of a register tile, so that a panel is read in a straight line.
-    pub(in super::super) const fn panel(self) -> usize {
-        match self {
-            IntegerPath::Avx512Vnni | IntegerPath::EmulatedVnni => 32,
-            _ => 16,
-        }
-    }
-
-    /// How factors are packed; `None`: not at all.
-    pub(in super::super) fn form(self) -> Option<Form> {
-        match self {
-            IntegerPath::Plain => None,
-            IntegerPath::Avx2 => Some(Form::Pairs),
-            IntegerPath::AvxVnni | IntegerPath::Avx512Vnni | IntegerPath::EmulatedVnni => Some(Form::Quads),
-        }
-    }
-}
+use super::choice::IntegerPath;
+use super::tiles::{self, Machine};
 
 /// A register of 32-bit sums, and the dot product of words into it.
 ///
@@ -393,51 +304,80 @@ unsafe fn shaped<L: Lanes, const MR: usize>(rows: Rows, columns: Columns, steps:
     }
 }
 
-/// Adds `sum over steps of dot(rows, columns)` to the sums of all rows and columns, or writes it over what is there where they are `fresh`. Nothing where products are plain.
-///
-/// # Safety
-/// The machine has the instructions of `products`; `rows`, `columns` and their sums are valid for all rows and `steps` steps; nobody else touches the sums.
-pub(in super::super) unsafe fn multiply(
+/// Products on this thread. Those of AMX keep its tile registers configured for as long as this lives, and leave nothing in them.
+pub(in super::super) struct Unit {
     products: IntegerPath,
-    rows: Rows,
-    columns: Columns,
-    steps: usize,
-    fresh: bool,
-) {
-    debug_assert!(rows.count.is_multiple_of(TILE_ROWS) && columns.count.is_multiple_of(16));
-    match products {
-        // SAFETY: needs nothing of the machine; the rest is the caller's promise.
-        IntegerPath::EmulatedVnni => unsafe { shaped::<Emulated, 8>(rows, columns, steps, fresh) },
-        #[cfg(target_arch = "x86_64")]
-        IntegerPath::Avx2 => {
-            #[target_feature(enable = "avx2")]
-            unsafe fn run(rows: Rows, columns: Columns, steps: usize, fresh: bool) {
-                // SAFETY: the caller's promises are the same.
-                unsafe { shaped::<x86::Avx2, 4>(rows, columns, steps, fresh) }
-            }
-            // SAFETY: the caller's promises are the same.
-            unsafe { run(rows, columns, steps, fresh) }
+    /// Registers belong to a thread.
+    _stays: PhantomData<*const ()>,
+}
+
+impl Unit {
+    /// Makes `products` ready. One at a time on a thread, not while others may run on it.
+    ///
+    /// # Safety
+    /// The machine has the instructions of `products`.
+    pub(in super::super) unsafe fn new(products: IntegerPath) -> Unit {
+        if let Some(machine) = Machine::of(products) {
+            // SAFETY: the caller's promise.
+            unsafe { tiles::configure(machine) };
         }
-        #[cfg(target_arch = "x86_64")]
-        IntegerPath::AvxVnni => {
-            #[target_feature(enable = "avx2,avxvnni")]
-            unsafe fn run(rows: Rows, columns: Columns, steps: usize, fresh: bool) {
-                // SAFETY: the caller's promises are the same.
-                unsafe { shaped::<x86::AvxVnni, 4>(rows, columns, steps, fresh) }
+        Unit { products, _stays: PhantomData }
+    }
+
+    /// Adds `sum over steps of dot(rows, columns)` to the sums of all rows and columns, or writes it over what is there where they are `fresh`. Nothing where products are plain.
+    ///
+    /// # Safety
+    /// `rows`, `columns` and their sums are valid for all rows and `steps` steps; nobody else touches the sums.
+    pub(in super::super) unsafe fn multiply(&self, rows: Rows, columns: Columns, steps: usize, fresh: bool) {
+        debug_assert!(rows.count.is_multiple_of(TILE_ROWS) && columns.count.is_multiple_of(16));
+        match self.products {
+            // SAFETY: needs nothing of the machine; the rest is the caller's promise.
+            IntegerPath::EmulatedVnni => unsafe { shaped::<Emulated, 8>(rows, columns, steps, fresh) },
+            // SAFETY: the registers are configured; the rest is the caller's promise.
+            IntegerPath::EmulatedAmx => unsafe { tiles::multiply(Machine::Emulated, rows, columns, steps, fresh) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above, and the machine has them.
+            IntegerPath::Amx => unsafe { tiles::multiply(Machine::Real, rows, columns, steps, fresh) },
+            #[cfg(target_arch = "x86_64")]
+            IntegerPath::Avx2 => {
+                #[target_feature(enable = "avx2")]
+                unsafe fn run(rows: Rows, columns: Columns, steps: usize, fresh: bool) {
+                    // SAFETY: the caller's promises are the same.
+                    unsafe { shaped::<x86::Avx2, 4>(rows, columns, steps, fresh) }
+                }
+                // SAFETY: who made the unit has made sure of the instructions; the rest is the caller's promise.
+                unsafe { run(rows, columns, steps, fresh) }
             }
-            // SAFETY: the caller's promises are the same.
-            unsafe { run(rows, columns, steps, fresh) }
-        }
-        #[cfg(target_arch = "x86_64")]
-        IntegerPath::Avx512Vnni => {
-            #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]
-            unsafe fn run(rows: Rows, columns: Columns, steps: usize, fresh: bool) {
-                // SAFETY: the caller's promises are the same.
-                unsafe { shaped::<x86::Avx512Vnni, 8>(rows, columns, steps, fresh) }
+            #[cfg(target_arch = "x86_64")]
+            IntegerPath::AvxVnni => {
+                #[target_feature(enable = "avx2,avxvnni")]
+                unsafe fn run(rows: Rows, columns: Columns, steps: usize, fresh: bool) {
+                    // SAFETY: the caller's promises are the same.
+                    unsafe { shaped::<x86::AvxVnni, 4>(rows, columns, steps, fresh) }
+                }
+                // SAFETY: as above.
+                unsafe { run(rows, columns, steps, fresh) }
             }
-            // SAFETY: the caller's promises are the same.
-            unsafe { run(rows, columns, steps, fresh) }
+            #[cfg(target_arch = "x86_64")]
+            IntegerPath::Avx512Vnni => {
+                #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]
+                unsafe fn run(rows: Rows, columns: Columns, steps: usize, fresh: bool) {
+                    // SAFETY: the caller's promises are the same.
+                    unsafe { shaped::<x86::Avx512Vnni, 8>(rows, columns, steps, fresh) }
+                }
+                // SAFETY: as above.
+                unsafe { run(rows, columns, steps, fresh) }
+            }
+            _ => {}
         }
-        _ => {}
+    }
+}
+
+impl Drop for Unit {
+    fn drop(&mut self) {
+        if let Some(machine) = Machine::of(self.products) {
+            // SAFETY: this configured them, so that the machine has them.
+            unsafe { tiles::release(machine) };
+        }
     }
 }

@@ -1,9 +1,12 @@
 //! conv2d on the CPU: forward and data gradient as one implicit GEMM ([`gemm`]), the weight gradient as another ([`wgrad`]); and the integer passes ([`i8`]), by the definition ([`dot`],
-//! [`wgrad_i8`]) or on packed factors ([`packed`], [`wgrad_packed`], [`winograd`]; instruction sets: [`lanes`]).
+//! [`wgrad_i8`]) or on packed factors ([`packed`], [`wgrad_packed`], [`winograd`]; instruction sets: [`choice`], [`lanes`], and for AMX [`amx`] and [`tiles`]).
 //!
 //! Numbers to expect, VGG16, batch 128: 0.63 GFLOP forward per image, three passes, so 120 images/s are 226 GFLOP/s.
 
+mod amx;
+mod choice;
 mod dot;
+mod emulated_tiles;
 mod gemm;
 mod i8;
 mod lanes;
@@ -11,6 +14,9 @@ mod packed;
 mod panels;
 mod registers;
 mod taps;
+mod tiles;
+#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+mod trapped_tiles;
 mod wgrad;
 mod wgrad_i8;
 mod wgrad_packed;
@@ -23,8 +29,9 @@ use super::memory::{f32s, f32s_mut};
 use crate::Result;
 use crate::backend::Span;
 use crate::ops::conv2d::Conv2d;
+pub use amx::{NoAmx, usable as amx};
+pub use choice::IntegerPath;
 use gemm::{Gemm, pack, packed_len, tile_shape};
-pub use lanes::IntegerPath;
 pub(super) use packed::Scratch;
 use taps::{Backward, Forward, few_channels, patches};
 

@@ -4,7 +4,8 @@
 
 use super::super::simd_int8::vectorised_i8;
 use super::super::tile::COLUMNS;
-use super::lanes::{Form, IntegerPath, TILE_ROWS};
+use super::choice::{Form, IntegerPath};
+use super::lanes::TILE_ROWS;
 
 vectorised_i8! {
     /// Bytes to words of rows, one behind the other; `out` has a word per two or four bytes.
@@ -17,6 +18,10 @@ vectorised_i8! {
             Form::Quads => {
                 let out: &mut [u8] = bytemuck::cast_slice_mut(out);
                 out.iter_mut().zip(from).for_each(|(out, x)| *out = *x as u8 ^ 0x80);
+            }
+            Form::Tiles => {
+                let out: &mut [i8] = bytemuck::cast_slice_mut(out);
+                out.copy_from_slice(&from[..out.len()]);
             }
         }
     }
@@ -42,7 +47,7 @@ vectorised_i8! {
                 [None, Some(b)] => out.iter_mut().zip(b).for_each(|(out, b)| *out = (i32::from(*b) as u32) << 16),
                 [None, None] => out.fill(0),
             },
-            Form::Quads => match rows {
+            Form::Quads | Form::Tiles => match rows {
                 [Some(a), Some(b), Some(c), Some(d)] => {
                     let (a, b, c, d) = (&a[..n], &b[..n], &c[..n], &d[..n]);
                     #[allow(clippy::needless_range_loop)] // as above
@@ -70,6 +75,18 @@ pub(super) fn group(form: Form, words: &[u32], step: usize, steps: usize, out: &
         let out = &mut out[(group * steps + step) * TILE_ROWS..][..TILE_ROWS];
         out[words.len()..].fill(flip);
         out.iter_mut().zip(words).for_each(|(out, word)| *out = word ^ flip);
+    }
+}
+
+vectorised_i8! {
+    /// Words of rows `[rows][stride]` from those of `words.len() / width` steps, `words[step][row]`, from step `first` on.
+    fn turn(words: &[u32], width: usize, first: usize, stride: usize, out: &mut [u32]) {
+        let steps = words.len() / width;
+        for (row, out) in out.chunks_exact_mut(stride).enumerate().take(width) {
+            for (step, out) in out[first..first + steps].iter_mut().enumerate() {
+                *out = words[step * width + row];
+            }
+        }
     }
 }
 
@@ -109,8 +126,13 @@ pub(super) struct Weights<'a> {
 
 impl Weights<'_> {
     /// Words per row: all taps.
-    pub(super) fn steps(&self, form: Form) -> usize {
+    pub(super) fn words(&self, form: Form) -> usize {
         self.taps * self.used / form.depth()
+    }
+
+    /// The same with the zeros that fill up the last step.
+    pub(super) fn steps(&self, form: Form) -> usize {
+        self.words(form).next_multiple_of(form.grain())
     }
 
     /// Packs output channels `32 * block..` in panels `[all steps][columns of a panel]`, and what must be added to their sums in `correction`.
@@ -125,7 +147,7 @@ impl Weights<'_> {
         *correction = [0; COLUMNS];
         let (width, all) = (products.panel(), self.steps(form));
         let there = (self.width - block * COLUMNS).min(COLUMNS);
-        if there < COLUMNS {
+        if there < COLUMNS || all > self.words(form) {
             out.fill(0);
         }
         let steps = self.used / form.depth();
@@ -141,12 +163,14 @@ impl Weights<'_> {
                             *to = i32::from(pair[0]) as u32 & 0xffff | (i32::from(pair[1]) as u32) << 16;
                         }
                     }
-                    Form::Quads => {
+                    Form::Quads | Form::Tiles => {
                         for (to, quad) in to.zip(from.chunks_exact(4)) {
                             *to = u32::from_le_bytes([quad[0] as u8, quad[1] as u8, quad[2] as u8, quad[3] as u8]);
                         }
-                        let sum: i32 = from.iter().map(|w| i32::from(*w)).sum();
-                        correction[j] = correction[j].wrapping_sub(128 * sum);
+                        if form == Form::Quads {
+                            let sum: i32 = from.iter().map(|w| i32::from(*w)).sum();
+                            correction[j] = correction[j].wrapping_sub(128 * sum);
+                        }
                     }
                 }
             }

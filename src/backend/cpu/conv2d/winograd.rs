@@ -4,7 +4,7 @@
 //! result divided by 4. **Nothing is rounded**: `B' d B` sums four mantissas (at most 508), `(2G) g (2G)'` nine (at most 1143), both fit into 16 bits; sums of their products and of `A'`
 //! are taken modulo 2^32, and four times the result, at most `4 * 9 * C * 127^2`, is below 2^31 for all `C <=` [`MOST`]. Dividing by 4 is a shift then.
 //!
-//! It pays where factors are widened to 16 bits anyway, with `vpmaddwd`; instructions that multiply bytes cannot use it. A task has some blocks of 64 rows; because rows of an image are powers of two long
+//! It pays where factors are widened to 16 bits anyway, with `vpmaddwd`; instructions that multiply bytes cannot use it ([`super::choice`]). A task has some blocks of 64 rows; because rows of an image are powers of two long
 //! ([`Winograd::fits`]), each block is 16 whole tiles. Not here: the weight gradient ([`super::winograd_wgrad`]).
 
 use std::cell::RefCell;
@@ -12,8 +12,9 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use super::super::tile::{COLUMNS, ROWS};
+use super::choice::IntegerPath;
 use super::dot::Sums;
-use super::lanes::{self, IntegerPath};
+use super::lanes::{self, Unit};
 use super::packed::{Scratch, grow};
 use super::panels::Weights;
 use super::registers::{Register, with_registers};
@@ -309,6 +310,8 @@ impl<'a> Filter<'a> {
                     unsafe { transform_input(true, &d, depth, tiles * depth, out.as_mut_ptr()) };
                 }
             }
+            // SAFETY: who chose the products has made sure that the machine has them. No other task runs on this thread before the unit goes.
+            let unit = unsafe { Unit::new(self.products) };
             let mut out = Sums::new();
             for column in 0..self.width.div_ceil(COLUMNS) {
                 let there = (pad(self.width) - column * COLUMNS).min(COLUMNS);
@@ -325,9 +328,8 @@ impl<'a> Filter<'a> {
                         sums: sums[place * tiles * COLUMNS..].as_mut_ptr(),
                         stride: COLUMNS,
                     };
-                    // SAFETY: who chose the products has made sure that the machine has them; the words are `tiles` rows of `steps`, the panels have `steps` steps, the sums are `tiles`
-                    // rows of 32.
-                    unsafe { lanes::multiply(self.products, rows, columns, steps, true) };
+                    // SAFETY: the words are `tiles` rows of `steps`, the panels have `steps` steps, the sums are `tiles` rows of 32.
+                    unsafe { unit.multiply(rows, columns, steps, true) };
                 }
                 for (number, block) in range.clone().enumerate() {
                     for tile in 0..TILES {

@@ -4,7 +4,8 @@
 //! `A' = [1 1 1 0; 0 1 -1 0; 0 1 1 -1]` and the same B. With `2G` on both sides factors are at most 508, and four times the sum of at most [`SLICE`] pixels is below
 //! 2^31: everything is modulo 2^32 until the final shift. The sums over tiles are products of matrices, one for each of the 16 places.
 
-use super::lanes::{self, IntegerPath, TILE_ROWS};
+use super::choice::IntegerPath;
+use super::lanes::{self, TILE_ROWS, Unit};
 use super::packed::grow;
 use super::registers::{Register, with_registers};
 use super::winograd::{PLACES, Winograd, tile_inputs};
@@ -170,6 +171,8 @@ impl Block<'_> {
         grow(inputs, PLACES * c.next_multiple_of(width) * most, 0);
         grow(sums, PLACES * k * c, 0);
         grow(zeros, k.max(c), 0);
+        // SAFETY: who chose the products has made sure that the machine has them. No other task runs on this thread before the unit goes.
+        let unit = unsafe { Unit::new(self.products) };
         for start in range.clone().step_by(4 * STRETCH) {
             let tiles = (range.end - start).min(4 * STRETCH) / 4;
             let steps = tiles.div_ceil(2);
@@ -206,8 +209,8 @@ impl Block<'_> {
                     sums: sums[place * k * c..][..k * c].as_mut_ptr(),
                     stride: c,
                 };
-                // SAFETY: who chose the products has made sure that the machine has them; both factors were written for `steps` steps, the sums are `k` rows of `c`.
-                unsafe { lanes::multiply(self.products, rows, columns, steps, start == range.start) };
+                // SAFETY: both factors were written for `steps` steps, the sums are `k` rows of `c`.
+                unsafe { unit.multiply(rows, columns, steps, start == range.start) };
             }
         }
         let out = &mut out[..TAPS * k * c];
