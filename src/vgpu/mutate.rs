@@ -6,6 +6,7 @@
 //! roles, not bounds, and are left alone.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use super::ptx::ast::{Func, Instr, Loc, Module, Operand, Stmt};
 
@@ -45,8 +46,19 @@ pub struct Mutant {
     pub ptx_line: u32,
     /// Line of the source (`.loc`, innermost function first): file name and line.
     pub source: Vec<(String, u32)>,
-    /// The whole module without it.
-    pub ptx: String,
+    /// Bytes of the text that go.
+    pub range: Range<usize>,
+}
+
+impl Mutant {
+    /// The module without it: `text` is what it was made from. Blanks stand in its place.
+    pub fn ptx(&self, text: &str) -> String {
+        let mut ptx = String::with_capacity(text.len());
+        ptx.push_str(&text[..self.range.start]);
+        ptx.extend(text[self.range.clone()].chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
+        ptx.push_str(&text[self.range.end..]);
+        ptx
+    }
 }
 
 /// All mutants of the entry `kernel` of a module, given as tree and as the text that it was parsed from. Empty where there is no such entry.
@@ -62,26 +74,25 @@ pub fn mutants(module: &Module, text: &str, kernel: &str) -> Vec<Mutant> {
         let Some(start) = starts.get(instr.pos.line as usize - 1).map(|s| s + instr.pos.col as usize - 1) else {
             continue;
         };
-        let Some(ptx) = without(text, start, predicate_only) else { continue };
+        let Some(range) = statement(text, start, predicate_only) else { continue };
         let name = |file: u32| module.files.iter().find(|f| f.0 == file).map_or(String::new(), |f| f.1.clone());
         let source = loc.iter().flat_map(|loc| {
             let own = std::iter::once((loc.file, loc.line));
             own.chain(loc.inlined_at.iter().map(|at| (at.0, at.1))).map(|(file, line)| (name(file), line))
         });
-        list.push(Mutant { cut, text: instr.text.clone(), ptx_line: instr.pos.line, source: source.collect(), ptx });
+        list.push(Mutant { cut, text: instr.text.clone(), ptx_line: instr.pos.line, source: source.collect(), range });
     }
     list
 }
 
-/// The text without the statement at `start` (or without its guard alone), blanks in its place.
-fn without(text: &str, start: usize, predicate_only: bool) -> Option<String> {
+/// Bytes of the statement at `start`, or of its guard alone.
+fn statement(text: &str, start: usize, predicate_only: bool) -> Option<Range<usize>> {
     let statement = text.get(start..)?;
     let end = match predicate_only {
         true => statement.find(char::is_whitespace)?,
         false => statement.find(';')? + 1,
     };
-    let blank = statement[..end].chars().map(|c| if c == '\n' { '\n' } else { ' ' });
-    Some(text[..start].chars().chain(blank).chain(statement[end..].chars()).collect())
+    Some(start..start + end)
 }
 
 /// A body without its scopes.
@@ -223,13 +234,14 @@ OUT:
             [(Cut::Guard, 14), (Cut::Guard, 22), (Cut::Barrier, 24), (Cut::WarpBarrier, 24), (Cut::CopyWait, 27)];
         assert_eq!(cuts, expected);
         let lines = |text: &str, n: usize| text.lines().nth(n - 1).unwrap().trim().to_string();
-        assert_eq!(lines(&list[0].ptx, 14), "");
-        assert_eq!(lines(&list[1].ptx, 22), "st.shared.u32 [s], %r1;");
-        assert_eq!(lines(&list[2].ptx, 24), "bar.warp.sync -1;");
-        assert_eq!(lines(&list[3].ptx, 24), "bar.sync 0;");
+        assert_eq!(lines(&list[0].ptx(TEXT), 14), "");
+        assert_eq!(lines(&list[1].ptx(TEXT), 22), "st.shared.u32 [s], %r1;");
+        assert_eq!(lines(&list[2].ptx(TEXT), 24), "bar.warp.sync -1;");
+        assert_eq!(lines(&list[3].ptx(TEXT), 24), "bar.sync 0;");
         for mutant in &list {
-            assert_eq!(mutant.ptx.len(), TEXT.len());
-            assert!(parse(&mutant.ptx).is_ok());
+            let ptx = mutant.ptx(TEXT);
+            assert_eq!(ptx.len(), TEXT.len());
+            assert!(parse(&ptx).is_ok());
         }
         assert!(mutants(&module, TEXT, "other").is_empty());
     }

@@ -1,23 +1,12 @@
 //! One case for every kernel: launches with odd sizes, on buffers exactly as large as they must be, and everything that comes out of them.
 
-use std::sync::Arc;
-
-use earlybird::backend::cuda::Cuda;
 use earlybird::backend::cuda::launch::Kernels;
-use earlybird::driver::{DevPtr, Dims, Driver, Fill, Result, StreamId};
+use earlybird::driver::{DevPtr, Dims, Fill, Result, StreamId};
 use earlybird::ops::mask::Mask;
 use earlybird::ops::matmul::Matmul;
 
-use crate::operators;
-
-/// Runs a kernel and gives all results.
-pub type Case = fn(&Bench) -> earlybird::Result<Vec<u8>>;
-
-/// Where a case runs: the same device by its launchers and as a backend.
-pub struct Bench {
-    pub kernels: Kernels,
-    pub cuda: Cuda,
-}
+use crate::bench::{Bench, Case, Outcome, floats, noise};
+use crate::{int8, operators};
 
 /// The case of a kernel; `None` where there is none yet.
 pub fn case(kernel: &str) -> Option<Case> {
@@ -45,29 +34,13 @@ pub fn case(kernel: &str) -> Option<Case> {
         "matmul_tn_f32_small" => {
             |b| matmul(b, SMALL, Matmul::tn, |k, d, p, x, y, z| k.matmul_tn_f32_small(d, STREAM, p, x, y, z))
         }
-        _ => return operators::case(kernel),
+        _ => return int8::case(kernel).or_else(|| operators::case(kernel)),
     })
 }
 
 const STREAM: StreamId = StreamId::DEFAULT;
 
-impl Bench {
-    pub fn new(driver: Arc<dyn Driver>) -> earlybird::Result<Bench> {
-        Ok(Bench { kernels: Kernels::new(driver.clone())?, cuda: Cuda::new(driver)? })
-    }
-
-    /// A buffer with this content.
-    fn put(&self, bytes: &[u8]) -> Result<DevPtr> {
-        let at = self.kernels.driver().mem_alloc(bytes.len())?;
-        self.kernels.driver().copy_htod(at, bytes, STREAM)?;
-        Ok(at)
-    }
-
-    /// A buffer that nobody has written.
-    fn raw(&self, bytes: usize) -> Result<DevPtr> {
-        self.kernels.driver().mem_alloc(bytes)
-    }
-
+impl Bench<'_> {
     /// A matrix of `rows` x `columns` floats with `pitch` floats from row to row. What lies between rows stays unwritten, and nothing lies behind the last.
     fn matrix(&self, rows: u32, columns: u32, pitch: u32) -> Result<DevPtr> {
         let (rows, columns, pitch) = (rows as usize, columns as usize, pitch as usize);
@@ -77,73 +50,43 @@ impl Bench {
         }
         Ok(at)
     }
-
-    fn get(&self, at: DevPtr, bytes: usize) -> Result<Vec<u8>> {
-        let mut out = vec![0; bytes];
-        self.kernels.driver().copy_dtoh(&mut out, at, STREAM)?;
-        Ok(out)
-    }
 }
 
-/// Bytes that look random and are the same every time.
-pub fn noise(n: usize) -> Vec<u8> {
-    let mut state = 1u32;
-    let next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    };
-    std::iter::repeat_with(next).take(n).collect()
-}
-
-/// Floats of moderate size.
-pub fn floats(n: usize) -> Vec<u8> {
-    noise(n).iter().flat_map(|b| ((f32::from(*b) - 127.0) / 16.0).to_le_bytes()).collect()
-}
-
-fn fill(b: &Bench) -> earlybird::Result<Vec<u8>> {
-    let mut out = Vec::new();
+fn fill(b: &Bench) -> Outcome {
     // (elements in front, elements, blocks): ends off the 16-byte grid, no whole chunk, more chunks than threads.
-    for (front, n, grid) in [(0, 37, 1), (1, 38, 2), (3, 2, 1), (1, 1301, 1)] {
+    for (front, n, grid) in b.each([(0, 37, 1), (1, 38, 2), (3, 2, 1), (1, 1301, 1)]) {
         let bytes = (front + n) * 4;
         let x = b.put(&noise(bytes))?;
         b.kernels.fill_u32(Dims::linear(grid, 256), STREAM, x.offset(front * 4), n as u32, 0xdead_beef)?;
-        out.extend(b.get(x, bytes)?);
+        b.get(x, bytes)?;
     }
-    Ok(out)
+    Ok(())
 }
 
-fn copy(b: &Bench) -> earlybird::Result<Vec<u8>> {
-    let mut out = Vec::new();
+fn copy(b: &Bench) -> Outcome {
     for (skew_x, skew_y, n, grid) in
-        [(0, 0, 37, 1), (5, 5, 150, 1), (3, 4, 300, 1), (3, 4, 100, 1), (9, 9, 4, 1), (1, 1, 4500, 1)]
+        b.each([(0, 0, 37, 1), (5, 5, 150, 1), (3, 4, 300, 1), (3, 4, 100, 1), (9, 9, 4, 1), (1, 1, 4500, 1)])
     {
         let (x, y) = (b.put(&noise(skew_x + n))?, b.put(&noise(skew_y + n)[..])?);
         b.kernels.driver().fill(y, Fill::U8(1), skew_y + n, STREAM)?;
         b.kernels.copy_u8(Dims::linear(grid, 256), STREAM, x.offset(skew_x), y.offset(skew_y), n as u32)?;
-        out.extend(b.get(y, skew_y + n)?);
+        b.get(y, skew_y + n)?;
     }
-    Ok(out)
+    Ok(())
 }
 
-fn cast(
-    b: &Bench,
-    from: usize,
-    to: usize,
-    launch: fn(&Kernels, Dims, DevPtr, DevPtr, u32) -> Result<()>,
-) -> earlybird::Result<Vec<u8>> {
-    let mut out = Vec::new();
+fn cast(b: &Bench, from: usize, to: usize, launch: fn(&Kernels, Dims, DevPtr, DevPtr, u32) -> Result<()>) -> Outcome {
     // (elements in front of x and y, elements): a wide body with a tail, less than one chunk, no alignment at all, several rounds.
-    for (front_x, front_y, n) in [(0, 0, 37), (0, 0, 5), (1, 0, 300), (0, 1, 290), (0, 0, 4400)] {
+    for (front_x, front_y, n) in b.each([(0, 0, 37), (0, 0, 5), (1, 0, 300), (0, 1, 290), (0, 0, 4400)]) {
         let content = if from == 4 { floats(front_x + n) } else { noise((front_x + n) * from) };
         let (x, y) = (b.put(&content)?, b.put(&noise((front_y + n) * to))?);
         launch(&b.kernels, Dims::linear(1, 256), x.offset(front_x * from), y.offset(front_y * to), n as u32)?;
-        out.extend(b.get(y, (front_y + n) * to)?);
+        b.get(y, (front_y + n) * to)?;
     }
-    Ok(out)
+    Ok(())
 }
 
-fn mask(b: &Bench) -> earlybird::Result<Vec<u8>> {
-    let mut out = Vec::new();
+fn mask(b: &Bench) -> Outcome {
     let ties = |n: usize| noise(n).iter().flat_map(|v| f32::from(v % 4).to_le_bytes()).collect::<Vec<u8>>();
     // Zeros, then numbers whose upper digits are those of zero, so that a thread without a scale must not count as one.
     let tiny = |n: usize| (0..n as u32).flat_map(|i| (i.saturating_sub(28) * 3000).to_le_bytes()).collect::<Vec<u8>>();
@@ -155,7 +98,7 @@ fn mask(b: &Bench) -> earlybird::Result<Vec<u8>> {
         (tiny(70), &eight[3..5], 2),
         (floats(90), &eight, 1),
     ];
-    for (scales, ratios, depth) in draws {
+    for (scales, ratios, depth) in b.each(draws) {
         let x = b.put(&scales)?;
         let mut p = Mask::new(scales.len() / 4, ratios, depth)?;
         let ring_bytes = p.ring_words() * 4;
@@ -164,18 +107,18 @@ fn mask(b: &Bench) -> earlybird::Result<Vec<u8>> {
             let (thresholds, distances) = (b.raw(ratios.len() * 4)?, b.raw(ratios.len() * depth * 4)?);
             let kept = b.raw(ratios.len() * 4 + 4)?;
             b.kernels.mask_step_f32(Dims::linear(1, 1024), STREAM, &p, x, ring, thresholds, distances, kept)?;
-            out.extend(b.get(thresholds, ratios.len() * 4)?);
-            out.extend(b.get(distances, ratios.len() * depth * 4)?);
-            out.extend(b.get(kept, ratios.len() * 4 + 4)?);
+            b.get(thresholds, ratios.len() * 4)?;
+            b.get(distances, ratios.len() * depth * 4)?;
+            b.get(kept, ratios.len() * 4 + 4)?;
             // Other scales for the next round: the old ones moved on.
             let mut moved = scales.clone();
             moved.rotate_left(4 * (round + 1));
             b.kernels.driver().copy_htod(x, &moved, STREAM)?;
             p = p.next();
         }
-        out.extend(b.get(ring, ring_bytes)?);
+        b.get(ring, ring_bytes)?;
     }
-    Ok(out)
+    Ok(())
 }
 
 /// Block and tile of the two sizes of the product, and shapes: one past a multiple of four in every direction, with a sum of one slice and of several.
@@ -193,22 +136,19 @@ fn matmul(
     tile: &Tile,
     shape: fn(u32, u32, u32) -> Matmul,
     launch: fn(&Kernels, Dims, &Matmul, DevPtr, DevPtr, DevPtr) -> Result<()>,
-) -> earlybird::Result<Vec<u8>> {
-    let mut out = Vec::new();
-    for &[m, n, k] in tile.shapes {
-        // Rows one after another, and rows that start at multiples of 16 bytes.
-        for pitched in [false, true] {
-            let dense = shape(m, n, k);
-            let pitch = |columns: u32| if pitched { columns.next_multiple_of(4) } else { columns };
-            let p = Matmul { lda: pitch(dense.lda), ldb: pitch(dense.ldb), ldc: pitch(n), ..dense };
-            let (x, y) =
-                (b.matrix(m * k / dense.lda, dense.lda, p.lda)?, b.matrix(k * n / dense.ldb, dense.ldb, p.ldb)?);
-            let bytes = ((m - 1) * p.ldc + n) as usize * 4;
-            let z = b.put(&noise(bytes))?;
-            let grid = [n.div_ceil(tile.side), m.div_ceil(tile.side), 1];
-            launch(&b.kernels, Dims { grid, block: [tile.threads, 1, 1], shared: 0 }, &p, x, y, z)?;
-            out.extend(b.get(z, bytes)?);
-        }
+) -> Outcome {
+    // Rows one after another, and rows that start at multiples of 16 bytes.
+    let all = tile.shapes.iter().flat_map(|shape| [(*shape, false), (*shape, true)]);
+    for ([m, n, k], pitched) in b.each(all) {
+        let dense = shape(m, n, k);
+        let pitch = |columns: u32| if pitched { columns.next_multiple_of(4) } else { columns };
+        let p = Matmul { lda: pitch(dense.lda), ldb: pitch(dense.ldb), ldc: pitch(n), ..dense };
+        let (x, y) = (b.matrix(m * k / dense.lda, dense.lda, p.lda)?, b.matrix(k * n / dense.ldb, dense.ldb, p.ldb)?);
+        let bytes = ((m - 1) * p.ldc + n) as usize * 4;
+        let z = b.put(&noise(bytes))?;
+        let grid = [n.div_ceil(tile.side), m.div_ceil(tile.side), 1];
+        launch(&b.kernels, Dims { grid, block: [tile.threads, 1, 1], shared: 0 }, &p, x, y, z)?;
+        b.get(z, bytes)?;
     }
-    Ok(out)
+    Ok(())
 }

@@ -34,7 +34,7 @@ pub(super) fn run(mut args: RunArgs) -> Result<u8> {
     let budget = args.budget.min(instructions.saturating_mul(20).max(1_000_000));
     let mut rows = Vec::new();
     for mutant in mutants(&tree, &text, &name) {
-        let how = match trial(&mutant.ptx, budget)? {
+        let how = match trial(&mutant.ptx(&text), budget)? {
             Err(_) => Some("refused".to_string()),
             Ok((report, _, _)) if !report.is_clean() => report.findings.first().map(|f| f.kind.name().to_string()),
             Ok((_, buffers, _)) => (buffers != expected).then(|| "another result".to_string()),

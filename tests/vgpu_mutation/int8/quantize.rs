@@ -1,0 +1,218 @@
+//! Quantisation and the optimiser in 8 bits.
+
+use bytemuck::cast_slice;
+use earlybird::driver::Dims;
+use earlybird::ops::batchnorm::OutputSums;
+use earlybird::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Round, Store};
+use earlybird::ops::sgd::{Format, Segment, Sgd, SgdI8};
+use earlybird::quant::layout::{blocks, blocks_across, pad};
+
+use super::{STREAM, exponents, mantissas, rounding};
+use crate::bench::{Bench, Case, Outcome, at};
+
+/// The case of a kernel.
+pub fn case(kernel: &str) -> Option<Case> {
+    Some(match kernel {
+        "quantize_round_i8" => round,
+        "quantize_fwd_i8" => images,
+        "dequantize_fwd_i8" => dequantize,
+        "quantize_store_i8" => store,
+        "quantize_bwd_largest_i8" => largest,
+        "quantize_bwd_exponents_i8" => channel_exponents,
+        "quantize_bwd_i8" => gradient,
+        "sgd_step_i8" => step,
+        "sgd_pack_i8" => pack,
+        _ => return None,
+    })
+}
+
+/// Images, pixels, channels: less than a vector, less than a warp, more than one round of a block in pixels and in channels, more images than lanes.
+const SHAPES: [(usize, usize, usize); 7] =
+    [(1, 1, 1), (3, 25, 3), (2, 9, 48), (1, 70, 37), (1, 300, 17), (2, 1, 300), (40, 1, 3)];
+
+fn round(b: &Bench) -> Outcome {
+    // Groups that begin anywhere in the noise's groups of eight, shorter and longer than a block's round; numbers so large that the grid has none for them, and zeros.
+    let sizes = [
+        (1usize, 1usize, 1f32),
+        (3, 5, 1.0),
+        (2, 257, 1.0),
+        (5, 8, 1.0),
+        (1, 2100, 1.0),
+        (3, 2051, 1.0),
+        (2, 9, 6e36),
+        (2, 9, 1.2e37),
+        (2, 9, 2e37),
+        (2, 9, 0.0),
+    ];
+    for (i, (groups, length, scale)) in b.each(sizes.into_iter().enumerate()) {
+        let (x, step) = (b.scaled(groups * length, scale)?, b.step()?);
+        let p = Round { groups: groups as u32, length: length as u32, noise: rounding(i % 2 == 1) };
+        b.kernels.quantize_round_i8(Dims::linear(p.groups, 256), STREAM, &p, at(&step), at(&x))?;
+        b.take(&[&x])?;
+    }
+    Ok(())
+}
+
+fn images(b: &Bench) -> Outcome {
+    for (i, (n, pixels, c)) in b.each(SHAPES.into_iter().enumerate()) {
+        let (x, step) = (b.floats(n * pixels * c)?, b.step()?);
+        let (q, e) = (b.blank(n * pixels * pad(c))?, b.blank(n)?);
+        let p = Quantize { n: n as u32, pixels: pixels as u32, c: c as u32, noise: rounding(i % 2 == 1) };
+        b.kernels.quantize_fwd_i8(Dims::linear(p.n, 256), STREAM, &p, at(&x), at(&step), at(&q), at(&e))?;
+        b.take(&[&q, &e])?;
+    }
+    Ok(())
+}
+
+fn dequantize(b: &Bench) -> Outcome {
+    let ways = SHAPES.into_iter().flat_map(|shape| [(shape, false), (shape, true)]);
+    for ((n, pixels, c), stored) in b.each(ways) {
+        let q = b.small(&mantissas(0, n * pixels, c))?;
+        let e = b.small(&exponents(if stored { blocks(n * pixels, c) } else { n }))?;
+        let x = b.room(n * pixels * c)?;
+        let p = Dequantize { n: n as u32, pixels: pixels as u32, c: c as u32, stored: u32::from(stored) };
+        b.kernels.dequantize_fwd_i8(Dims::linear(2, 256), STREAM, &p, at(&q), at(&e), at(&x))?;
+        b.take(&[&x])?;
+    }
+    Ok(())
+}
+
+fn store(b: &Bench) -> Outcome {
+    for (i, (n, pixels, c)) in b.each(SHAPES.into_iter().enumerate()) {
+        let rows = n * pixels;
+        let (x, step) = (b.floats(rows * c)?, b.step()?);
+        let (q, e) = (b.blank(rows * pad(c))?, b.blank(blocks(rows, c))?);
+        let sums = b.blank(rows.div_ceil(64) * pad(c) * size_of::<OutputSums>())?;
+        let p = Store { rows: rows as u32, c: c as u32, noise: rounding(i % 2 == 1) };
+        let dims = Dims { grid: [blocks_across(c) as u32, rows.div_ceil(64) as u32, 1], block: [256, 1, 1], shared: 0 };
+        b.kernels.quantize_store_i8(dims, STREAM, &p, at(&x), at(&step), at(&q), at(&e), at(&sums))?;
+        b.take(&[&q, &e, &sums])?;
+    }
+    Ok(())
+}
+
+/// Output gradients of every kind: stochastic or not, with a data gradient or not, in 8 bits or 16.
+fn gradients() -> Vec<QuantizeGradient> {
+    let one = |(i, (n, pixels, k)): (usize, (usize, usize, usize))| QuantizeGradient {
+        n: n as u32,
+        pixels: pixels as u32,
+        k: k as u32,
+        dgrad: u32::from(i % 3 != 2),
+        noise: rounding(i % 2 == 1),
+        dyd_tensor: 8,
+        wide: (i / 2 % 2) as u32,
+    };
+    SHAPES.into_iter().enumerate().map(one).collect()
+}
+
+fn largest(b: &Bench) -> Outcome {
+    for p in b.each(gradients()) {
+        let (n, k) = (p.n as usize, p.k as usize);
+        let (dy, largest) = (b.floats(n * p.pixels as usize * k)?, b.room(n * k)?);
+        let dims = Dims { grid: [p.k.div_ceil(32), p.n, 1], block: [256, 1, 1], shared: 0 };
+        b.kernels.quantize_bwd_largest_i8(dims, STREAM, &p, at(&dy), at(&largest))?;
+        b.take(&[&largest])?;
+    }
+    Ok(())
+}
+
+fn channel_exponents(b: &Bench) -> Outcome {
+    for p in b.each(gradients()) {
+        let (n, k) = (p.n as usize, p.k as usize);
+        let (largest, xe, ew) = (b.floats(n * k)?, b.small(&exponents(n))?, b.blank(k)?);
+        // Two warps: more channels than that go round.
+        b.kernels.quantize_bwd_exponents_i8(Dims::linear(1, 64), STREAM, &p, at(&largest), at(&xe), at(&ew))?;
+        b.take(&[&ew])?;
+    }
+    Ok(())
+}
+
+fn gradient(b: &Bench) -> Outcome {
+    for p in b.each(gradients()) {
+        let (n, k, all) = (p.n as usize, p.k as usize, (p.n * p.pixels) as usize);
+        let (dy, largest) = (b.floats(all * k)?, b.floats(n * k)?);
+        let (we, xe, step) = (b.small(&exponents(k))?, b.small(&exponents(n))?, b.step()?);
+        let (dyd, ed) = (b.blank(p.dgrad as usize * all * pad(k))?, b.blank(p.dgrad as usize * n)?);
+        let (dyw, ew) = (b.blank((all * pad(k)) << p.wide)?, b.small(&exponents(k))?);
+        let (dy, largest, we, xe, step) = (at(&dy), at(&largest), at(&we), at(&xe), at(&step));
+        let (d, de, w) = (at(&dyd), at(&ed), at(&dyw));
+        b.kernels.quantize_bwd_i8(Dims::linear(p.n, 256), STREAM, &p, dy, largest, we, xe, step, d, de, w, at(&ew))?;
+        b.take(&[&dyd, &ed, &dyw])?;
+    }
+    Ok(())
+}
+
+/// A parameter of each kind, in places off the noise's groups of eight; arena, and bytes of packed weights. `long`: rows and runs of more than one round of a block.
+fn table(long: bool, k: u32, taps: u32, c: u32) -> (Vec<Segment>, usize, usize) {
+    let columns = taps * c;
+    let weights = k * taps * pad(c as usize) as u32;
+    let transposed = c * taps * pad(k as usize) as u32;
+    let elements = |offset, columns| Segment { format: Format::Elements as u32, ..Segment::plain(offset, columns) };
+    let conv = Segment {
+        offset: 43,
+        rows: k,
+        columns,
+        format: Format::Conv as u32,
+        taps,
+        c,
+        weights: 0,
+        transposed: weights,
+        exponents: weights + transposed,
+    };
+    let rows = if long { 2085 } else { 29 };
+    let linear = Segment { rows: 3, format: Format::Rows as u32, ..Segment::plain(conv.offset + k * columns, rows) };
+    let run = if long { 2100 } else { 11 };
+    let bias = elements(linear.offset + 3 * rows, run);
+    let plain = Segment::plain(bias.offset + run, run);
+    let table = vec![elements(0, 21), Segment::plain(21, 22), conv, linear, bias, plain];
+    (table, (plain.offset + run) as usize, (conv.exponents + k) as usize)
+}
+
+/// Long rows, K, taps, C, weights kept in f32, gradients rounded, and a scale of all numbers: numbers of usual size, and those for which the grid has none.
+const STEPS: [(bool, u32, u32, u32, u32, u32, f32); 7] = [
+    (false, 5, 4, 3, 0, 1, 1.0),
+    (false, 18, 1, 37, 1, 1, 1.0),
+    (false, 3, 9, 16, 0, 0, 1.0),
+    (true, 16, 1, 5, 0, 1, 1.0),
+    (true, 2, 4, 70, 1, 0, 1.0),
+    (false, 5, 4, 3, 0, 1, 2e37),
+    (true, 2, 1, 5, 0, 1, 1e37),
+];
+
+/// With an L1 term so large that a row's exponent shows whom it was added to.
+fn constants(count: usize, segments: usize, master_f32: u32, round_gradients: u32) -> SgdI8 {
+    SgdI8 {
+        sgd: Sgd { count: count as u32, scales: 21, momentum: 0.9, weight_decay: 1e-4, l1: 8.0 },
+        segments: segments as u32,
+        master_f32,
+        round_gradients,
+        seed: [5, 6],
+        tensors: [101, 102, 103],
+    }
+}
+
+fn step(b: &Bench) -> Outcome {
+    for (long, k, taps, c, master, rounds, scale) in b.each(STEPS) {
+        let (table, count, bytes) = table(long, k, taps, c);
+        let p = constants(count, table.len(), master, rounds);
+        let (table, lr, now) = (b.bytes(cast_slice(&table))?, b.bytes(&0.1f32.to_le_bytes())?, b.step()?);
+        let (g, v, w, packed) =
+            (b.scaled(count, scale)?, b.scaled(count, scale)?, b.scaled(count, scale)?, b.blank(bytes)?);
+        let (g, table, lr, now) = (at(&g), at(&table), at(&lr), at(&now));
+        b.kernels.sgd_step_i8(Dims::linear(3, 256), STREAM, &p, table, lr, now, g, at(&v), at(&w), at(&packed))?;
+        b.take(&[&v, &w, &packed])?;
+    }
+    Ok(())
+}
+
+fn pack(b: &Bench) -> Outcome {
+    for (long, k, taps, c, master, rounds, scale) in b.each(STEPS) {
+        let (table, count, bytes) = table(long, k, taps, c);
+        let p = constants(count, table.len(), master, rounds);
+        let (table, now, w, packed) =
+            (b.bytes(cast_slice(&table))?, b.step()?, b.scaled(count, scale)?, b.blank(bytes)?);
+        b.kernels.sgd_pack_i8(Dims::linear(3, 256), STREAM, &p, at(&table), at(&now), at(&w), at(&packed))?;
+        b.take(&[&w, &packed])?;
+    }
+    Ok(())
+}
