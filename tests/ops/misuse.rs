@@ -64,13 +64,14 @@ fn indices_out_of_range_are_refused(device: &Device) {
     refused(result, "label 7");
 }
 
-/// Where nobody looks at labels beforehand, a wrong one must not go unseen.
+/// Where nobody looks at labels beforehand, a wrong one must not go unseen: in rows that a warp holds in shared memory, and in longer ones.
 fn label_out_of_range_makes_the_loss_nan(device: &Device) {
-    let p = SoftmaxXent { n: 2, classes: 3 };
-    let (logits, labels, metrics) =
-        (device.put(&[0.0f32; 6]), device.put(&[1u32, 7]), device.put(&[Metrics::default()]));
-    let probs = device.out(6);
-    device.backend.softmax_xent_fwd_f32(&p, logits.all(), labels.all(), probs.all(), metrics.all()).unwrap();
-    let got = device.get::<Metrics>(&metrics)[0];
-    assert!(got.loss_sum.is_nan() && got.top1 == 0 && got.count == 2, "{got:?}");
+    for classes in [3u32, 330] {
+        let p = SoftmaxXent { n: 2, classes };
+        let (logits, labels) = (device.put(&vec![0.0f32; 2 * classes as usize]), device.put(&[1u32, u32::MAX]));
+        let (metrics, probs) = (device.put(&[Metrics::default()]), device.out(2 * classes as usize));
+        device.backend.softmax_xent_fwd_f32(&p, logits.all(), labels.all(), probs.all(), metrics.all()).unwrap();
+        let got = device.get::<Metrics>(&metrics)[0];
+        assert!(got.loss_sum.is_nan() && got.top1 == 0 && got.count == 2, "{classes} classes: {got:?}");
+    }
 }

@@ -11,6 +11,7 @@ for_each_device!(
     maxpool_values_winners_and_gradients,
     maxpool_gives_ties_to_the_first_and_the_last_nan_wins,
     avgpool_values_and_gradients,
+    pixels_of_so_many_channels_that_no_window_fits_in_shared_memory,
     global_avgpool_values_and_gradients
 );
 
@@ -147,6 +148,16 @@ fn mean(device: &Device, p: &Pool, global: bool, seed: u64) {
 
 fn avgpool_values_and_gradients(device: &Device) {
     device.check((pools(device.budget), any::<u64>()), |(p, seed)| mean(device, &p, false, seed));
+}
+
+fn pixels_of_so_many_channels_that_no_window_fits_in_shared_memory(device: &Device) {
+    for (shape, kernel, stride, padding) in
+        [((1, 4, 4, 165), 5, 1, 2), ((1, 3, 3, 4097), 2, 2, 0), ((1, 2, 2, 2051), 3, 1, 1)]
+    {
+        let p = pool(shape, (kernel, kernel), stride, padding).unwrap();
+        maximum(device, &p, &normal(1, "x", (p.n * p.h * p.w * p.c) as usize, 1.0), 1);
+        mean(device, &p, false, 2);
+    }
 }
 
 fn global_avgpool_values_and_gradients(device: &Device) {
