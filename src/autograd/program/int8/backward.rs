@@ -119,7 +119,7 @@ impl Eight<'_, '_> {
         let wide = conv.is_some() && self.options.is_wide();
         let p = BatchNormI8 { noise: self.noise(owner, Role::Dyw), wide: u32::from(wide), ..block.p };
         let dyd = (p.dgrad != 0).then(|| self.bfp(owner, "dgrad's d ", s.rows * s.stride, s.n));
-        let dyw = self.bfp(owner, "wgrad's d ", s.rows * s.stride << u32::from(wide), s.c);
+        let dyw = self.bfp(owner, "wgrad's d ", (s.rows * s.stride) << u32::from(wide), s.c);
         let inputs = [
             dz.mantissas,
             dz.exponents,

@@ -1,6 +1,8 @@
 //! A test of the machine's code for tiles on machines without AMX: each of its instructions is illegal there, the system says so by a signal, and the handler decodes what the assembler made of it, has the emulation
 //! do it and goes on behind it. What is run is the very code that a processor with AMX gets. Linux on x86-64 only.
 
+#![allow(clippy::unwrap_used)] // all of it is a test
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::amx::{compare, there};
