@@ -139,9 +139,7 @@ fn input(device: &Device, bytes: usize, content: Content) -> Memory {
         Content::Noise => device.noise(bytes / 4),
         Content::Labels(classes) => device.put(&(0..bytes as u32 / 4).map(|i| i % classes).collect::<Vec<u32>>()),
         Content::Channels => device.put(&(0..bytes as u32 / 4).map(|i| 2 * i).collect::<Vec<u32>>()),
-        Content::Bytes => {
-            device.put(&(0..bytes.next_multiple_of(4)).map(|i| (i * 31 % 127) as u8).collect::<Vec<u8>>())
-        }
+        Content::Bytes => device.put(&(0..bytes.next_multiple_of(4)).map(|i| (i % 4) as u8).collect::<Vec<u8>>()),
     }
 }
 
