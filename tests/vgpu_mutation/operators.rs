@@ -68,7 +68,7 @@ fn relu(b: &Bench) -> Outcome {
 
 /// Shapes of convolutions: (n, side, c, k, kernel, stride, padding). Wide channels and others; tiles and slices that are not full; and rows that end one past
 /// a multiple of four, in the first slice and in a later one, so that the last row's reads past its end are reads past the buffer's.
-const CONVOLUTIONS: [(usize, usize, usize, usize, usize, usize, usize); 27] = [
+const CONVOLUTIONS: [(usize, usize, usize, usize, usize, usize, usize); 35] = [
     (2, 7, 4, 8, 3, 1, 1),
     (1, 6, 3, 5, 3, 2, 1),
     (2, 5, 20, 36, 1, 1, 0),
@@ -90,9 +90,18 @@ const CONVOLUTIONS: [(usize, usize, usize, usize, usize, usize, usize); 27] = [
     (1, 9, 4, 69, 1, 1, 0),
     (1, 9, 4, 5, 1, 1, 0),
     (1, 5, 68, 4, 1, 1, 0),
+    (1, 3, 68, 4, 1, 1, 0),
     (1, 2, 4, 8, 1, 1, 0),
     (1, 9, 4, 133, 1, 1, 0),
     (1, 9, 5, 69, 1, 1, 0),
+    // Tiles that are full in one direction, with the last columns in their first half and in their second, one behind a multiple of four.
+    (1, 12, 5, 5, 1, 1, 0),
+    (1, 12, 37, 37, 1, 1, 0),
+    (1, 12, 69, 69, 1, 1, 0),
+    (1, 2, 5, 133, 1, 1, 0),
+    (1, 2, 37, 133, 1, 1, 0),
+    (1, 2, 21, 133, 1, 1, 0),
+    (1, 2, 69, 133, 1, 1, 0),
     // Residue classes of pixels without taps, and without pixels.
     (1, 5, 5, 6, 1, 3, 0),
     (1, 5, 4, 8, 1, 3, 0),
