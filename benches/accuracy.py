@@ -37,14 +37,18 @@ def masks(path):
     return found
 
 
-def emerged(drawn, ratio, queue=5, eps=0.1):
-    """The first epoch at which the newest of `queue` masks is within `eps` of all the others."""
+def settling(drawn, ratio, queue=5):
+    """(epoch, largest distance of its mask to the `queue` - 1 before it), epoch by epoch."""
     epochs = sorted(epoch for epoch, r in drawn if r == ratio)
     for i in range(queue - 1, len(epochs)):
         last = [drawn[epoch, ratio] for epoch in epochs[i - queue + 1 : i + 1]]
-        if last[0].any() and all((last[-1] ^ mask).mean() <= eps for mask in last[:-1]):
-            return epochs[i]
-    return None
+        if last[0].any():
+            yield epochs[i], max((last[-1] ^ mask).mean() for mask in last[:-1])
+
+
+def emerged(drawn, ratio, eps=0.1):
+    """The first epoch whose mask is within `eps` of those before it."""
+    return next((epoch for epoch, distance in settling(drawn, ratio) if distance <= eps), None)
 
 
 def overlap(a, b):
@@ -89,12 +93,15 @@ def main():
             "loss": float(rows[-1]["train_loss"]),
             "test": float(rows[-1]["test_accuracy"]),
             "tickets": {ratio: emerged(drawn, ratio) for ratio in RATIOS},
+            "closest": {ratio: min((distance for _, distance in settling(drawn, ratio)), default=1) for ratio in RATIOS},
             "masks": drawn,
         }
 
-    print(f"\n| run | loss after {args.epochs} epochs | test accuracy | tickets at 30/50/70% |\n|---|---|---|---|")
+    print(f"\n| run | loss after {args.epochs} epochs | test accuracy | tickets at 30/50/70% | closest to one (0.1) |\n|---|---|---|---|---|")
     for (precision, order), run in runs.items():
-        print(f"| {precision}, order {order} | {run['loss']:.3f} | {run['test']:.4f} | {'/'.join(str(run['tickets'][r]) for r in RATIOS)} |")
+        tickets = "/".join(str(run["tickets"][ratio]) for ratio in RATIOS)
+        closest = "/".join(f"{run['closest'][ratio]:.3f}" for ratio in RATIOS)
+        print(f"| {precision}, order {order} | {run['loss']:.3f} | {run['test']:.4f} | {tickets} | {closest} |")
     print("\n| precision | mean loss | mean ticket epochs (spread) |\n|---|---|---|")
     for precision in args.precisions:
         mine = [run for (p, _), run in runs.items() if p == precision]
