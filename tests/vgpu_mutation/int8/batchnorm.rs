@@ -5,7 +5,7 @@ use earlybird::backend::Backend;
 use earlybird::driver::{DevPtr, Dims};
 use earlybird::ops::batchnorm::{BatchNormI8, GradientSums};
 use earlybird::ops::pool::Pool;
-use earlybird::quant::layout::{blocks, blocks_across, pad};
+use earlybird::quant::layout::{blocks, pad};
 
 use super::{STREAM, exponents, gradient_sums, mantissas, output_sums, rounding};
 use crate::bench::{Bench, Case, Outcome, at, noise};
@@ -153,7 +153,7 @@ fn gradient(b: &Bench) -> Outcome {
         let stored = s.p.gradient != 0;
         let only = |wanted: bool, memory| if wanted { at(memory) } else { DevPtr::NULL };
         b.kernels.batchnorm_grad_i8(
-            Dims { grid: [blocks_across(c) as u32, rows.div_ceil(64) as u32, 1], block: [256, 1, 1], shared: 0 },
+            Dims::linear(blocks(rows, c) as u32, 256),
             STREAM,
             &s.p,
             only(!stored, &up_f32),

@@ -5,7 +5,7 @@ use earlybird::driver::Dims;
 use earlybird::ops::batchnorm::OutputSums;
 use earlybird::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Round, Store};
 use earlybird::ops::sgd::{Format, Segment, Sgd, SgdI8};
-use earlybird::quant::layout::{blocks, blocks_across, pad};
+use earlybird::quant::layout::{blocks, pad};
 
 use super::{STREAM, exponents, mantissas, rounding};
 use crate::bench::{Bench, Case, Outcome, at};
@@ -84,7 +84,7 @@ fn store(b: &Bench) -> Outcome {
         let (q, e) = (b.blank(rows * pad(c))?, b.blank(blocks(rows, c))?);
         let sums = b.blank(rows.div_ceil(64) * pad(c) * size_of::<OutputSums>())?;
         let p = Store { rows: rows as u32, c: c as u32, noise: rounding(i % 2 == 1) };
-        let dims = Dims { grid: [blocks_across(c) as u32, rows.div_ceil(64) as u32, 1], block: [256, 1, 1], shared: 0 };
+        let dims = Dims::linear(blocks(rows, c) as u32, 256);
         b.kernels.quantize_store_i8(dims, STREAM, &p, at(&x), at(&step), at(&q), at(&e), at(&sums))?;
         b.take(&[&q, &e, &sums])?;
     }
