@@ -22,7 +22,7 @@ use earlybird::ops::batchnorm::{BatchNorm, BatchNormI8, SizesI8};
 use earlybird::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8};
 use earlybird::ops::pool::Pool;
 use earlybird::ops::quantize::{Noise, Quantize};
-use earlybird::ops::sgd::{Format, Segment, Sgd, SgdI8};
+use earlybird::ops::sgd::{Segment, Sgd, SgdI8};
 use earlybird::ops::{Kernel, Shape};
 use earlybird::quant::layout::{blocks, pad};
 
@@ -303,21 +303,9 @@ fn whole(b: &Bench, batch: usize, rounds: usize) {
     let (x, q, step) = (b.floats(batch * 3072), Tensor::new(b, batch * 1024 * 16, batch), b.put(&[5u32]));
     let (mut table, mut offset, mut packed) = (Vec::new(), 0, 0);
     for (_, c, k, _) in LAYERS {
-        let weights = packed;
-        let transposed = weights + k * 9 * pad(c);
-        let exponents = transposed + c * 9 * pad(k);
-        packed = (exponents + k).next_multiple_of(16);
-        table.push(Segment {
-            offset: offset as u32,
-            rows: k as u32,
-            columns: (9 * c) as u32,
-            format: Format::Conv as u32,
-            taps: 9,
-            c: c as u32,
-            weights: weights as u32,
-            transposed: transposed as u32,
-            exponents: exponents as u32,
-        });
+        let conv = Segment::conv(offset as u32, [k as u32, 9, c as u32], packed as u32);
+        packed = conv.packed().next_multiple_of(16);
+        table.push(conv);
         offset += k * 9 * c;
     }
     let sgd = Sgd { count: offset as u32, scales: 0, momentum: 0.9, weight_decay: 1e-4, l1: 1e-4 };

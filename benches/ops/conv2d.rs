@@ -7,7 +7,7 @@ use earlybird::ops::{Kernel, Shape};
 use crate::{devices, group};
 
 /// Image side, input and output channels, kernel, stride.
-const SHAPES: [(usize, usize, usize, usize, usize); 8] = [
+pub const SHAPES: [(usize, usize, usize, usize, usize); 8] = [
     (32, 3, 64, 3, 1),
     (32, 64, 64, 3, 1),
     (8, 256, 256, 3, 1),

@@ -10,28 +10,16 @@ use earlybird::ops::classifier::Classifier;
 use earlybird::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8};
 use earlybird::ops::pool::Pool;
 use earlybird::ops::quantize::{Dequantize, Noise, Quantize, QuantizeGradient, Round, Store};
-use earlybird::ops::sgd::{Format, Segment, Sgd, SgdI8};
+use earlybird::ops::sgd::{Segment, Sgd, SgdI8};
 use earlybird::ops::{Call, Kernel, Shape, Value};
-use earlybird::quant::layout::pad;
 
-use crate::{ACTIVATIONS, Device, devices, group};
+use crate::{ACTIVATIONS, Device, conv2d, devices, group};
 
 const NOISE: Noise = Noise { seed: [1, 2], tensor: 3, stochastic: 1 };
 
-/// Image side, input and output channels, kernel, stride.
-const CONVOLUTIONS: [(usize, usize, usize, usize, usize); 7] = [
-    (32, 3, 64, 3, 1),
-    (32, 64, 64, 3, 1),
-    (8, 256, 256, 3, 1),
-    (2, 512, 512, 3, 1),
-    (32, 16, 16, 3, 1),
-    (16, 37, 53, 3, 1),
-    (16, 64, 128, 1, 2),
-];
-
 pub fn bench(c: &mut Criterion) {
     for device in devices() {
-        for (side, channels, out, kernel, stride) in CONVOLUTIONS {
+        for (side, channels, out, kernel, stride) in conv2d::SHAPES {
             let attr = Conv2dAttr::square(out, kernel, stride, kernel / 2);
             let conv = Conv2d::new(128, Shape::new(side, side, channels), &attr).unwrap();
             let p = Conv2dI8 { conv, noise: NOISE, wide: 0 };
@@ -146,18 +134,9 @@ fn input(device: &Device, bytes: usize, content: Content) -> Memory {
 /// The step of a layer of 512 channels, rows of one exponent, and of as many numbers each with its own.
 fn optimiser(c: &mut Criterion, device: &Device) {
     let (k, taps, channels) = (512u32, 9u32, 512u32);
-    let (columns, half) = (taps * channels, k * taps * pad(channels as usize) as u32);
-    let conv = Segment {
-        rows: k,
-        format: Format::Conv as u32,
-        taps,
-        c: channels,
-        transposed: half,
-        exponents: 2 * half,
-        ..Segment::plain(0, columns)
-    };
-    let elements = Segment { format: Format::Elements as u32, ..Segment::plain(0, k * columns) };
-    let count = (k * columns) as usize;
+    let conv = Segment::conv(0, [k, taps, channels], 0);
+    let elements = Segment::elements(0, k * conv.columns);
+    let count = elements.columns as usize;
     for (shape, segment) in [("3x3x512-512", conv), ("2359296 elements", elements)] {
         let p = SgdI8 {
             sgd: Sgd { count: count as u32, scales: 0, momentum: 0.9, weight_decay: 1e-4, l1: 0.0 },
@@ -169,9 +148,10 @@ fn optimiser(c: &mut Criterion, device: &Device) {
         };
         let (table, lr, step) = (device.put(&[segment]), device.put(&[1e-6f32]), device.put(&[3u32, 0]));
         let [g, v, w] = [(); 3].map(|()| device.noise(count));
-        let packed = device.backend.alloc((2 * half + k) as usize).unwrap();
-        let bytes =
-            Throughput::Bytes(20 * count as u64 + if segment.format == conv.format { 2 * half as u64 } else { 0 });
+        let packed = device.backend.alloc(conv.packed()).unwrap();
+        let bytes = Throughput::Bytes(
+            20 * count as u64 + if segment.format == conv.format { u64::from(conv.exponents) } else { 0 },
+        );
         device.measure(&mut group(c, "sgd_step_i8"), shape, bytes, || {
             let (int8, step) = (device.backend.int8()?, step.span(0, 4)?);
             int8.sgd_step_i8(&p, table.all(), lr.all(), step, g.all(), v.all(), w.all(), packed.all())

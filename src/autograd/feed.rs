@@ -155,7 +155,7 @@ impl Session {
 
     /// Issues the call that makes a batch.
     pub(super) fn make(&self, feed: Feed, batch: usize) -> Result<()> {
-        let (Some(source), Some(p)) = (self.feeds.get(feed.0), self.changes(feed, batch)) else { return Ok(()) };
+        let Some((source, p)) = self.feeds.get(feed.0).zip(self.changes(feed, batch)) else { return Ok(()) };
         let from = AugmentSource {
             images: source.images.all(),
             labels: source.labels.all(),

@@ -103,14 +103,13 @@ fn totals(rows: &[Row]) -> String {
     let mut out = String::from(
         "\nkernels                       launches  roofline  modelled   beyond: work    tail  launch   (ms)",
     );
-    let integer = |r: &Row| r.symbol.starts_with("conv2d") && r.symbol.contains("_i8");
     let kinds: [(&str, Keep); 7] = [
         ("conv, large tiles", &|r| {
             r.symbol.starts_with("conv2d") && r.symbol.ends_with("_f32") && !r.symbol.contains("sum")
         }),
-        ("conv, small tiles", &|r| r.symbol.starts_with("conv2d") && r.symbol.ends_with("_small") && !integer(r)),
-        ("conv, element by element", &|r| r.symbol.starts_with("conv2d") && r.symbol.ends_with("_any") && !integer(r)),
-        ("conv, 8-bit integers", &integer),
+        ("conv, small tiles", &|r| r.symbol.starts_with("conv2d") && r.symbol.ends_with("_f32_small")),
+        ("conv, element by element", &|r| r.symbol.starts_with("conv2d") && r.symbol.ends_with("_f32_any")),
+        ("conv, 8-bit integers", &|r| r.symbol.starts_with("conv2d") && r.symbol.contains("_i8")),
         ("batchnorm", &|r| r.symbol.starts_with("batchnorm")),
         ("the rest", &|r| {
             !r.symbol.starts_with("batchnorm") && (!r.symbol.starts_with("conv2d") || r.symbol.contains("sum"))

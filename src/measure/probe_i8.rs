@@ -9,7 +9,7 @@ use crate::ops::batchnorm::{BatchNormI8, GradientForm};
 use crate::ops::conv2d::{Conv2d, Conv2dI8};
 use crate::ops::pool::Pool;
 use crate::ops::quantize::{Dequantize, Noise, Quantize, QuantizeGradient, Store};
-use crate::ops::sgd::{Format, Segment, Sgd, SgdI8};
+use crate::ops::sgd::{Segment, Sgd, SgdI8};
 use crate::quant::layout::pad;
 
 const NOISE: Noise = Noise { seed: [1, 2], tensor: 3, stochastic: 1 };
@@ -143,18 +143,8 @@ fn dgrad(rig: &Rig, p: &Conv2dI8) -> Result<Vec<Counted>> {
 /// The optimiser's step, and packing alone, on the weights of one convolution and one vector.
 fn optimiser(rig: &Rig) -> Result<Vec<Counted>> {
     let (k, taps, c) = (64u32, 9u32, 64u32);
-    let columns = taps * c;
-    let conv = Segment {
-        offset: 0,
-        rows: k,
-        columns,
-        format: Format::Conv as u32,
-        taps,
-        c,
-        weights: 0,
-        transposed: k * columns,
-        exponents: 2 * k * columns,
-    };
+    let conv = Segment::conv(0, [k, taps, c], 0);
+    let columns = conv.columns;
     let vector = Segment::plain(k * columns, 4096);
     let table = [conv, vector];
     let count = (k * columns + vector.columns) as usize;
@@ -166,7 +156,7 @@ fn optimiser(rig: &Rig) -> Result<Vec<Counted>> {
         seed: [1, 2],
         tensors: [5, 6, 7],
     };
-    let packed = (2 * k * columns + k) as usize;
+    let packed = conv.packed();
     let (table_bytes, backend): (&[u8], _) = (bytemuck::cast_slice(&table), rig.backend());
     let table = backend.alloc(table_bytes.len())?;
     backend.upload(table_bytes, table.all())?;

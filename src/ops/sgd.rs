@@ -6,6 +6,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::operator::u;
+use crate::quant::layout::pad;
+
 /// What kernels receive; the learning rate is in device memory, because it changes under a captured graph.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
@@ -65,6 +68,24 @@ impl Segment {
     pub const fn plain(offset: u32, columns: u32) -> Segment {
         let format = Format::F32 as u32;
         Segment { offset, rows: 1, columns, format, taps: 0, c: 0, weights: 0, transposed: 0, exponents: 0 }
+    }
+
+    /// The same, each element with an exponent of its own.
+    pub const fn elements(offset: u32, columns: u32) -> Segment {
+        Segment { format: Format::Elements as u32, ..Segment::plain(offset, columns) }
+    }
+
+    /// `k` output channels of `taps` taps of `c` channels from `offset` on; packed weights, transposed weights and exponents follow each other from byte `weights` on.
+    pub fn conv(offset: u32, [k, taps, c]: [u32; 3], weights: u32) -> Segment {
+        let transposed = weights + k * taps * u(pad(c as usize));
+        let exponents = transposed + c * taps * u(pad(k as usize));
+        let format = Format::Conv as u32;
+        Segment { offset, rows: k, columns: taps * c, format, taps, c, weights, transposed, exponents }
+    }
+
+    /// Bytes of packed weights up to the end of this convolution's.
+    pub const fn packed(&self) -> usize {
+        self.exponents as usize + self.rows as usize
     }
 }
 

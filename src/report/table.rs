@@ -7,15 +7,18 @@ use serde_json::Value;
 
 use crate::{Error, Result};
 
+fn defect(e: impl std::fmt::Display) -> Error {
+    Error::bad_setting("csv", e.to_string(), "this is a defect, please report it")
+}
+
 /// Rows as CSV with these columns; fields of a row that are not among them are left out, an unknown is an empty cell.
 ///
 /// # Errors
 /// [`Error::BadSetting`] for a row that is no record, which is a defect.
 pub fn csv<T: Serialize>(columns: &[&str], rows: &[T]) -> Result<String> {
-    let defect = |e: String| Error::bad_setting("csv", e, "this is a defect, please report it");
     let mut table = Table::new(columns.iter().copied())?;
     for row in rows {
-        let row = serde_json::to_value(row).map_err(|e| defect(e.to_string()))?;
+        let row = serde_json::to_value(row).map_err(defect)?;
         table.row(columns.iter().map(|column| match &row[*column] {
             Value::Null => String::new(),
             Value::String(text) => text.clone(),
@@ -53,9 +56,7 @@ impl Table {
     /// # Errors
     /// [`Error::BadSetting`] where it has more or fewer cells than there are columns, which is a defect.
     pub fn row<T: AsRef<[u8]>>(&mut self, cells: impl IntoIterator<Item = T>) -> Result<()> {
-        self.0
-            .write_record(cells)
-            .map_err(|e| Error::bad_setting("csv", e.to_string(), "this is a defect, please report it"))
+        self.0.write_record(cells).map_err(defect)
     }
 
     /// The whole table.
@@ -63,9 +64,8 @@ impl Table {
     /// # Errors
     /// None that memory does not give.
     pub fn text(self) -> Result<String> {
-        let defect = |e: String| Error::bad_setting("csv", e, "this is a defect, please report it");
-        let bytes = self.0.into_inner().map_err(|e| defect(e.to_string()))?;
-        String::from_utf8(bytes).map_err(|e| defect(e.to_string()))
+        let bytes = self.0.into_inner().map_err(defect)?;
+        String::from_utf8(bytes).map_err(defect)
     }
 }
 

@@ -258,22 +258,11 @@ fn batchnorm(s: &mut Side, (n, h, w, c, window): Layer) -> Result<()> {
 /// BN scales, each rounded by itself, shifts, a convolution's weights, a linear layer's, and a bias longer than a block's run: a segment of each format.
 fn segments() -> (Vec<Segment>, usize, usize) {
     let (scales, k, taps, c) = (21u32, 18u32, 9u32, 37u32);
-    let (padded_c, padded_k) = (pad(c as usize) as u32, pad(k as usize) as u32);
-    let weights = k * taps * padded_c;
-    let conv = Segment {
-        rows: k,
-        format: Format::Conv as u32,
-        taps,
-        c,
-        transposed: weights,
-        exponents: weights + c * taps * padded_k,
-        ..Segment::plain(48, taps * c)
-    };
+    let conv = Segment::conv(48, [k, taps, c], 0);
     let linear = Segment { rows: 3, format: Format::Rows as u32, ..Segment::plain(conv.offset + k * taps * c, 29) };
-    let elements = |offset, count| Segment { format: Format::Elements as u32, ..Segment::plain(offset, count) };
-    let bias = elements(linear.offset + 87, 2100);
-    let table = vec![elements(0, scales), Segment::plain(scales, scales), conv, linear, bias];
-    (table, (bias.offset + bias.columns) as usize, (conv.exponents + k) as usize)
+    let bias = Segment::elements(linear.offset + 87, 2100);
+    let table = vec![Segment::elements(0, scales), Segment::plain(scales, scales), conv, linear, bias];
+    (table, (bias.offset + bias.columns) as usize, conv.packed())
 }
 
 fn optimiser(s: &mut Side) -> Result<()> {

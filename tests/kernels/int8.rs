@@ -454,28 +454,12 @@ fn batchnorms(gpus: &[Named]) {
 
 /// A table of one parameter of each kind.
 fn segments(scales: u32, k: u32, taps: u32, c: u32) -> (Vec<Segment>, usize, usize) {
-    let columns = taps * c;
-    let (padded_c, padded_k) = (pad(c as usize) as u32, pad(k as usize) as u32);
-    let none = Segment::plain(0, 0);
     let first = (scales * 2).next_multiple_of(16);
-    let weights = k * taps * padded_c;
-    let conv = Segment {
-        offset: first,
-        rows: k,
-        columns,
-        format: Format::Conv as u32,
-        taps,
-        c,
-        weights: 0,
-        transposed: weights,
-        exponents: weights + c * taps * padded_k,
-    };
-    let linear = Segment { offset: first + k * columns, rows: 3, columns: 29, format: Format::Rows as u32, ..none };
-    let elements = Format::Elements as u32;
-    let bias = Segment { offset: linear.offset + 87, rows: 1, columns: 2100, format: elements, ..none };
-    let table =
-        vec![Segment { columns: scales, format: elements, ..none }, Segment::plain(scales, scales), conv, linear, bias];
-    (table, bias.offset as usize + 2100, (conv.exponents + k) as usize)
+    let conv = Segment::conv(first, [k, taps, c], 0);
+    let linear = Segment { rows: 3, format: Format::Rows as u32, ..Segment::plain(first + k * conv.columns, 29) };
+    let bias = Segment::elements(linear.offset + 87, 2100);
+    let table = vec![Segment::elements(0, scales), Segment::plain(scales, scales), conv, linear, bias];
+    (table, (bias.offset + bias.columns) as usize, conv.packed())
 }
 
 /// With an L1 term so large that the exponent of a row shows whether it was added there, too.

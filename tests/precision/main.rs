@@ -16,28 +16,19 @@ use earlybird::graph::Graph;
 use earlybird::nn::{ModelOptions, build, init};
 use earlybird::ops::{Kernel, Shape};
 
-const INT8: Precision = Precision::Int8(Int8Options {
+/// No options: `Default` is no constant.
+const OPTIONS: Int8Options = Int8Options {
     f32_products: Products { forward: false, dgrad: false, wgrad: false },
     master_f32: false,
     wgrad16: false,
     scales_int8: false,
-});
+};
 
+const INT8: Precision = Precision::Int8(OPTIONS);
 /// The same with weight gradients from 16 bits.
-const WGRAD16: Precision = Precision::Int8(Int8Options {
-    f32_products: Products { forward: false, dgrad: false, wgrad: false },
-    master_f32: false,
-    wgrad16: true,
-    scales_int8: false,
-});
-
+const WGRAD16: Precision = Precision::Int8(Int8Options { wgrad16: true, ..OPTIONS });
 /// With BN scales, shifts and biases of 8 bits.
-const SCALES: Precision = Precision::Int8(Int8Options {
-    f32_products: Products { forward: false, dgrad: false, wgrad: false },
-    master_f32: false,
-    wgrad16: false,
-    scales_int8: true,
-});
+const SCALES: Precision = Precision::Int8(Int8Options { scales_int8: true, ..OPTIONS });
 
 fn small(model: &str, width: f64) -> Arc<Graph> {
     let options = ModelOptions { width, input: Shape::new(32, 32, 3), classes: 5 };

@@ -144,28 +144,15 @@ fn gradient(b: &Bench) -> Outcome {
 
 /// A parameter of each kind, in places off the noise's groups of eight; arena, and bytes of packed weights. `long`: rows and runs of more than one round of a block.
 fn table(long: bool, k: u32, taps: u32, c: u32) -> (Vec<Segment>, usize, usize) {
-    let columns = taps * c;
-    let weights = k * taps * pad(c as usize) as u32;
-    let transposed = c * taps * pad(k as usize) as u32;
-    let elements = |offset, columns| Segment { format: Format::Elements as u32, ..Segment::plain(offset, columns) };
-    let conv = Segment {
-        offset: 43,
-        rows: k,
-        columns,
-        format: Format::Conv as u32,
-        taps,
-        c,
-        weights: 0,
-        transposed: weights,
-        exponents: weights + transposed,
-    };
+    let conv = Segment::conv(43, [k, taps, c], 0);
     let rows = if long { 2085 } else { 29 };
-    let linear = Segment { rows: 3, format: Format::Rows as u32, ..Segment::plain(conv.offset + k * columns, rows) };
+    let linear =
+        Segment { rows: 3, format: Format::Rows as u32, ..Segment::plain(conv.offset + k * conv.columns, rows) };
     let run = if long { 2100 } else { 11 };
-    let bias = elements(linear.offset + 3 * rows, run);
+    let bias = Segment::elements(linear.offset + 3 * rows, run);
     let plain = Segment::plain(bias.offset + run, run);
-    let table = vec![elements(0, 21), Segment::plain(21, 22), conv, linear, bias, plain];
-    (table, (plain.offset + run) as usize, (conv.exponents + k) as usize)
+    let table = vec![Segment::elements(0, 21), Segment::plain(21, 22), conv, linear, bias, plain];
+    (table, (plain.offset + run) as usize, conv.packed())
 }
 
 /// Long rows, K, taps, C, weights kept in f32, gradients rounded, and a scale of all numbers: numbers of usual size, and those for which the grid has none.
