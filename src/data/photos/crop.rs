@@ -4,8 +4,9 @@
 //! allowed ratio); the random numbers are ours. Pixels are scaled as Pillow scales them: a triangle filter that widens with the reduction (antialiasing), rounded to 8
 //! bits between the two passes, within one level of Pillow's.
 
-use fast_image_resize::images::{CroppedImage, Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::picture::Picture;
 use crate::quant::philox::Stream;
@@ -67,10 +68,7 @@ impl Scaler {
     /// # Errors
     /// In words, where the crop does not lie in the picture or `out` has another length.
     pub fn train(&mut self, picture: &Picture, crop: Crop, side: u32, out: &mut [u8]) -> Result<(), String> {
-        let image = image(picture)?;
-        let part = CroppedImage::new(&image, crop.left, crop.top, crop.width, crop.height).map_err(text)?;
-        let mut out = Image::from_slice_u8(side, side, out, PixelType::U8x3).map_err(text)?;
-        self.resizer.resize(&part, &mut out, &bilinear()).map_err(text)
+        self.scale(picture, crop, &bilinear(), side, side, out)
     }
 
     /// The middle `side` x `side` of `picture`, scaled so that its shorter side is `resize` (at least `side`). Only that part is computed, so that a picture of 1 x 100,000
@@ -87,8 +85,7 @@ impl Scaler {
         let (left, top) = (middle(width) * x, middle(height) * y);
         let part = |step: f64, start: f64, size: u32| (f64::from(side) * step).min(f64::from(size) - start);
         let options = bilinear().crop(left, top, part(x, left, picture.width), part(y, top, picture.height));
-        let mut out = Image::from_slice_u8(side, side, out, PixelType::U8x3).map_err(text)?;
-        self.resizer.resize(&image(picture)?, &mut out, &options).map_err(text)
+        self.scale(picture, whole(picture), &options, side, side, out)
     }
 
     /// `picture` with its shorter side at most `side`.
@@ -101,9 +98,26 @@ impl Scaler {
         }
         let (width, height) = scaled(picture.width, picture.height, side);
         let (width, height) = (width as u32, height as u32); // smaller than the picture's own
-        let mut out = Image::new(width, height, PixelType::U8x3);
-        self.resizer.resize(&image(&picture)?, &mut out, &bilinear()).map_err(text)?;
-        Ok(Picture { width, height, rgb: out.into_vec() })
+        let mut rgb = vec![0; width as usize * height as usize * 3];
+        self.scale(&picture, whole(&picture), &bilinear(), width, height, &mut rgb)?;
+        Ok(Picture { width, height, rgb })
+    }
+
+    /// `crop` of `picture` as `width` x `height` pixels in `out`. All scaling goes through here, by the typed call: the untyped one compiles each of the crate's 13 kinds
+    /// of pixels for each kind of image into this crate, which was half of the time to build it.
+    fn scale(
+        &mut self,
+        picture: &Picture,
+        crop: Crop,
+        options: &ResizeOptions,
+        width: u32,
+        height: u32,
+        out: &mut [u8],
+    ) -> Result<(), String> {
+        let image = TypedImageRef::<U8x3>::from_buffer(picture.width, picture.height, &picture.rgb).map_err(text)?;
+        let part = TypedCroppedImage::from_ref(&image, crop.left, crop.top, crop.width, crop.height).map_err(text)?;
+        let mut out = TypedImage::<U8x3>::from_buffer(width, height, out).map_err(text)?;
+        self.resizer.resize_typed(&part, &mut out, options).map_err(text)
     }
 }
 
@@ -117,8 +131,8 @@ fn bilinear() -> ResizeOptions {
     ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false)
 }
 
-fn image(picture: &Picture) -> Result<ImageRef<'_>, String> {
-    ImageRef::new(picture.width, picture.height, &picture.rgb, PixelType::U8x3).map_err(text)
+fn whole(picture: &Picture) -> Crop {
+    Crop { left: 0, top: 0, width: picture.width, height: picture.height }
 }
 
 fn text(error: impl std::fmt::Display) -> String {
