@@ -104,7 +104,7 @@ impl Scaler {
     }
 
     /// `crop` of `picture` as `width` x `height` pixels in `out`. All scaling goes through here, by the typed call: the untyped one compiles each of the crate's 13 kinds
-    /// of pixels for each kind of image into this crate, which was half of the time to build it.
+    /// of pixels for each kind of image into this crate, a third of all its code.
     fn scale(
         &mut self,
         picture: &Picture,
