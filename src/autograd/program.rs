@@ -126,6 +126,8 @@ struct Lowering<'a> {
     needs: Vec<bool>,
     /// Whether and how outputs and their gradients are rounded on the way.
     rounding: Option<eb8::Rounding>,
+    /// f32 gradients of outputs that their nodes are still to take, by node; several may have the same value.
+    pending: HashMap<NodeId, Value>,
     values: Vec<ValueInfo>,
     calls: Vec<Call>,
 }
@@ -142,7 +144,18 @@ impl<'a> Lowering<'a> {
         for (node, parameters) in graph.ids().map(|id| (graph.node(id), graph.trains(id))) {
             needs.push(parameters || node.inputs.iter().any(|input| needs[input.0]));
         }
-        Lowering { graph, layout, batch, mode, workspace, needs, rounding: None, values: Vec::new(), calls: Vec::new() }
+        Lowering {
+            graph,
+            layout,
+            batch,
+            mode,
+            workspace,
+            needs,
+            rounding: None,
+            pending: HashMap::new(),
+            values: Vec::new(),
+            calls: Vec::new(),
+        }
     }
 
     fn place(&mut self, name: &str, bytes: usize, place: Place) -> Value {
@@ -254,46 +267,47 @@ impl<'a> Lowering<'a> {
     /// Emits the backward calls: every node in reverse, gradients that meet are added.
     fn backward(&mut self, nodes: &[Option<Node>], dlogits: Value) {
         let graph = self.graph;
-        let mut gradients: HashMap<NodeId, Value> = HashMap::new();
         if let Some(last) = graph.ids().last() {
-            gradients.insert(last, dlogits);
+            self.pending.insert(last, dlogits);
         }
         for id in graph.ids().rev() {
-            let Some(dy) = gradients.remove(&id) else { continue };
+            let Some(dy) = self.pending.remove(&id) else { continue };
             let node = graph.node(id);
             let (Some(op), Some(lowered)) = (node.op.operator(), &nodes[id.0]) else {
                 // A fused ReLU hands its gradient to its batchnorm; the input node has no use for one.
                 if let Some(source) = graph.fused_into(id) {
-                    gradients.insert(source, dy);
+                    self.pending.insert(source, dy);
                 }
                 continue;
             };
-            self.round(id, Role::Dyd, dy);
+            let dy = self.rounded_gradient(id, dy);
             let given = op.backward(lowered, dy, self);
-            self.hand_on(id, given, &mut gradients);
+            self.hand_on(id, given);
         }
     }
 
-    /// Hands the gradients of the inputs of `id` to those who made the inputs; gradients that meet are added.
-    fn hand_on(&mut self, id: NodeId, gradients: Vec<Option<Value>>, pending: &mut HashMap<NodeId, Value>) {
-        let node = self.graph.node(id);
-        let mut given: Vec<Value> = Vec::new();
-        for (input, gradient) in node.inputs.iter().zip(gradients) {
-            let Some(mut gradient) = gradient else { continue };
-            if let Some(&sum) = pending.get(input) {
-                let p = Add { n: (self.values[sum.0 as usize].bytes / 4) as u32 };
-                self.call(Kernel::AddFwd(p), &[sum, gradient], &[sum]);
+    /// Hands the gradients of the inputs of `id` to those who made the inputs; gradients that meet are added, in the place of one that nobody else is to read.
+    fn hand_on(&mut self, id: NodeId, gradients: Vec<Option<Value>>) {
+        let inputs = &self.graph.node(id).inputs;
+        for (i, (input, gradient)) in inputs.iter().zip(&gradients).enumerate() {
+            let Some(gradient) = *gradient else { continue };
+            let Some(sum) = self.pending.remove(input) else {
+                self.pending.insert(*input, gradient);
                 continue;
-            }
-            if given.contains(&gradient) {
-                // Two inputs were given the same value and each may be overwritten further up.
-                let copy = self.value(&format!("d {} copy", node.name), self.values[gradient.0 as usize].bytes);
-                self.call(Kernel::Copy, &[gradient], &[copy]);
-                gradient = copy;
-            }
-            given.push(gradient);
-            pending.insert(*input, gradient);
+            };
+            let bytes = self.values[sum.0 as usize].bytes;
+            let mut free = [sum, gradient].into_iter();
+            let free = free.find(|value| !self.shared(*value) && !gradients[i + 1..].contains(&Some(*value)));
+            let to =
+                free.unwrap_or_else(|| self.value(&format!("d {} and others", self.graph.node(*input).name), bytes));
+            self.call(Kernel::AddFwd(Add { n: (bytes / 4) as u32 }), &[sum, gradient], &[to]);
+            self.pending.insert(*input, to);
         }
+    }
+
+    /// Whether a node is still to take `gradient`.
+    fn shared(&self, gradient: Value) -> bool {
+        self.pending.values().any(|pending| *pending == gradient)
     }
 }
 
@@ -306,5 +320,9 @@ impl Emit for Lowering<'_> {
         let bytes = (self.workspace)(&kernel);
         let workspace = (bytes > 0).then(|| self.value("workspace", bytes));
         self.calls.push(Call { kernel, inputs: inputs.to_vec(), outputs: outputs.to_vec(), workspace });
+    }
+
+    fn over(&mut self, dy: Value, name: &str) -> Value {
+        if self.shared(dy) { self.value(&format!("d {name}"), self.values[dy.0 as usize].bytes) } else { dy }
     }
 }

@@ -42,7 +42,7 @@ impl Operator for AddAttr {
         Vec::new()
     }
 
-    /// Both inputs get `dy` itself; the differentiator copies where a shared value would be overwritten.
+    /// Both inputs get `dy` itself: who writes over a gradient asks ([`Emit::over`]) whether another is still to read it.
     fn backward(&self, node: &Node, dy: Value, _emit: &mut dyn Emit) -> Vec<Option<Value>> {
         node.needs.iter().map(|need| need.then_some(dy)).collect()
     }

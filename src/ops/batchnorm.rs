@@ -205,8 +205,9 @@ impl Operator for BatchNormAttr {
             return vec![None];
         };
         let inputs = [x, node.output.value, node.parameters[0], *mean, *invstd, dy];
-        emit.call(Kernel::BatchNormBwd(p), &inputs, &[dy, *dgamma, *dbeta]);
-        vec![Some(dy)]
+        let dx = emit.over(dy, &node.name);
+        emit.call(Kernel::BatchNormBwd(p), &inputs, &[dx, *dgamma, *dbeta]);
+        vec![Some(dx)]
     }
 }
 

@@ -120,4 +120,6 @@ pub trait Emit {
     fn value(&mut self, name: &str, bytes: usize) -> Value;
     /// Appends a call; scratch memory is added by the receiver.
     fn call(&mut self, kernel: Kernel, inputs: &[Value], outputs: &[Value]);
+    /// Where an operator that reads the gradient `dy` element by element may write a gradient of the same size: `dy` itself, or a new value (with `name`) where another node is still to read it.
+    fn over(&mut self, dy: Value, name: &str) -> Value;
 }

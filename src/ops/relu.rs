@@ -37,8 +37,9 @@ impl Operator for ReluAttr {
     }
 
     fn backward(&self, node: &Node, dy: Value, emit: &mut dyn Emit) -> Vec<Option<Value>> {
-        emit.call(Kernel::ReluBwd(lowered(node)), &[node.output.value, dy], &[dy]);
-        vec![Some(dy)]
+        let dx = emit.over(dy, &node.name);
+        emit.call(Kernel::ReluBwd(lowered(node)), &[node.output.value, dy], &[dx]);
+        vec![Some(dx)]
     }
 }
 

@@ -5,7 +5,7 @@
 use earlybird::autograd::{Layout, Mode, Packing, Place, Plan, Program, lower, plan};
 use earlybird::graph::Graph;
 use earlybird::nn::{ModelOptions, build};
-use earlybird::ops::{Kernel, Value};
+use earlybird::ops::{Kernel, Shape, Value};
 use proptest::prelude::*;
 
 use crate::random::network;
@@ -111,5 +111,18 @@ fn the_plan_of_a_vgg_is_near_the_least_possible() {
         let least = lower_bound(&program);
         assert_eq!(watch(&program, &plan), Ok(()));
         assert!(plan.bytes <= least + least / 10, "{} bytes, {least} are alive at once", plan.bytes);
+    }
+}
+
+/// Residual networks hand one gradient to several nodes: nobody copies it, and what is written over it is written over it only where nobody else is to read it.
+#[test]
+fn gradients_that_are_shared_are_not_copied() {
+    let size = ModelOptions { width: 0.25, input: Shape::new(64, 64, 3), ..Default::default() };
+    for model in ["preresnet20", "resnet18"] {
+        let g = build(model, &size).unwrap();
+        for (program, plan) in programs(&g, 4, &|_| 0) {
+            assert_eq!(watch(&program, &plan), Ok(()), "{model}");
+            assert!(!program.calls.iter().any(|call| call.kernel == Kernel::Copy), "{model}");
+        }
     }
 }

@@ -29,15 +29,30 @@ impl Rounding {
 }
 
 impl Lowering<'_> {
+    /// The gradient `dy` that comes to `id`, rounded where this program does so: in place, or a copy of it where another node is still to read it as it is.
+    pub(super) fn rounded_gradient(&mut self, id: NodeId, dy: Value) -> Value {
+        let to = if self.rounds(id) { self.over(dy, &self.graph.node(id).name) } else { dy };
+        if to != dy {
+            self.call(Kernel::Copy, &[dy], &[to]);
+        }
+        self.round(id, Role::Dyd, to);
+        to
+    }
+
+    /// Whether what `id` puts out is rounded, and what comes back to it.
+    fn rounds(&self, id: NodeId) -> bool {
+        let last = id.0 + 1 == self.graph.nodes().len();
+        self.rounding.is_some()
+            && match self.graph.node(id).op {
+                Op::Conv2d(_) => true,
+                Op::Linear(_) => !last,
+                _ => false,
+            }
+    }
+
     /// Rounds the output ([`Role::Y`]) of `id`, or the gradient that comes to it ([`Role::Dyd`]), in place where this program does so at all.
     pub(super) fn round(&mut self, id: NodeId, role: Role, value: Value) {
-        let last = id.0 + 1 == self.graph.nodes().len();
-        let rounded = match self.graph.node(id).op {
-            Op::Conv2d(_) => true,
-            Op::Linear(_) => !last,
-            _ => false,
-        };
-        let Some(rounding) = self.rounding.filter(|_| rounded) else { return };
+        let Some(rounding) = self.rounding.filter(|_| self.rounds(id)) else { return };
         let noise = Noise { seed: rounding.seed, tensor: tensor(id.0 as u32, role), stochastic: 1 };
         let length = self.graph.shape(id).elements() as u32;
         let p = Round { groups: self.batch as u32, length, noise };

@@ -35,7 +35,6 @@ pub(super) fn train(lowering: &mut Lowering, packing: &Packing, options: Int8Opt
         ends: HashMap::new(),
         inner: HashSet::new(),
         f32_nodes: HashMap::new(),
-        f32_gradients: HashMap::new(),
         stored_gradients: HashMap::new(),
         behind: HashMap::new(),
         base: lowering,
@@ -113,7 +112,6 @@ struct Eight<'l, 'a> {
     inner: HashSet<NodeId>,
     /// Nodes as lowered in f32.
     f32_nodes: HashMap<NodeId, Node>,
-    f32_gradients: HashMap<NodeId, Value>,
     stored_gradients: HashMap<NodeId, Bfp>,
     /// Gradients behind batchnorms, masked and summed up: by batchnorm.
     behind: HashMap<NodeId, (Bfp, Value)>,

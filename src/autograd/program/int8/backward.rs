@@ -39,8 +39,8 @@ impl Eight<'_, '_> {
     }
 
     fn move_gradient(&mut self, from: NodeId, to: NodeId) {
-        if let Some(gradient) = self.f32_gradients.remove(&from) {
-            self.f32_gradients.insert(to, gradient);
+        if let Some(gradient) = self.base.pending.remove(&from) {
+            self.base.pending.insert(to, gradient);
         }
         if let Some(gradient) = self.stored_gradients.remove(&from) {
             self.stored_gradients.insert(to, gradient);
@@ -51,7 +51,7 @@ impl Eight<'_, '_> {
     fn take_f32(&mut self, id: NodeId) -> Option<Value> {
         match self.stored_gradients.remove(&id) {
             Some(q) => Some(self.dequantized(id, q, true)),
-            None => self.f32_gradients.remove(&id),
+            None => self.base.pending.remove(&id),
         }
     }
 
@@ -61,18 +61,16 @@ impl Eight<'_, '_> {
             if self.stored_gradients.contains_key(&input)
                 && let Some(dx) = self.take_f32(input)
             {
-                self.f32_gradients.insert(input, dx);
+                self.base.pending.insert(input, dx);
             }
         }
-        let mut pending = std::mem::take(&mut self.f32_gradients);
-        self.base.hand_on(id, gradients, &mut pending);
-        self.f32_gradients = pending;
+        self.base.hand_on(id, gradients);
     }
 
     /// Hands a stored gradient on to the input of `id`.
     fn give_stored(&mut self, id: NodeId, dx: Bfp) {
         let input = self.base.graph.node(id).inputs[0];
-        if self.stored_gradients.contains_key(&input) || self.f32_gradients.contains_key(&input) {
+        if self.stored_gradients.contains_key(&input) || self.base.pending.contains_key(&input) {
             let dx = self.dequantized(input, dx, true);
             return self.give(id, vec![Some(dx)]);
         }
@@ -86,7 +84,7 @@ impl Eight<'_, '_> {
             Some(gradient) => gradient,
             None => {
                 let stored = self.stored_gradients.remove(&id);
-                let f32 = self.f32_gradients.remove(&id);
+                let f32 = self.base.pending.remove(&id);
                 let mut inputs = match (stored, f32) {
                     (Some(q), _) => vec![q.mantissas, q.exponents],
                     (None, Some(dy)) => vec![dy],

@@ -173,7 +173,7 @@ impl Eight<'_, '_> {
             self.forward(id);
             let logits = self.f32_of(id);
             let dlogits = self.base.loss_and_gradient(logits);
-            self.f32_gradients.insert(id, dlogits);
+            self.base.pending.insert(id, dlogits);
             return logits;
         };
         let x = self.f32_of(*input);
@@ -192,7 +192,7 @@ impl Eight<'_, '_> {
         outputs.extend(gradients.iter().flatten());
         outputs.push(metrics);
         self.base.call(Kernel::ClassifierBwd(p), &[x, parameters[0], dlogits, losses, hits], &outputs);
-        self.f32_gradients.insert(*input, dx);
+        self.base.pending.insert(*input, dx);
         logits
     }
 }
