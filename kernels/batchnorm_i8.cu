@@ -4,7 +4,7 @@
 //           extremes in the sums where blocks of rows lie in one image, else from the image itself) and normalises, pools and rounds its part. 1 B read, 1 B written (pooled: 1/4).
 // gradient  ReLU mask and un-pooling in one pass, stored in blocks with sums: 1 B read of y, 1 B (or 4) of what comes from behind, 1 B written.
 // backward  First blocks: A, B, D, the bounds' parts and the channels' exponents; where blocks of rows span images, before those the extremes of each image and channel. Then one
-//           pass with both roundings: 2 B read, 2 B written (`_wide`: 3 B).
+//           pass with both roundings: 2 B read, 2 B written (`_wide`: 3 B). `_stream`: to f32, on top of another tensor or not: 2 B (6 B) read, 4 B written.
 #include "phases.cuh"
 #include "stored.cuh"
 
@@ -19,6 +19,11 @@ struct BatchNormI8 {
     u32 relu, gradient, dgrad;
     Noise noise;
     u32 dyd_tensor, wide;
+};
+
+// rust: crate::ops::batchnorm::BatchNormBwdStreamI8
+struct BatchNormBwdStreamI8 {
+    u32 rows, c, add;
 };
 
 struct Sizes {
@@ -330,6 +335,23 @@ __device__ __forceinline__ Extremes block_extremes(const OutputSums& y, i32 y_ex
 __device__ __forceinline__ f32* coef_f32(double* coef, u32 stride) { return (f32*)(coef + stride); }
 __device__ __forceinline__ const f32* coef_f32(const double* coef, u32 stride) { return (const f32*)(coef + stride); }
 
+// Adds those of a block of rows to the sums of dz and of dz * y. Exact in f32: integers below 2^24 times powers of two.
+__device__ __forceinline__ void add_sums(const GradientSums& g, i32 e, i32 ey, double& sum, double& dot) {
+    sum = __dadd_rn(sum, (double)__fmul_rn(__int2float_rn(g.sum()), power(e - 6)));
+    dot = __dadd_rn(dot, (double)__fmul_rn(__int2float_rn(g.products), power(e - 6 + ey - 6)));
+}
+
+// A, B, D of a channel of `m` rows, and what they are made of.
+struct Coefficients {
+    double u, m1;
+    f32 a, b, d;
+    __device__ __forceinline__ Coefficients(double sum, double dot, double m, double gamma, double mean, double invstd) {
+        u = (dot - mean * sum) * invstd, m1 = sum / m;
+        const double m2 = u / m, wide = gamma * invstd, slope = -(wide * m2 * invstd);
+        a = (f32)wide, b = (f32)slope, d = (f32)(-(wide * m1) - slope * mean);
+    }
+};
+
 // What coefficients are made of, and what they are.
 struct Backward {
     const i8* dz_exponents;
@@ -360,9 +382,7 @@ __device__ __forceinline__ void coefficients(const BatchNormI8& p, const Sizes& 
         for (u32 tile = lane; tile < s.tiles; tile += 32) {
             const GradientSums g = t.sums[(u64)tile * s.stride + channel];
             const i32 e = t.dz_exponents[tile * s.across + channel / BLOCK_CHANNELS], ey = t.y_exponents[tile * s.across + channel / BLOCK_CHANNELS];
-            // Exact in f32: integers below 2^24 times powers of two.
-            sum = __dadd_rn(sum, (double)__fmul_rn(__int2float_rn(g.sum()), power(e - 6)));
-            dot = __dadd_rn(dot, (double)__fmul_rn(__int2float_rn(g.products), power(e - 6 + ey - 6)));
+            add_sums(g, e, ey, sum, dot);
             if (s.whole) {
                 const Extremes x = block_extremes(t.y_sums[(u64)tile * s.stride + channel], ey, g, e);
                 most = fmaxf(most, __fmul_rn(x.gradient, power(t.input_exponents[tile / per_image])));
@@ -387,16 +407,14 @@ __device__ __forceinline__ void coefficients(const BatchNormI8& p, const Sizes& 
     largest = block_max(largest, scratch);
     if (warp_id() != 0) return;
     f32* f = coef_f32(t.coef, s.stride);
-    const double m = s.rows, u = (dot - mean * sum) * invstd, m1 = sum / m, m2 = u / m;
-    const double a = (there ? (double)t.gamma[channel] : 0.0) * invstd, b = -(a * m2 * invstd), d = -(a * m1) - b * mean;
-    const f32 a32 = (f32)a, b32 = (f32)b;
-    const double shift = fabs((double)a32 * m1);
-    const double bound = (fabs((double)a32) * r + (fabs((double)b32) * farthest_y + shift) * power_f64((i32)largest - 128)) * (1.0 + 1.0 / 1024.0);
+    const Coefficients of(sum, dot, s.rows, there ? (double)t.gamma[channel] : 0.0, mean, invstd);
+    const double shift = fabs((double)of.a * of.m1);
+    const double bound = (fabs((double)of.a) * r + (fabs((double)of.b) * farthest_y + shift) * power_f64((i32)largest - 128)) * (1.0 + 1.0 / 1024.0);
     if (lane != 0) return;
     t.coef[channel] = there ? shift : 0.0;
-    f[channel] = there ? a32 : 0.f, f[s.stride + channel] = there ? b32 : 0.f, f[2 * s.stride + channel] = there ? (f32)d : 0.f;
+    f[channel] = there ? of.a : 0.f, f[s.stride + channel] = there ? of.b : 0.f, f[2 * s.stride + channel] = there ? of.d : 0.f;
     if (!there) return;
-    t.dgamma[channel] = (f32)u;
+    t.dgamma[channel] = (f32)of.u;
     t.dbeta[channel] = (f32)sum;
     t.dyw_exponents[channel] = (i8)exponent_of(magnitude((f32)bound));
 }
@@ -481,6 +499,71 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_i8(
 #pragma unroll
         for (u32 j = 0; j < 8; j++) scaled[j] = __fmul_rn(v[j], to_d[j]);
         put_gradient(scaled, operand_noise(p.noise, p.dyd_tensor, at / 8, now), 0, dyd, at, 0);
+    }
+    phases.end();
+}
+
+// Coefficients, then the gradient of a stream in f32, on top of `other` or not. Blocks of 256: padded channels / 2 for the coefficients, then any number of at least one; a thread
+// has four channels of a row at a time.
+extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_i8_stream(
+    const __grid_constant__ BatchNormBwdStreamI8 p, const i8* __restrict__ dz, const i8* __restrict__ dz_exponents, const GradientSums* __restrict__ sums,
+    const i8* __restrict__ y, const i8* __restrict__ y_exponents, const f32* __restrict__ gamma, const f32* __restrict__ mean, const f32* __restrict__ invstd,
+    const f32* __restrict__ other, f32* __restrict__ dgamma, f32* __restrict__ dbeta, f32* coef, f32* __restrict__ dx, u32* tickets) {
+    __shared__ Lanes lanes;
+    const Phases phases = {tickets};
+    const u32 number = phases.begin(), stride = pad16(p.c), across = div_up(stride, BLOCK_CHANNELS), first = stride / SUM_CHANNELS;
+    if (number < first) {
+        const u32 lane = threadIdx.x / SUM_CHANNELS, own = threadIdx.x % SUM_CHANNELS, channel = number * SUM_CHANNELS + own;
+        double sum = 0.0, dot = 0.0;
+        if (lane < 32) {
+            for (u32 tile = lane; tile < div_up(p.rows, BLOCK_ROWS); tile += 32) {
+                const u32 block = tile * across + channel / BLOCK_CHANNELS;
+                add_sums(sums[(u64)tile * stride + channel], dz_exponents[block], y_exponents[block], sum, dot);
+            }
+        }
+        lanes.add(lane, own, sum, dot);
+        if (lane == 0) {
+            const bool there = channel < p.c;
+            const Coefficients of(sum, dot, p.rows, there ? gamma[channel] : 0.f, there ? mean[channel] : 0.f, there ? invstd[channel] : 0.f);
+            coef[channel] = of.a, coef[stride + channel] = of.b, coef[2 * stride + channel] = of.d;
+            if (there) dgamma[channel] = (f32)of.u, dbeta[channel] = (f32)sum;
+        }
+        phases.done(1);
+        return phases.end();
+    }
+    phases.wait(1, first);
+    const u32 groups = div_up(p.c, 4), count = p.rows * groups, start = (number - first) * blockDim.x + threadIdx.x, pace = (gridDim.x - first) * blockDim.x;
+    const bool same = pace % groups == 0, wide = p.c % 4 == 0; // a thread has the same channels every time; rows are whole float4
+    u32 row = start / groups, channel = start % groups * 4;
+    f32 a[4], b[4], d[4];
+    for (u32 i = start; i < count; i += pace) {
+        if (i == start || !same) {
+            row = i / groups, channel = i % groups * 4;
+#pragma unroll
+            for (u32 j = 0; j < 4; j++) a[j] = coef[channel + j], b[j] = coef[stride + channel + j], d[j] = coef[2 * stride + channel + j];
+        } else {
+            row += pace / groups;
+        }
+        const u32 at = row * stride + channel, block = row / BLOCK_ROWS * across + channel / BLOCK_CHANNELS, mz = *(const u32*)(dz + at), my = *(const u32*)(y + at);
+        const f32 z_scale = power(dz_exponents[block] - 6), y_scale = power(y_exponents[block] - 6);
+        f32 v[4];
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) {
+            v[j] = __fmaf_rn(a[j], __fmul_rn(mantissa_f32(mz, j), z_scale), __fmaf_rn(b[j], __fmul_rn(mantissa_f32(my, j), y_scale), d[j]));
+        }
+        const u64 to = (u64)row * p.c + channel;
+        if (wide) {
+            if (p.add) {
+                const float4 o = *(const float4*)(other + to);
+                v[0] = __fadd_rn(o.x, v[0]), v[1] = __fadd_rn(o.y, v[1]), v[2] = __fadd_rn(o.z, v[2]), v[3] = __fadd_rn(o.w, v[3]);
+            }
+            *(float4*)(dx + to) = make_float4(v[0], v[1], v[2], v[3]);
+            continue;
+        }
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) {
+            if (channel + j < p.c) dx[to + j] = p.add ? __fadd_rn(other[to + j], v[j]) : v[j];
+        }
     }
     phases.end();
 }

@@ -19,7 +19,13 @@ struct Conv2dI8 {
     u32 wide; // 1: the weight gradient's dyw has 16 bits
 };
 
-enum Pass { FORWARD, DGRAD, DGRAD_MASKED };
+// rust: crate::ops::conv2d::Conv2dStreamI8
+struct Conv2dStreamI8 {
+    Conv2dI8 product;
+    u32 add, store;
+};
+
+enum Pass { FORWARD, STREAM, DGRAD, DGRAD_MASKED };
 
 // The pass as a convolution of `in` into `out`: forward it is that itself; the data gradient reads dY at (h + pad - (R-1) + tap) / stride where that is whole, with flipped weights.
 struct Geometry {
@@ -87,7 +93,7 @@ __device__ __forceinline__ u32 swizzled(u32 row, u32 piece) { return row * 64 + 
 // What the epilogue reads and writes. `y`, its exponents and `affine` [2][padded channels] belong to the batchnorm whose ReLU masks a gradient.
 struct Epilogue {
     const i8* row_exponents;    // per image
-    const i8* column_exponents; // per output channel; null: 0
+    const i8* column_exponents; // per output channel, forward
     const u32* step;
     const i8* y;
     const i8* y_exponents;
@@ -96,7 +102,28 @@ struct Epilogue {
     i8* exponents;
     uint2* sums; // OutputSums or GradientSums
     u32 zero;    // always 0, see Philox
+    // Of a residual stream: what is added (null: nothing), what comes of it, and whether that is stored, too.
+    const f32* other;
+    f32* stream;
+    u32 store;
 };
+
+// Two neighbours of a stream at element `at`, an even channel of `c`: adds `other`, and writes them.
+__device__ __forceinline__ void stream_pair(const Epilogue& e, u64 at, u32 channel, u32 c, f32& first, f32& second) {
+    if (c % 2 == 0) {
+        if (e.other) {
+            const float2 o = *(const float2*)(e.other + at);
+            first = __fadd_rn(o.x, first), second = __fadd_rn(o.y, second);
+        }
+        *(float2*)(e.stream + at) = make_float2(first, second);
+        return;
+    }
+    if (e.other) first = __fadd_rn(e.other[at], first);
+    e.stream[at] = first;
+    if (channel + 1 >= c) return;
+    if (e.other) second = __fadd_rn(e.other[at + 1], second);
+    e.stream[at + 1] = second;
+}
 
 // 16 bytes of the staged block of a warp: rows of WN bytes with pieces exchanged, so that neither pairs of bytes nor pieces meet a bank twice.
 template <u32 WN> __device__ __forceinline__ u32 staged(u32 row, u32 piece) {
@@ -118,10 +145,11 @@ template <u32 N, class F> __device__ __forceinline__ void fold_rows(i32 (&v)[N],
     fold_half<N / 8>(v, 16, f);
 }
 
-// Scales, masks, rounds and writes the 64 x WN results of a warp, and their sums. `m0`, `n0`: first row and column. `stage`: 64 * WN bytes of shared memory.
+// Scales, masks or adds, rounds and writes the 64 x WN results of a warp, and their sums. `m0`, `n0`: first row and column. `stage`: 64 * WN bytes of shared memory.
 template <u32 WN, Pass PASS>
 __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise, const Epilogue& e, i32 (&acc)[4][WN / 8][4], u8* stage, u32 m0, u32 n0) {
     constexpr u32 NI = WN / 8;
+    constexpr bool GRADIENT = PASS == DGRAD || PASS == DGRAD_MASKED;
     const u32 lane = lane_id(), row = lane >> 2, pair = (lane & 3) * 2;
     const u32 pixels = g.out_h * g.out_w, rows = g.n * pixels, stride = pad16(g.out_c), across = div_up(stride, BLOCK_CHANNELS), tile = m0 / BLOCK_ROWS;
     if (m0 >= rows || n0 >= stride) return;
@@ -163,7 +191,7 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
 #pragma unroll
             for (u32 x = 0; x < 2; x++) {
                 const bool there = channel + x < g.out_c;
-                scale[x] = !there ? 0.f : e.column_exponents ? power(e.column_exponents[channel + x] - 6) : power(-6);
+                scale[x] = !there ? 0.f : GRADIENT ? power(-6) : power(e.column_exponents[channel + x] - 6);
                 a[x] = PASS == DGRAD_MASKED && there ? e.affine[channel + x] : 0.f;
                 shift[x] = PASS == DGRAD_MASKED && there ? e.affine[stride + channel + x] : 0.f;
             }
@@ -183,10 +211,21 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
                         v = __fmaf_rn(a[x & 1], y, shift[x & 1]) > 0.f ? v : 0.f;
                     }
                     acc[i][b * 4 + j][x] = __float_as_int(v);
-                    bits = max(bits, magnitude(v));
+                    if (PASS != STREAM) bits = max(bits, magnitude(v));
+                }
+                if (PASS == STREAM) {
+#pragma unroll
+                    for (u32 h = 0; h < 2; h++) {
+                        const u32 m = m0 + i * 16 + h * 8 + row;
+                        f32 first = __int_as_float(acc[i][b * 4 + j][h * 2]), second = __int_as_float(acc[i][b * 4 + j][h * 2 + 1]);
+                        if (m < rows && channel < g.out_c) stream_pair(e, (u64)m * g.out_c + channel, channel, g.out_c, first, second);
+                        bits = max(bits, max(magnitude(first), magnitude(second)));
+                        acc[i][b * 4 + j][h * 2] = __float_as_int(first), acc[i][b * 4 + j][h * 2 + 1] = __float_as_int(second);
+                    }
                 }
             }
         }
+        if (PASS == STREAM && !e.store) continue;
         const i32 exponent = exponent_of(__reduce_max_sync(FULL_WARP, bits));
         if (lane == 0) e.exponents[block] = (i8)exponent;
         const StoredRounding round(exponent, noise.stochastic != 0);
@@ -214,6 +253,7 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
             }
         }
     }
+    if (PASS == STREAM && !e.store) return;
     if (PASS != DGRAD) {
         const u32 left = rows - m0; // rows that there are
         i32 first[NI * 2], second[NI * 2], low[NI * 2], high[NI * 2];
@@ -221,7 +261,7 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
         for (u32 j = 0; j < NI; j++) {
 #pragma unroll
             for (u32 x = 0; x < 2; x++) {
-                i32 sum = 0, products = 0, least = BFP_MAX, most = PASS == FORWARD ? -BFP_MAX : 0;
+                i32 sum = 0, products = 0, least = BFP_MAX, most = PASS == DGRAD_MASKED ? 0 : -BFP_MAX;
 #pragma unroll
                 for (u32 i = 0; i < 4; i += 2) {
                     const u32 four = ptx_prmt((u32)acc[i][j][0], (u32)acc[i + 1][j][0], x ? 0x7531 : 0x6420);
@@ -242,14 +282,14 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
         fold_rows(first, [](i32 a, i32 b) { return a + b; });
         fold_rows(second, [](i32 a, i32 b) { return a + b; });
         fold_rows(high, [](i32 a, i32 b) { return max(a, b); });
-        if (PASS == FORWARD) fold_rows(low, [](i32 a, i32 b) { return min(a, b); });
+        if (PASS != DGRAD_MASKED) fold_rows(low, [](i32 a, i32 b) { return min(a, b); });
         const u32 start = (lane >> 2 & 1) * NI + (lane >> 3 & 1) * (NI / 2) + (lane >> 4 & 1) * (NI / 4);
 #pragma unroll
         for (u32 k = 0; k < NI / 4; k++) {
             const u32 index = start + k, channel = n0 + index / 2 * 8 + pair + index % 2;
             if (channel >= stride) continue;
             uint2 out;
-            if (PASS == FORWARD) {
+            if (PASS != DGRAD_MASKED) {
                 const OutputSums s = OutputSums::of(first[k], second[k], low[k], high[k]);
                 out = make_uint2(s.squares, s.rest);
             } else {
@@ -276,7 +316,7 @@ __device__ __forceinline__ void conv_tile(const Conv2dI8& p, const i8* __restric
     constexpr u32 WARPS_M = BM / 64, THREADS = WARPS_M * (BN / WN) * 32, PASS_ROWS = THREADS / 4, AP = BM / PASS_ROWS, BP = BN / PASS_ROWS, NI = WN / 8;
     constexpr u32 STAGE = (BM + BN) * 64;
     extern __shared__ __align__(128) u8 shared[];
-    const Geometry g(p.conv, PASS == FORWARD);
+    const Geometry g(p.conv, PASS == FORWARD || PASS == STREAM);
     const u32 lane = lane_id(), wm = warp_id() % WARPS_M * 64, wn = warp_id() / WARPS_M * WN, m0 = blockIdx.x * BM, n0 = blockIdx.y * BN;
     const u32 piece = threadIdx.x % 4, row0 = threadIdx.x / 4;
     const u32 per_tap = g.in_c / 16, pieces = g.taps_h * g.taps_w * per_tap, iterations = div_up(pieces, 4), width = pieces * 16;

@@ -3,7 +3,9 @@
 // Images to operands: the block of an image finds its largest value, then rounds; the image comes from L2 the second time. Traffic per element: 8 B read, 1 B written.
 // Rows to stored tensors: a block per 64 x 32 block, 4 B read, 1 B written, sums.
 // Groups of f32 to the numbers of their grids, in place: a block per group, 8 B read (4 from L2) and 4 B written.
-// Output gradients of convolutions without a batchnorm: largest values per image and channel, exponents of channels, then a pass that rounds twice.
+// Output gradients of convolutions without a batchnorm: first blocks largest values per image and channel, then exponents of channels, then a pass that rounds twice: 8 B read, 2 B
+// written.
+#include "phases.cuh"
 #include "stored.cuh"
 
 // rust: crate::ops::quantize::Round
@@ -57,6 +59,20 @@ __device__ __forceinline__ void load8(const f32* __restrict__ x, u32 pixels, u32
     const f32* from = x + ((u64)n * pixels + pixel) * c + channel;
 #pragma unroll
     for (u32 j = 0; j < 8; j++) v[j] = channel + j < c ? from[j] : 0.f;
+}
+
+// The same in two reads where rows are whole groups.
+__device__ __forceinline__ void load8_wide(const f32* __restrict__ x, u32 pixels, u32 c, u32 n, u32 at, f32 (&v)[8]) {
+    if (c % 8 != 0 || !aligned16(x)) return load8(x, pixels, c, n, at, v);
+    const u32 stride = pad16(c), pixel = at / stride, channel = at % stride;
+    if (channel >= c) {
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) v[j] = 0.f;
+        return;
+    }
+    const f32* from = x + ((u64)n * pixels + pixel) * c + channel;
+    const float4 low = *(const float4*)from, high = *(const float4*)(from + 4);
+    v[0] = low.x, v[1] = low.y, v[2] = low.z, v[3] = low.w, v[4] = high.x, v[5] = high.y, v[6] = high.z, v[7] = high.w;
 }
 
 // Images to an operand: a block per image.
@@ -126,11 +142,10 @@ extern "C" __global__ void __launch_bounds__(256) quantize_store_i8(
     }
 }
 
-// largest[n][k] = max |dy| of an image. Blocks of 32 x 8 threads: grid x over channels by 32, y over images.
-extern "C" __global__ void __launch_bounds__(256) quantize_bwd_largest_i8(
-    const __grid_constant__ QuantizeGradient p, const f32* __restrict__ dy, f32* __restrict__ largest) {
+// largest[n][k] = max |dy| of image n and 32 channels from `column` * 32 on.
+__device__ __forceinline__ void image_largest(const QuantizeGradient& p, u32 n, u32 column, const f32* __restrict__ dy, f32* largest) {
     __shared__ u32 scratch[8][32];
-    const u32 channel = blockIdx.x * 32 + lane_id(), n = blockIdx.y;
+    const u32 channel = column * 32 + lane_id();
     u32 bits = 0;
     if (channel < p.k) {
         for (u32 pixel = warp_id(); pixel < p.pixels; pixel += 8) bits = max(bits, magnitude(dy[((u64)n * p.pixels + pixel) * p.k + channel]));
@@ -143,48 +158,66 @@ extern "C" __global__ void __launch_bounds__(256) quantize_bwd_largest_i8(
     largest[(u64)n * p.k + channel] = __uint_as_float(bits);
 }
 
-// Exponents of the channels. Blocks of whole warps, a warp per channel, any grid.
-extern "C" __global__ void __launch_bounds__(256) quantize_bwd_exponents_i8(
-    const __grid_constant__ QuantizeGradient p, const f32* __restrict__ largest, const i8* __restrict__ input_exponents, i8* __restrict__ dyw_exponents) {
-    for (u32 k = thread_index() / 32; k < p.k; k += thread_count() / 32) {
-        u32 bits = 0;
-        for (u32 n = lane_id(); n < p.n; n += 32) bits = max(bits, magnitude(__fmul_rn(largest[(u64)n * p.k + k], power(input_exponents[n]))));
-        bits = __reduce_max_sync(FULL_WARP, bits);
-        if (lane_id() == 0) dyw_exponents[k] = (i8)exponent_of(bits);
-    }
-}
-
-// Both roundings: a block per image.
+// Largest values, exponents, then both roundings. Blocks of 256: channels / 32 for the largest values of each image, then channels / 8 for the exponents, a warp for each, then `parts`
+// for each image.
 extern "C" __global__ void __launch_bounds__(256) quantize_bwd_i8(
-    const __grid_constant__ QuantizeGradient p, const f32* __restrict__ dy, const f32* __restrict__ largest, const i8* __restrict__ weight_exponents,
+    const __grid_constant__ QuantizeGradient p, const f32* __restrict__ dy, f32* largest, const i8* __restrict__ weight_exponents,
     const i8* __restrict__ input_exponents, const u32* __restrict__ step, i8* __restrict__ dyd, i8* __restrict__ dyd_exponents, i8* __restrict__ dyw,
-    const i8* __restrict__ dyw_exponents) {
+    i8* dyw_exponents, u32* tickets, u32 parts) {
     __shared__ u32 scratch[32];
-    const u32 n = blockIdx.x, stride = pad16(p.k), image = p.pixels * stride, now = *step;
+    const Phases phases = {tickets};
+    const u32 across = div_up(p.k, 32), first = across * p.n, second = div_up(p.k, 8);
+    u32 number = phases.begin();
+    if (number < first) {
+        image_largest(p, number / across, number % across, dy, largest);
+        phases.done(1);
+        return phases.end();
+    }
+    number -= first;
+    if (number < second) {
+        phases.wait(1, first);
+        const u32 k = number * 8 + warp_id();
+        if (k < p.k) {
+            u32 bits = 0;
+            for (u32 n = lane_id(); n < p.n; n += 32) bits = max(bits, magnitude(__fmul_rn(largest[(u64)n * p.k + k], power(input_exponents[n]))));
+            bits = __reduce_max_sync(FULL_WARP, bits);
+            if (lane_id() == 0) dyw_exponents[k] = (i8)exponent_of(bits);
+        }
+        phases.done(2);
+        return phases.end();
+    }
+    phases.wait(2, second);
+    const u32 n = (number - second) / parts, part = (number - second) % parts, stride = pad16(p.k), image = p.pixels * stride, groups = stride / 8, now = *step;
     i32 e = 0;
     if (p.dgrad) {
         u32 bits = 0;
         for (u32 k = threadIdx.x; k < p.k; k += blockDim.x) bits = max(bits, magnitude(__fmul_rn(largest[(u64)n * p.k + k], power(weight_exponents[k]))));
         e = exponent_of(block_max(bits, scratch));
-        if (threadIdx.x == 0) dyd_exponents[n] = (i8)e;
+        if (part == 0 && threadIdx.x == 0) dyd_exponents[n] = (i8)e;
     }
     const f32 x = power(input_exponents[n]), sample = power(21 - e);
-    for (u32 at = threadIdx.x * 8; at < image; at += blockDim.x * 8) {
+    const u32 start = (part * blockDim.x + threadIdx.x) * 8, pace = parts * blockDim.x * 8;
+    const bool same = pace / 8 % groups == 0; // a thread has the same channels every time
+    f32 to_w[8], to_d[8];
+    for (u32 at = start; at < image; at += pace) {
         const u32 index = n * image + at, channel = at % stride;
-        f32 v[8], scaled[8];
-        load8(dy, p.pixels, p.k, n, at, v);
+        if (at == start || !same) {
 #pragma unroll
-        for (u32 j = 0; j < 8; j++) {
-            const i32 own = channel + j < p.k ? dyw_exponents[channel + j] : 0;
-            scaled[j] = __fmul_rn(v[j], __fmul_rn(power(21 - own), x));
+            for (u32 j = 0; j < 8; j++) {
+                const bool there = channel + j < p.k;
+                to_w[j] = there ? __fmul_rn(power(21 - dyw_exponents[channel + j]), x) : 0.f;
+                to_d[j] = there && p.dgrad ? __fmul_rn(power(weight_exponents[channel + j]), sample) : 0.f;
+            }
         }
+        f32 v[8], scaled[8];
+        load8_wide(dy, p.pixels, p.k, n, at, v);
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) scaled[j] = __fmul_rn(v[j], to_w[j]);
         put_gradient(scaled, operand_noise(p.noise, p.noise.tensor, index / 8, now), p.wide, dyw, index, (u64)p.n * image);
         if (!p.dgrad) continue;
 #pragma unroll
-        for (u32 j = 0; j < 8; j++) {
-            const i32 own = channel + j < p.k ? weight_exponents[channel + j] : 0;
-            scaled[j] = __fmul_rn(v[j], __fmul_rn(power(own), sample));
-        }
+        for (u32 j = 0; j < 8; j++) scaled[j] = __fmul_rn(v[j], to_d[j]);
         put_gradient(scaled, operand_noise(p.noise, p.dyd_tensor, index / 8, now), 0, dyd, index, 0);
     }
+    phases.end();
 }

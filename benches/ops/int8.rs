@@ -5,9 +5,9 @@ use criterion::{Criterion, Throughput};
 use earlybird::autograd::execute;
 use earlybird::backend::Memory;
 use earlybird::measure::operands::{Content, operands};
-use earlybird::ops::batchnorm::{BatchNormI8, GradientForm};
+use earlybird::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientForm};
 use earlybird::ops::classifier::Classifier;
-use earlybird::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8};
+use earlybird::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8, Conv2dStreamI8};
 use earlybird::ops::pool::Pool;
 use earlybird::ops::quantize::{Dequantize, Noise, Quantize, QuantizeGradient, Round, Store};
 use earlybird::ops::sgd::{Segment, Sgd, SgdI8};
@@ -26,6 +26,7 @@ pub fn bench(c: &mut Criterion) {
             let shape = format!("{side}x{side}x{channels}-{out}-{kernel}x{kernel}s{stride}");
             for (symbol, kernel) in [
                 ("conv2d_fwd_i8", Kernel::Conv2dFwdI8(p)),
+                ("conv2d_fwd_i8_stream", Kernel::Conv2dStreamI8(Conv2dStreamI8 { product: p, add: 1, store: 1 })),
                 ("conv2d_dgrad_i8_masked", Kernel::Conv2dDgradI8(p)),
                 ("conv2d_wgrad_i8", Kernel::Conv2dWgradI8(p)),
                 ("conv2d_wgrad_i8, 16 bits", Kernel::Conv2dWgradI8(Conv2dI8 { wide: 1, ..p })),
@@ -57,6 +58,8 @@ pub fn bench(c: &mut Criterion) {
             ] {
                 moving(c, &device, symbol, &shape, &kernel);
             }
+            let p = BatchNormBwdStreamI8 { rows, c: channels, add: 1 };
+            moving(c, &device, "batchnorm_bwd_i8_stream", &shape, &Kernel::BatchNormBwdStreamI8(p));
             for pooled in [false, true] {
                 let (kernel, stride, out) = if pooled { (2, 2, side / 2) } else { (0, 1, side) };
                 let pool = Pool {

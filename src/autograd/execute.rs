@@ -88,6 +88,13 @@ fn execute_i8<'m, 'a>(
         }
         Kernel::DequantizeFwdI8(p) => int8.dequantize_fwd_i8(p, a.bfp()?, a.next()?),
         Kernel::Conv2dFwdI8(p) => int8.conv2d_fwd_i8(p, a.bfp()?, a.bfp()?, a.next()?, a.bfp()?, a.next()?),
+        Kernel::Conv2dStreamI8(p) => {
+            let (x, w, step) = (a.bfp()?, a.bfp()?, a.next()?);
+            let other = if p.add != 0 { a.next()? } else { none };
+            let s = a.next()?;
+            let (q, sums) = if p.store != 0 { (a.bfp()?, a.next()?) } else { (nothing, none) };
+            int8.conv2d_stream_i8(p, x, w, step, other, s, q, sums)
+        }
         Kernel::Conv2dDgradI8(p) => {
             let (dyd, transposed, step) = (a.bfp()?, a.next()?, a.next()?);
             let fused = match call.inputs.len() {
@@ -124,6 +131,12 @@ fn execute_i8<'m, 'a>(
             let gradients =
                 BatchNormGradients { gamma, mean, invstd, weight_exponents, input_exponents, dgamma, dbeta };
             int8.batchnorm_bwd_i8(p, dz, sums, y, y_sums, gradients, step, dyd, a.bfp()?, ws)
+        }
+        Kernel::BatchNormBwdStreamI8(p) => {
+            let (dz, sums, y, gamma, mean, invstd) = (a.bfp()?, a.next()?, a.bfp()?, a.next()?, a.next()?, a.next()?);
+            let other = if p.add != 0 { a.next()? } else { none };
+            let (dgamma, dbeta, dx) = (a.next()?, a.next()?, a.next()?);
+            int8.batchnorm_bwd_stream_i8(p, dz, sums, y, gamma, mean, invstd, other, dgamma, dbeta, dx, ws)
         }
         Kernel::ClassifierFwd(p) => {
             let (x, w) = (a.next()?, a.next()?);

@@ -47,8 +47,6 @@ pub enum Place {
     Step,
     /// The packed weights, from this byte on.
     Packed(usize),
-    /// Zeros, never written.
-    Zeros,
 }
 
 /// A value of a program.

@@ -11,7 +11,7 @@ use super::layout::{Arena, Layout};
 use super::packing::Packing;
 use super::plan::{Plan, plan};
 use super::precision::Precision;
-use super::program::{Mode, Place, Program, lower};
+use super::program::{Mode, Program, lower};
 use super::recorded::Recorded;
 use super::state::{StateDict, Tensor, from_torch, to_torch, torch_dims};
 use crate::backend::{Backend, Memory, Span};
@@ -61,7 +61,7 @@ pub(super) struct Ready {
 }
 
 /// Blocks of memory of a session.
-pub(super) const MEMORIES: usize = 14;
+pub(super) const MEMORIES: usize = 13;
 
 /// Steps whose sums the device keeps until they are read, see [`Session::take_log`].
 pub(super) const LOG: usize = 64;
@@ -84,8 +84,6 @@ pub struct Session {
     pub(super) packed: Memory,
     /// Whether those are the weights of now.
     pub(super) is_packed: bool,
-    /// Zeros, see [`Place::Zeros`].
-    pub(super) zeros: Memory,
     /// Sums of batches that have not gone to the log.
     pub(super) metrics: Memory,
     /// Sums of the last [`LOG`] steps.
@@ -144,7 +142,6 @@ impl Session {
             table: backend.alloc(size_of_val(&packing.table[..]).max(4))?,
             packed: backend.alloc(packing.bytes.max(4))?,
             is_packed: false,
-            zeros: alloc(1)?,
             metrics: backend.alloc(size_of::<Metrics>())?,
             log: backend.alloc(LOG * size_of::<Metrics>())?,
             place: backend.alloc(size_of::<StepState>())?,
@@ -223,11 +220,8 @@ impl Session {
     /// Everything it holds.
     pub(super) fn memories(&self) -> [&Memory; MEMORIES] {
         let Session { parameters, gradients, momenta, state, constants, metrics, log, place, .. } = self;
-        let Session { images, labels, arena, table, packed, zeros, .. } = self;
-        [
-            parameters, gradients, momenta, state, constants, metrics, log, place, images, labels, arena, table,
-            packed, zeros,
-        ]
+        let Session { images, labels, arena, table, packed, .. } = self;
+        [parameters, gradients, momenta, state, constants, metrics, log, place, images, labels, arena, table, packed]
     }
 
     /// Lowers and plans for batches of `batch` images, if not done yet. [`Session::step`] and the others do it by themselves.
@@ -252,8 +246,6 @@ impl Session {
         grow(&mut self.arena, plan.bytes)?;
         grow(&mut self.images, batch * self.graph.input_shape().elements() * 4)?;
         grow(&mut self.labels, batch * 4)?;
-        let zeros = program.values.iter().filter(|value| value.place == Place::Zeros).map(|value| value.bytes);
-        grow(&mut self.zeros, zeros.max().unwrap_or(0))?;
         self.programs.insert((batch, mode), Ready { program, plan, recorded: Recorded::default() });
         Ok(())
     }

@@ -310,7 +310,6 @@ impl Session {
             Place::Metrics => (&self.metrics, 0),
             Place::Step => (&self.place, 0),
             Place::Packed(byte) => (&self.packed, byte),
-            Place::Zeros => (&self.zeros, 0),
         };
         memory.span(offset, info.bytes)
     }

@@ -9,9 +9,9 @@
 
 use super::Span;
 use crate::Result;
-use crate::ops::batchnorm::BatchNormI8;
+use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8};
 use crate::ops::classifier::Classifier;
-use crate::ops::conv2d::Conv2dI8;
+use crate::ops::conv2d::{Conv2dI8, Conv2dStreamI8};
 use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Round, Store};
 use crate::ops::sgd::SgdI8;
 
@@ -102,6 +102,20 @@ pub trait Int8 {
     /// maximum; rounded stochastically (noise `stored`) or to nearest even. `sums`: one [`crate::ops::batchnorm::OutputSums`] per (64-row block, padded channel), of the mantissas written.
     fn conv2d_fwd_i8(&self, p: &Conv2dI8, x: Bfp, w: Bfp, step: Span, y: Bfp, sums: Span) -> Result<()>;
 
+    /// As [`Int8::conv2d_fwd_i8`], into a residual stream: `s = y` in f32, with `p.add` `s = other + y` (one f32 sum), unpadded; y itself is not rounded. With `p.store` also what
+    /// [`Int8::quantize_store_i8`] makes of `s`: `q` and `sums`, which are empty otherwise, as `other` is without `p.add`.
+    fn conv2d_stream_i8(
+        &self,
+        p: &Conv2dStreamI8,
+        x: Bfp,
+        w: Bfp,
+        step: Span,
+        other: Span,
+        s: Span,
+        q: Bfp,
+        sums: Span,
+    ) -> Result<()>;
+
     /// Statistics in f64: `S1 = sum tiles sum*2^(e-6)`, `S2 = sum tiles squares*2^(2e-12)`, over the tiles of a channel by 32 lanes (lane l takes tiles l, l+32, ... in
     /// order) and then pairwise with lane distances 16, 8, 4, 2, 1; `mean = S1/M`, `var = max(S2/M - mean*mean, 0)`, `invstd = 1/sqrt(var + eps)`, `a = gamma*invstd`, `b = beta - mean*a`, each
     /// rounded once to f32 where stored (products and differences above are plain f64 operations, no fma). Running statistics `(1-momentum)*old + momentum*new` in f64, the variance unbiased
@@ -160,6 +174,24 @@ pub trait Int8 {
         step: Span,
         dyd: Bfp,
         dyw: Bfp,
+        ws: Span,
+    ) -> Result<()>;
+
+    /// As [`Int8::batchnorm_bwd_i8`] for a batchnorm that reads a residual stream, which no convolution wants in 8 bits: `dx = dY` in f32, with `p.add` `dx = other + dY` (one f32 sum),
+    /// unpadded; `other` is empty otherwise.
+    fn batchnorm_bwd_stream_i8(
+        &self,
+        p: &BatchNormBwdStreamI8,
+        dz: Bfp,
+        sums: Span,
+        y: Bfp,
+        gamma: Span,
+        mean: Span,
+        invstd: Span,
+        other: Span,
+        dgamma: Span,
+        dbeta: Span,
+        dx: Span,
         ws: Span,
     ) -> Result<()>;
 

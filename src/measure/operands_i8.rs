@@ -54,6 +54,17 @@ pub fn operands(kernel: &Kernel) -> Option<Operands> {
             let inputs = vec![bytes(s.x_len()), bytes(s.n as usize), bytes(w), bytes(k), STEP];
             (inputs, vec![m, e, sums(rows, k, output_sums)])
         }
+        Kernel::Conv2dStreamI8(p) => {
+            let (conv, s) = (&p.product.conv, p.product.conv.padded());
+            let (k, rows) = (conv.k as usize, conv.rows());
+            let w = k * (s.r * s.s * s.c) as usize;
+            let mut inputs = vec![bytes(s.x_len()), bytes(s.n as usize), bytes(w), bytes(k), STEP];
+            inputs.extend((p.add != 0).then_some(floats(rows * k)));
+            let [m, e] = stored(rows, k);
+            let mut outputs = vec![rows * k * 4];
+            outputs.extend((p.store != 0).then_some([m, e, sums(rows, k, output_sums)]).into_iter().flatten());
+            (inputs, outputs)
+        }
         Kernel::Conv2dDgradI8(p) => {
             // With the mask of a batchnorm before it: what a step has.
             let (s, c, rows) = (p.conv.padded(), p.conv.c as usize, (p.conv.n * p.conv.h * p.conv.w) as usize);
@@ -90,6 +101,13 @@ pub fn operands(kernel: &Kernel) -> Option<Operands> {
             (inputs, vec![m, e, s.sums() * gradient_sums])
         }
         Kernel::BatchNormBwdI8(p) => (bwd_inputs(p), bwd_outputs(p)),
+        Kernel::BatchNormBwdStreamI8(p) => {
+            let s = SizesI8::of_stream(p);
+            let ([m, e], one) = (stored(s.rows, s.c).map(bytes), floats(s.c));
+            let mut inputs = vec![m, e, bytes(s.sums() * gradient_sums), m, e, one, one, one];
+            inputs.extend((p.add != 0).then_some(floats(s.rows * s.c)));
+            (inputs, vec![s.c * 4, s.c * 4, s.rows * s.c * 4])
+        }
         _ => return None,
     };
     Some(Operands { inputs, outputs })
@@ -127,15 +145,19 @@ pub fn compulsory(symbol: &str, kernel: &Kernel, workspace: usize) -> Option<(us
         // In place.
         (Kernel::QuantizeRound(_), _) => (read + written, written),
         // Sums of slices, coefficients and extremes are written and read again.
-        (Kernel::Conv2dWgradI8(_) | Kernel::BatchNormBwdI8(_), _) => (read + workspace, written + workspace),
+        (Kernel::Conv2dWgradI8(_) | Kernel::BatchNormBwdI8(_) | Kernel::BatchNormBwdStreamI8(_), _) => {
+            (read + workspace, written + workspace)
+        }
         // Running statistics are read, too; statistics are read again by all blocks.
         (Kernel::BatchNormFwdI8(p), _) => {
             let s = SizesI8::of(p);
             (read + 2 * s.c * 4 + 2 * s.stride * 4, written)
         }
-        (Kernel::QuantizeBwdI8(p), "quantize_bwd_largest_i8") => ((p.n * p.pixels * p.k) as usize * 4, workspace),
-        (Kernel::QuantizeBwdI8(p), "quantize_bwd_exponents_i8") => (workspace + p.n as usize, p.k as usize),
-        (Kernel::QuantizeBwdI8(p), _) => (read + workspace + p.k as usize, written - p.k as usize),
+        // The gradient is looked at before it is rounded; largest values and exponents are read again by all blocks.
+        (Kernel::QuantizeBwdI8(p), _) => {
+            let (n, k) = (p.n as usize, p.k as usize);
+            (read + n * p.pixels as usize * k * 4 + workspace + k, written + workspace)
+        }
         _ => (read, written),
     })
 }

@@ -5,8 +5,8 @@ use super::probe::{Counted, Rig};
 use crate::Result;
 use crate::backend::{Backend, Int8, Memory};
 use crate::ops::Kernel;
-use crate::ops::batchnorm::{BatchNormI8, GradientForm};
-use crate::ops::conv2d::{Conv2d, Conv2dI8};
+use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientForm};
+use crate::ops::conv2d::{Conv2d, Conv2dI8, Conv2dStreamI8};
 use crate::ops::pool::Pool;
 use crate::ops::quantize::{Dequantize, Noise, Quantize, QuantizeGradient, Store};
 use crate::ops::sgd::{Segment, Sgd, SgdI8};
@@ -75,7 +75,8 @@ fn operators() -> Vec<Kernel> {
         conv(1, 16, 32, 32, 3, 1),
         conv(1, 8, 16, 16, 13, 1),
     ] {
-        all.extend([Kernel::Conv2dFwdI8(p), Kernel::Conv2dDgradI8(p)]);
+        let stream = Conv2dStreamI8 { product: p, add: 1, store: 1 };
+        all.extend([Kernel::Conv2dFwdI8(p), Kernel::Conv2dStreamI8(stream), Kernel::Conv2dDgradI8(p)]);
     }
     // One slice and several, and gradients of 16 bits.
     let wide = Conv2dI8 { wide: 1, ..conv(2, 16, 128, 128, 1, 1) };
@@ -86,6 +87,9 @@ fn operators() -> Vec<Kernel> {
     // Blocks of rows within images and across them, with a pool and without.
     for p in [batchnorm(8, 16, 64, false), batchnorm(8, 16, 64, true), batchnorm(64, 4, 64, false)] {
         all.extend([Kernel::BatchNormFwdI8(p), Kernel::BatchNormGradI8(p), Kernel::BatchNormBwdI8(p)]);
+    }
+    for (c, add) in [(64, 1), (37, 0)] {
+        all.push(Kernel::BatchNormBwdStreamI8(BatchNormBwdStreamI8 { rows: 2048, c, add }));
     }
     let (n, pixels, c) = (8, 256, 64);
     all.push(Kernel::QuantizeFwdI8(Quantize { n, pixels, c, noise: NOISE }));

@@ -51,7 +51,10 @@ pub struct Row {
 
 /// Whether it is a product of 8-bit integers.
 fn is_integer(kernel: &Kernel) -> bool {
-    matches!(kernel, Kernel::Conv2dFwdI8(_) | Kernel::Conv2dDgradI8(_) | Kernel::Conv2dWgradI8(_))
+    matches!(
+        kernel,
+        Kernel::Conv2dFwdI8(_) | Kernel::Conv2dStreamI8(_) | Kernel::Conv2dDgradI8(_) | Kernel::Conv2dWgradI8(_)
+    )
 }
 
 /// Multiply-adds of a launch.
@@ -59,6 +62,7 @@ fn macs(kernel: &Kernel, symbol: &str) -> u64 {
     match kernel {
         Kernel::Conv2dFwd(p) | Kernel::Conv2dDgrad(p) | Kernel::Conv2dWgrad(p) if !symbol.contains("sum") => p.macs(),
         Kernel::Conv2dFwdI8(p) | Kernel::Conv2dDgradI8(p) => p.conv.macs(),
+        Kernel::Conv2dStreamI8(p) => p.product.conv.macs(),
         Kernel::Conv2dWgradI8(p) => p.conv.macs() << u32::from(p.wide != 0),
         Kernel::LinearFwd(p) | Kernel::LinearDgrad(p) | Kernel::LinearWgrad(p) if symbol.starts_with("matmul") => {
             u64::from(p.n) * u64::from(p.c) * u64::from(p.k)

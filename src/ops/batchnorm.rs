@@ -67,6 +67,18 @@ pub struct BatchNormI8 {
     pub wide: u32,
 }
 
+/// The backward pass of a batchnorm that reads a residual stream: the gradient of the stream, in f32.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct BatchNormBwdStreamI8 {
+    /// N*H*W.
+    pub rows: u32,
+    /// Channels, unpadded.
+    pub c: u32,
+    /// 1: on top of what comes to the stream from elsewhere.
+    pub add: u32,
+}
+
 /// Sizes of the 8-bit tensors around a batchnorm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SizesI8 {
@@ -102,6 +114,21 @@ impl SizesI8 {
             pooled: pool.p as usize * pool.q as usize,
             rows: n * pixels,
             tiles: (n * pixels).div_ceil(BLOCK_ROWS),
+        }
+    }
+
+    /// Those of a stream: as of one image of all rows.
+    pub fn of_stream(p: &BatchNormBwdStreamI8) -> SizesI8 {
+        let (rows, c) = (p.rows as usize, p.c as usize);
+        SizesI8 {
+            n: 1,
+            c,
+            stride: pad(c),
+            across: blocks_across(c),
+            pixels: rows,
+            pooled: rows,
+            rows,
+            tiles: rows.div_ceil(BLOCK_ROWS),
         }
     }
 

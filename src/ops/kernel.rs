@@ -3,9 +3,9 @@
 //! Not here: where a value lies in memory ([`crate::autograd::plan`] decides) and who runs the calls ([`crate::autograd::Session`]).
 
 use crate::ops::add::Add;
-use crate::ops::batchnorm::{BatchNorm, BatchNormI8};
+use crate::ops::batchnorm::{BatchNorm, BatchNormBwdStreamI8, BatchNormI8};
 use crate::ops::classifier::Classifier;
-use crate::ops::conv2d::{Conv2d, Conv2dI8};
+use crate::ops::conv2d::{Conv2d, Conv2dI8, Conv2dStreamI8};
 use crate::ops::linear::Linear;
 use crate::ops::pool::Pool;
 use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Round, Store};
@@ -83,6 +83,8 @@ pub enum Kernel {
     DequantizeFwdI8(Dequantize),
     /// x, xe, w, we, step → y, ye, sums
     Conv2dFwdI8(Conv2dI8),
+    /// x, xe, w, we, step[, other] → s[, q, qe, sums]
+    Conv2dStreamI8(Conv2dStreamI8),
     /// dyd, dyde, transposed w, step[, y, ye, affine of the batchnorm before] → dx, dxe[, sums]
     Conv2dDgradI8(Conv2dI8),
     /// x, xe, dyw, dywe → dw
@@ -93,6 +95,8 @@ pub enum Kernel {
     BatchNormGradI8(BatchNormI8),
     /// dz, dze, sums, y, ye, y sums, gamma, mean, invstd, we, xe, step → dgamma, dbeta[, dyd, dyde], dyw, dywe
     BatchNormBwdI8(BatchNormI8),
+    /// dz, dze, sums, y, ye, gamma, mean, invstd[, other] → dgamma, dbeta, dx
+    BatchNormBwdStreamI8(BatchNormBwdStreamI8),
     /// x, w[, bias], labels → logits, dlogits, losses, hits
     ClassifierFwd(Classifier),
     /// x, w, dlogits, losses, hits → dx, dw[, dbias], metrics

@@ -5,9 +5,9 @@ use super::{Case, Result};
 use crate::Error;
 use crate::backend::{BatchNormGradients, BatchNormState, Memory, Normalised};
 use crate::data::noise;
-use crate::ops::batchnorm::{BatchNormI8, GradientSums, OutputSums};
+use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientSums, OutputSums};
 use crate::ops::classifier::Classifier;
-use crate::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8};
+use crate::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8, Conv2dStreamI8};
 use crate::ops::pool::Pool;
 use crate::ops::quantize::{Dequantize, Noise, Quantize, QuantizeGradient, Round, Store};
 use crate::ops::sgd::{Format, Segment, Sgd, SgdI8};
@@ -124,8 +124,9 @@ const CONVOLUTIONS: [Convolution; 6] = [
 
 type Pass = fn(&mut Side, Conv2d) -> Result<()>;
 
-const PASSES: [(&str, Pass); 4] = [
+const PASSES: [(&str, Pass); 5] = [
     ("fwd", forward),
+    ("fwd into a stream", stream),
     ("dgrad", |s, p| dgrad(s, p, false)),
     ("dgrad masked", |s, p| dgrad(s, p, true)),
     ("wgrad", wgrad),
@@ -150,6 +151,25 @@ fn forward(s: &mut Side, conv: Conv2d) -> Result<()> {
     let sums = s.out("sums", sums_bytes::<OutputSums>(rows, k), Rule::Exact)?;
     let p = Conv2dI8 { conv, noise: rounding(33), wide: 0 };
     s.backend.int8()?.conv2d_fwd_i8(&p, bfp(&x, &xe), bfp(&w, &we), step.all(), bfp(&y, &ye), sums.all())
+}
+
+/// On top of another tensor and stored as well, then alone.
+fn stream(s: &mut Side, conv: Conv2d) -> Result<()> {
+    let [n, c, k, taps, rows, pixels] = sizes(&conv);
+    let (x, xe) = (mantissas(s, pixels, c, 1)?, exponents(s, n, 2)?);
+    let (w, we, step) = (mantissas(s, k * taps, c, 3)?, exponents(s, k, 4)?, step(s)?);
+    let (other, product) = (s.noise(rows * k, 5)?, Conv2dI8 { conv, noise: rounding(36), wide: 0 });
+    for both in [1, 0] {
+        let p = Conv2dStreamI8 { product, add: both, store: both };
+        let stored = both as usize;
+        let (sum, q) =
+            (s.out("stream", rows * k * 4, Rule::Exact)?, s.out("stored", stored * rows * pad(k), Rule::Exact)?);
+        let e = s.out("its exponents", stored * blocks(rows, k), Rule::Exact)?;
+        let sums = s.out("sums", stored * sums_bytes::<OutputSums>(rows, k), Rule::Exact)?;
+        let (x, w, q) = (bfp(&x, &xe), bfp(&w, &we), bfp(&q, &e));
+        s.backend.int8()?.conv2d_stream_i8(&p, x, w, step.all(), other.all(), sum.all(), q, sums.all())?;
+    }
+    Ok(())
 }
 
 fn dgrad(s: &mut Side, conv: Conv2d, masked: bool) -> Result<()> {
@@ -252,7 +272,19 @@ fn batchnorm(s: &mut Side, (n, h, w, c, window): Layer) -> Result<()> {
         dbeta: dbeta.all(),
     };
     let (y, dyd, dyw) = (bfp(&y, &ye), bfp(&dyd, &ed), bfp(&dyw, &ew));
-    i8.batchnorm_bwd_i8(&p, dzs, dz_sums.all(), y, y_sums.all(), gradients, step.all(), dyd, dyw, ws.all())
+    i8.batchnorm_bwd_i8(&p, dzs, dz_sums.all(), y, y_sums.all(), gradients, step.all(), dyd, dyw, ws.all())?;
+
+    let other = s.noise(rows * channels, 11)?;
+    for add in [1, 0] {
+        let p = BatchNormBwdStreamI8 { rows: rows as u32, c, add };
+        let (dgamma, dbeta) = (s.out("dgamma of a stream", one, out)?, s.out("dbeta of a stream", one, out)?);
+        let (dx, ws) = (s.out("dx", rows * channels * 4, out)?, s.workspace(&Kernel::BatchNormBwdStreamI8(p))?);
+        let ([gamma, mean, invstd], [dgamma, dbeta]) =
+            ([&gamma, &mean, &invstd].map(Memory::all), [&dgamma, &dbeta].map(Memory::all));
+        let (sums, other) = (dz_sums.all(), other.all());
+        i8.batchnorm_bwd_stream_i8(&p, dzs, sums, y, gamma, mean, invstd, other, dgamma, dbeta, dx.all(), ws.all())?;
+    }
+    Ok(())
 }
 
 /// BN scales, each rounded by itself, shifts, a convolution's weights, a linear layer's, and a bias longer than a block's run: a segment of each format.

@@ -11,9 +11,9 @@ use earlybird::backend::cuda::Cuda;
 use earlybird::backend::{Backend, BatchNormGradients, BatchNormState, Bfp, Memory, Normalised};
 use earlybird::driver::Driver;
 use earlybird::driver::vgpu::Vgpu;
-use earlybird::ops::batchnorm::{BatchNormI8, GradientSums, OutputSums};
+use earlybird::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientSums, OutputSums};
 use earlybird::ops::classifier::Classifier;
-use earlybird::ops::conv2d::{Conv2d, Conv2dI8};
+use earlybird::ops::conv2d::{Conv2d, Conv2dI8, Conv2dStreamI8};
 use earlybird::ops::pool::Pool;
 use earlybird::ops::quantize::{Dequantize, Noise, Quantize, QuantizeGradient, Round, Store};
 use earlybird::ops::sgd::{Format, Segment, Sgd, SgdI8};
@@ -169,7 +169,9 @@ fn noise(tensor: u32, stochastic: bool) -> Noise {
 const STEP: [u32; 1] = [17];
 
 fn operands_and_stored_tensors_from_f32_and_back(gpus: &[Named]) {
-    for (n, pixels, c, stochastic) in [(3, 25, 3, true), (2, 64, 37, true), (2, 9, 48, false), (1, 1, 1, true)] {
+    for (n, pixels, c, stochastic) in
+        [(3, 25, 3, true), (2, 64, 37, true), (2, 9, 48, false), (2, 7, 40, true), (1, 1, 1, true)]
+    {
         same(gpus, &format!("quantize {n} {pixels} {c} {stochastic}"), |side| {
             let mut random = Random(n as u64 * 7 + c as u64);
             let mut x = random.floats(n * pixels * c);
@@ -286,6 +288,17 @@ fn gemms(side: &mut Side, conv: Conv2d, large: bool, stochastic: bool) {
     let (y, ye) = (side.out("y", rows * pad(k)), side.out("y exponents", blocks(rows, k)));
     let sums = side.out("y sums", rows.div_ceil(64) * pad(k) * size_of::<OutputSums>());
     i8.conv2d_fwd_i8(&p, bfp(&x, &xe), bfp(&w, &we), step.all(), bfp(&y, &ye), sums.all()).unwrap();
+
+    let other = side.put(&random.floats(rows * k));
+    for (add, store) in [(1, 1), (0, 1), (1, 0)] {
+        let p = Conv2dStreamI8 { product: p, add, store };
+        let stored = store as usize;
+        let (s, q) = (side.out("stream", rows * k * 4), side.out("its mantissas", stored * rows * pad(k)));
+        let e = side.out("its exponents", stored * blocks(rows, k));
+        let sums = side.out("its sums", stored * rows.div_ceil(64) * pad(k) * size_of::<OutputSums>());
+        let (x, w, q) = (bfp(&x, &xe), bfp(&w, &we), bfp(&q, &e));
+        i8.conv2d_stream_i8(&p, x, w, step.all(), other.all(), s.all(), q, sums.all()).unwrap();
+    }
 
     let (dy, ed) = (side.put(&quiet(random.mantissas(rows, k, large), k)), side.put(&random.exponents(n)));
     let turned = side.put(&random.mantissas(c * taps, k, large));
@@ -431,6 +444,30 @@ fn batchnorm(gpus: &[Named], layer: Layer, relu: bool, stored: bool, stochastic:
         let (dyds, dyws) = (bfp(&dyd, &ed), bfp(&dyw, &ew));
         i8.batchnorm_bwd_i8(&p, dzs, sums.all(), ys, y_sums.all(), gradients, step.all(), dyds, dyws, ws.all())
             .unwrap();
+
+        let other = side.put(&random.floats(rows * c));
+        for add in [1, 0] {
+            let p = BatchNormBwdStreamI8 { rows: rows as u32, c: c as u32, add };
+            let (dgamma, dbeta) = (side.out("dgamma of a stream", c * 4), side.out("dbeta of a stream", c * 4));
+            let (dx, ws) = (side.out("dx", rows * c * 4), side.ws(&Kernel::BatchNormBwdStreamI8(p)));
+            let [gamma, mean, invstd, dgamma, dbeta] = [&gamma, &mean, &invstd, &dgamma, &dbeta].map(Memory::all);
+            let (sums, other) = (sums.all(), other.all());
+            i8.batchnorm_bwd_stream_i8(
+                &p,
+                dzs,
+                sums,
+                ys,
+                gamma,
+                mean,
+                invstd,
+                other,
+                dgamma,
+                dbeta,
+                dx.all(),
+                ws.all(),
+            )
+            .unwrap();
+        }
     });
 }
 
@@ -507,7 +544,11 @@ fn integer_gemms_have_no_bank_conflicts() {
         let counted = driver.take_summaries();
         let products: Vec<_> =
             counted.iter().filter(|s| s.kernel.starts_with("conv2d") && !s.kernel.contains("sum")).collect();
-        assert_eq!(products.len(), 5, "forward, two data gradients, weight gradients of 8 and 16 bits");
+        assert_eq!(
+            products.len(),
+            8,
+            "forward, three into a stream, two data gradients, weight gradients of 8 and 16 bits"
+        );
         for s in products {
             assert_eq!(s.shared.wavefronts, s.shared.ideal, "{}: bank conflicts", s.kernel);
         }

@@ -9,9 +9,9 @@ use earlybird::driver::vgpu::Vgpu;
 use earlybird::measure::operands::operands;
 use earlybird::ops::add::Add;
 use earlybird::ops::augment::Augment;
-use earlybird::ops::batchnorm::{BatchNorm, BatchNormI8};
+use earlybird::ops::batchnorm::{BatchNorm, BatchNormBwdStreamI8, BatchNormI8};
 use earlybird::ops::classifier::Classifier;
-use earlybird::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8};
+use earlybird::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8, Conv2dStreamI8};
 use earlybird::ops::linear::Linear;
 use earlybird::ops::pool::Pool;
 use earlybird::ops::quantize::{Dequantize, Noise, Quantize, QuantizeGradient, Round, Store};
@@ -72,6 +72,7 @@ fn mantissas(n: u32) -> Vec<Kernel> {
         let wide = Conv2dI8 { wide: 1, ..p };
         all.extend([Kernel::Conv2dFwdI8(p), Kernel::Conv2dDgradI8(p), Kernel::Conv2dWgradI8(p)]);
         all.push(Kernel::Conv2dWgradI8(wide));
+        all.push(Kernel::Conv2dStreamI8(Conv2dStreamI8 { product: p, add: 1, store: 1 }));
     }
     for (kernel, gradient) in [(0, 0), (0, 1), (2, 0), (2, 1)] {
         let p = BatchNormI8 {
@@ -88,6 +89,7 @@ fn mantissas(n: u32) -> Vec<Kernel> {
         all.extend([Kernel::BatchNormFwdI8(p), Kernel::BatchNormGradI8(p), Kernel::BatchNormBwdI8(p)]);
     }
     let (pixels, c, noise) = (1024, 50, NOISE);
+    all.push(Kernel::BatchNormBwdStreamI8(BatchNormBwdStreamI8 { rows: n * pixels, c, add: 1 }));
     all.push(Kernel::QuantizeFwdI8(Quantize { n, pixels, c, noise }));
     all.push(Kernel::QuantizeStoreI8(Store { rows: n * pixels, c, noise }));
     all.push(Kernel::DequantizeFwdI8(Dequantize { n, pixels, c, stored: 1 }));

@@ -168,11 +168,39 @@ const REASONS: &[(Cut, &str, &str, &[&str], &str)] = &[
         "lane 0 alone goes on, with what it has written itself",
     ),
     (
+        Cut::Barrier,
+        "batchnorm_bwd_i8_stream",
+        "batchnorm_i8.cu",
+        &["__syncthreads();", "after: x = a[0][channel], y = b[0][channel];"],
+        "lane 0 alone goes on, with what it has written itself",
+    ),
+    (
+        Cut::Guard,
+        "batchnorm_bwd_i8_stream",
+        "batchnorm_i8.cu",
+        &["if (channel + j < p.c) dx[to + j] = p.add ?"],
+        "of the first of four channels, which every group has",
+    ),
+    (
         Cut::Guard,
         "batchnorm_",
         "phases.cuh",
         &["while (atomicAdd(tickets + phase, 0u) < blocks) __nanosleep(100);"],
         "the first test of the loop: a block sleeps once more",
+    ),
+    (
+        Cut::Guard,
+        "quantize_bwd_i8",
+        "phases.cuh",
+        &["while (atomicAdd(tickets + phase, 0u) < blocks) __nanosleep(100);"],
+        "the first test of the loop: a block sleeps once more",
+    ),
+    (
+        Cut::Barrier,
+        "quantize_bwd_i8",
+        "phases.cuh",
+        &["__syncthreads();", "after: if (threadIdx.x == 0) atomicAdd(tickets + phase, 1u);", "phases.done(1);"],
+        "largest values are stored by lanes of the first warp together with thread 0, which counts them behind its fence: the barrier is for other warps, which store nothing",
     ),
     (
         Cut::Barrier,
@@ -255,7 +283,7 @@ const REASONS: &[(Cut, &str, &str, &[&str], &str)] = &[
         Cut::Guard,
         "_masked_any",
         "conv2d_i8.cuh",
-        &["scale[x] = !there ? 0.f : e.column_exponents"],
+        &["scale[x] = !there ? 0.f : GRADIENT"],
         "padded channels: their y is 0, and so is their shift, so z is not above 0 and the gradient is masked whatever `a` and the scale are",
     ),
     (

@@ -3,7 +3,8 @@
 //! A convolution without bias whose only reader is a batchnorm is a *block* with it, with the ReLU and the max-pool behind them where those are the only readers: integer GEMM, then
 //! normalise + ReLU + pool + quantise in one pass; backwards both quantisations of the output gradient in one pass. Where a block's input comes from another
 //! block with a ReLU and no pool, the data gradient's epilogue masks it and sums it up. Everything else is f32 as in [`super`], on tensors that are converted where they are first
-//! wanted so. A batchnorm that reads anything else (the stream of a residual network, which stays f32) begins a block of its own. A convolution that is in no block, or has a product in f32, has its own conversions.
+//! wanted so. A convolution that is in no block writes its output in f32, where an addition alone reads it on top of the other summand: so the stream of a residual network, which stays
+//! f32, is written once. A batchnorm that reads such a tensor begins a block of its own; what it reads is stored in the same pass. Where a product is in f32, convolutions have their own conversions.
 //!
 //! The noise of a tensor is keyed by its node and its [`Role`]; each tensor has one writer, so that no two share their random bits.
 
@@ -32,6 +33,7 @@ pub(super) fn train(lowering: &mut Lowering, packing: &Packing, options: Int8Opt
         edges: vec![Edge::default(); lowering.graph.nodes().len()],
         convs: HashMap::new(),
         blocks: HashMap::new(),
+        kept: HashMap::new(),
         ends: HashMap::new(),
         inner: HashSet::new(),
         f32_nodes: HashMap::new(),
@@ -106,9 +108,11 @@ struct Eight<'l, 'a> {
     convs: HashMap<NodeId, Conv>,
     /// By batchnorm.
     blocks: HashMap<NodeId, Block>,
+    /// What a batchnorm without a convolution reads, stored by who made it, with sums: by batchnorm.
+    kept: HashMap<NodeId, (Bfp, Value)>,
     /// The batchnorm of the block that ends here.
     ends: HashMap<NodeId, NodeId>,
-    /// ReLUs and pools that blocks compute.
+    /// ReLUs and pools that blocks compute, and additions that convolutions do.
     inner: HashSet<NodeId>,
     /// Nodes as lowered in f32.
     f32_nodes: HashMap<NodeId, Node>,
@@ -199,6 +203,19 @@ impl Eight<'_, '_> {
     fn block_of(&self, conv: NodeId) -> Option<NodeId> {
         let whole = self.options.f32_products.is_empty() && self.packing.convolution(conv).is_some();
         self.base.graph.reader(conv).filter(|bn| whole && matches!(self.base.graph.node(*bn).op, Op::BatchNorm(_)))
+    }
+
+    /// Where the f32 output of `conv` goes: into an addition that alone reads it, on top of the other summand, where that is there before; else it is a tensor of its own.
+    fn stream_of(&self, conv: NodeId) -> (NodeId, Option<NodeId>) {
+        let graph = self.base.graph;
+        if let Some(sum) = graph.reader(conv)
+            && matches!(graph.node(sum).op, Op::Add(_))
+            && let Some(other) = graph.node(sum).inputs.iter().copied().find(|input| *input != conv)
+            && other.0 < conv.0
+        {
+            return (sum, Some(other));
+        }
+        (conv, None)
     }
 
     /// The convolution that is a block with `bn`.

@@ -3,9 +3,9 @@
 use super::Cpu;
 use crate::Result;
 use crate::backend::{BatchNormGradients, BatchNormState, Bfp, Int8, Normalised, Span};
-use crate::ops::batchnorm::BatchNormI8;
+use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8};
 use crate::ops::classifier::Classifier;
-use crate::ops::conv2d::Conv2dI8;
+use crate::ops::conv2d::{Conv2dI8, Conv2dStreamI8};
 use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Round, Store};
 use crate::ops::sgd::SgdI8;
 
@@ -42,6 +42,20 @@ impl Int8 for Cpu {
 
     fn conv2d_fwd_i8(&self, p: &Conv2dI8, x: Bfp, w: Bfp, step: Span, y: Bfp, sums: Span) -> Result<()> {
         self.conv2d_fwd_i8(p, x, w, step, y, sums)
+    }
+
+    fn conv2d_stream_i8(
+        &self,
+        p: &Conv2dStreamI8,
+        x: Bfp,
+        w: Bfp,
+        step: Span,
+        other: Span,
+        s: Span,
+        q: Bfp,
+        sums: Span,
+    ) -> Result<()> {
+        self.conv2d_stream_i8(p, x, w, step, other, s, q, sums)
     }
 
     fn batchnorm_fwd_i8(
@@ -86,6 +100,24 @@ impl Int8 for Cpu {
         ws: Span,
     ) -> Result<()> {
         self.batchnorm_bwd_i8(p, dz, sums, y, y_sums, gradients, step, dyd, dyw, ws)
+    }
+
+    fn batchnorm_bwd_stream_i8(
+        &self,
+        p: &BatchNormBwdStreamI8,
+        dz: Bfp,
+        sums: Span,
+        y: Bfp,
+        gamma: Span,
+        mean: Span,
+        invstd: Span,
+        other: Span,
+        dgamma: Span,
+        dbeta: Span,
+        dx: Span,
+        ws: Span,
+    ) -> Result<()> {
+        self.batchnorm_bwd_stream_i8(p, dz, sums, y, [gamma, mean, invstd], other, [dgamma, dbeta, dx, ws])
     }
 
     fn conv2d_dgrad_i8(

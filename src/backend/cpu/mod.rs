@@ -136,6 +136,7 @@ impl Backend for Cpu {
             Kernel::BatchNormFwd(p) | Kernel::BatchNormBwd(p) => Self::batchnorm_workspace(p),
             Kernel::Conv2dWgradI8(p) => self.conv2d_wgrad_i8_workspace(p),
             Kernel::BatchNormBwdI8(p) => Self::batchnorm_bwd_i8_workspace(p),
+            Kernel::BatchNormBwdStreamI8(p) => Self::batchnorm_bwd_stream_i8_workspace(p),
             Kernel::QuantizeBwdI8(p) => Self::quantize_bwd_i8_workspace(p),
             _ => 0,
         }

@@ -178,6 +178,18 @@ vectorised_i8! {
     }
 }
 
+vectorised_i8! {
+    /// Adds the rows of `other`, where it has any, to the tile, and writes the sums to `out`; both are rows of `c` f32, of which the tile has `width` from `first` on.
+    fn stream(tile: &mut Tile, other: &[f32], out: &mut [f32], c: usize, first: usize, width: usize) {
+        for (values, other) in tile.values.iter_mut().zip(other.chunks_exact(c)) {
+            values[..width].iter_mut().zip(&other[first..first + width]).for_each(|(value, other)| *value += *other);
+        }
+        for (out, values) in out.chunks_exact_mut(c).zip(&tile.values) {
+            out[first..first + width].copy_from_slice(&values[..width]);
+        }
+    }
+}
+
 /// The block's part of a row of per-channel numbers, zeros behind its end.
 pub(super) fn part(all: &[f32], column: usize) -> [f32; COLUMNS] {
     std::array::from_fn(|j| all.get(column * COLUMNS + j).copied().unwrap_or(0.0))

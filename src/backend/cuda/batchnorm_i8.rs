@@ -3,12 +3,13 @@
 //! Nothing that is computed depends on a grid here: sums have their order in the kernels, roundings their noise from places.
 
 use super::device::Cuda;
+use super::grid_stride;
 use super::int8::{aligned, indexed};
 use super::quantize::per_block;
 use crate::Result;
 use crate::backend::{BatchNormGradients, BatchNormState, Bfp, Normalised, Span};
 use crate::driver::{DevPtr, Dims};
-use crate::ops::batchnorm::{BatchNormI8, GradientForm, GradientSums, OutputSums, SizesI8};
+use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientForm, GradientSums, OutputSums, SizesI8};
 use crate::quant::layout::blocks;
 
 /// Threads of a block.
@@ -18,17 +19,21 @@ const SUM_CHANNELS: u32 = 2;
 /// Channels of a block that looks for extremes.
 const EXTREME_CHANNELS: usize = 32;
 /// Counters of a launch in phases (`kernels/phases.cuh`).
-const PHASES: usize = 4;
+pub(super) const PHASES: usize = 4;
 /// Elements that a thread handles at once.
 const GROUP: u32 = 8;
 
 /// Parts of each image in a pass over `pixels` of it: enough for the device, and few where each has to look at its whole image first.
 fn parts(s: &SizesI8, cuda: &Cuda, pixels: usize) -> u32 {
+    let most = parts_of_image(cuda, s.n as u32, (pixels * s.stride) as u32);
+    if s.whole_blocks() { most } else { 1 }
+}
+
+/// Parts of each of `n` images of so many padded elements that keep the device busy.
+pub(super) fn parts_of_image(cuda: &Cuda, n: u32, elements: u32) -> u32 {
     let props = cuda.kernels().driver().props();
     let resident = props.sm_count * (props.max_threads_per_sm / THREADS);
-    let work = (pixels * s.stride) as u32 / GROUP;
-    let most = if s.whole_blocks() { resident.div_ceil(s.n as u32).max(1) } else { 1 };
-    work.div_ceil(THREADS).clamp(1, most)
+    (elements / GROUP).div_ceil(THREADS).clamp(1, resident.div_ceil(n).max(1))
 }
 
 /// All blocks of a launch: `before` and those that sum, then `parts` of each image.
@@ -234,5 +239,61 @@ pub(super) fn bwd(
         ew,
         cuda.tickets(OP, PHASES)?,
         parts,
+    )?)
+}
+
+/// Bytes of scratch memory of the backward pass of a batchnorm that reads a stream: coefficients.
+pub(super) fn stream_workspace(p: &BatchNormBwdStreamI8) -> usize {
+    SizesI8::of_stream(p).stride * 3 * size_of::<f32>()
+}
+
+/// Channels of a row that a thread handles at once in a stream.
+const STREAM_GROUP: u32 = 4;
+
+/// The gradient of a stream that a batchnorm reads. `channel`: gamma, mean, 1/std; `written`: dgamma, dbeta, dx, scratch memory.
+#[allow(clippy::too_many_arguments)] // an operator's tensors
+pub(super) fn stream(
+    cuda: &Cuda,
+    p: &BatchNormBwdStreamI8,
+    dz: Bfp,
+    sums: Span,
+    y: Bfp,
+    channel: [Span; 3],
+    other: Span,
+    written: [Span; 4],
+) -> Result<()> {
+    const OP: &str = "batchnorm_bwd_stream_i8";
+    let s = SizesI8::of_stream(p);
+    let (one, all) = (s.c * 4, s.rows * s.c * 4);
+    indexed(OP, &[s.rows * s.stride])?;
+    let [gamma, mean, invstd] = channel.map(|span| (span, one));
+    let reads = [
+        (dz.mantissas, s.rows * s.stride),
+        (dz.exponents, s.exponents()),
+        (sums, s.sums() * size_of::<GradientSums>()),
+        (y.mantissas, s.rows * s.stride),
+        (y.exponents, s.exponents()),
+        gamma,
+        mean,
+        invstd,
+        (other, if p.add != 0 { all } else { 0 }),
+    ];
+    let [dgamma, dbeta, dx, ws] = written;
+    let writes = [(dgamma, one), (dbeta, one), (dx, all), (ws, stream_workspace(p))];
+    let (reads, [dgamma, dbeta, dx, coef]) = cuda.open(OP, reads, writes)?;
+    let [dz, dze, sums, y, ye, gamma, mean, invstd, other]: [DevPtr; 9] = reads;
+    if s.rows * s.c == 0 {
+        return Ok(());
+    }
+    aligned(OP, 16, &[dz, y, dx, coef])?;
+    if p.add != 0 {
+        aligned(OP, 16, &[other])?;
+    }
+    let (kernels, stream) = (cuda.kernels(), cuda.stream());
+    let work = grid_stride(kernels, p.rows * p.c.div_ceil(STREAM_GROUP)).grid[0];
+    let dims = Dims::linear(s.stride as u32 / SUM_CHANNELS + work, THREADS);
+    let tickets = cuda.tickets(OP, PHASES)?;
+    Ok(kernels.batchnorm_bwd_i8_stream(
+        dims, stream, p, dz, dze, sums, y, ye, gamma, mean, invstd, other, dgamma, dbeta, coef, dx, tickets,
     )?)
 }

@@ -8,7 +8,7 @@ use super::int8::{aligned, indexed};
 use crate::backend::{Bfp, Normalised, Span};
 use crate::driver::{DevPtr, Dims};
 use crate::ops::batchnorm::{GradientSums, OutputSums};
-use crate::ops::conv2d::{Conv2d, Conv2dI8};
+use crate::ops::conv2d::{Conv2d, Conv2dI8, Conv2dStreamI8};
 use crate::quant::layout::{BLOCK_ROWS, WGRAD_SLICE, blocks, pad};
 use crate::{Error, Result};
 
@@ -137,6 +137,67 @@ pub(super) fn fwd(cuda: &Cuda, p: &Conv2dI8, x: Bfp, w: Bfp, step: Span, y: Bfp,
         [conv2d_fwd_i8, conv2d_fwd_i8_n64, conv2d_fwd_i8_small, conv2d_fwd_i8_n32, conv2d_fwd_i8_any],
         dims,
         (dims, cuda.stream(), p, x, xe, w, we, step, y, ye, sums, 0)
+    );
+    Ok(())
+}
+
+/// Forward into a residual stream. `read`: the step counter, and what is added.
+#[allow(clippy::too_many_arguments)] // an operator's tensors
+pub(super) fn stream(
+    cuda: &Cuda,
+    p: &Conv2dStreamI8,
+    x: Bfp,
+    w: Bfp,
+    read: [Span; 2],
+    s: Span,
+    q: Bfp,
+    sums: Span,
+) -> Result<()> {
+    const OP: &str = "conv2d_stream_i8";
+    check(OP, &p.product.conv)?;
+    let (conv, shape) = (&p.product.conv, p.product.conv.padded());
+    let (n, k, rows, stored) = (conv.n as usize, conv.k as usize, conv.rows(), usize::from(p.store != 0));
+    let reads = [
+        (x.mantissas, shape.x_len()),
+        (x.exponents, n),
+        (w.mantissas, k * (shape.r * shape.s * shape.c) as usize),
+        (w.exponents, k),
+        (read[0], 4),
+        (read[1], if p.add != 0 { conv.y_len() * 4 } else { 0 }),
+    ];
+    let writes = [
+        (s, conv.y_len() * 4),
+        (q.mantissas, stored * rows * pad(k)),
+        (q.exponents, stored * blocks(rows, k)),
+        (sums, stored * rows.div_ceil(BLOCK_ROWS) * pad(k) * size_of::<OutputSums>()),
+    ];
+    let ([x, xe, w, we, step, other], [s, q, qe, sums]) = cuda.open(OP, reads, writes)?;
+    if rows == 0 {
+        return Ok(());
+    }
+    aligned(OP, 16, &[x, w])?;
+    aligned(OP, 8, &[s])?;
+    if p.add != 0 {
+        aligned(OP, 8, &[other])?;
+    }
+    if p.store != 0 {
+        aligned(OP, 16, &[q])?;
+        aligned(OP, 8, &[sums])?;
+    }
+    let tile = Tile::choose(cuda, conv, rows, pad(k), false);
+    let dims = tile.dims(rows, pad(k));
+    launch!(
+        cuda,
+        tile,
+        [
+            conv2d_fwd_i8_stream,
+            conv2d_fwd_i8_stream_n64,
+            conv2d_fwd_i8_stream_small,
+            conv2d_fwd_i8_stream_n32,
+            conv2d_fwd_i8_stream_any
+        ],
+        dims,
+        (dims, cuda.stream(), p, x, xe, w, we, step, other, s, q, qe, sums, 0)
     );
     Ok(())
 }

@@ -166,6 +166,7 @@ impl Backend for Cuda {
             Kernel::QuantizeBwdI8(p) => quantize::workspace(p),
             Kernel::Conv2dWgradI8(p) => conv2d_i8::workspace(p),
             Kernel::BatchNormBwdI8(p) => batchnorm_i8::workspace(p),
+            Kernel::BatchNormBwdStreamI8(p) => batchnorm_i8::stream_workspace(p),
             _ => 0,
         }
     }

@@ -6,9 +6,9 @@ use super::device::Cuda;
 use super::{batchnorm_i8, classifier, conv2d_i8, quantize, sgd_i8};
 use crate::backend::{BatchNormGradients, BatchNormState, Bfp, Int8, Normalised, Span};
 use crate::driver::DevPtr;
-use crate::ops::batchnorm::BatchNormI8;
+use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8};
 use crate::ops::classifier::Classifier;
-use crate::ops::conv2d::Conv2dI8;
+use crate::ops::conv2d::{Conv2dI8, Conv2dStreamI8};
 use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Round, Store};
 use crate::ops::sgd::SgdI8;
 use crate::{Error, Result};
@@ -77,6 +77,20 @@ impl Int8 for Cuda {
         conv2d_i8::fwd(self, p, x, w, step, y, sums)
     }
 
+    fn conv2d_stream_i8(
+        &self,
+        p: &Conv2dStreamI8,
+        x: Bfp,
+        w: Bfp,
+        step: Span,
+        other: Span,
+        s: Span,
+        q: Bfp,
+        sums: Span,
+    ) -> Result<()> {
+        conv2d_i8::stream(self, p, x, w, [step, other], s, q, sums)
+    }
+
     fn batchnorm_fwd_i8(
         &self,
         p: &BatchNormI8,
@@ -119,6 +133,24 @@ impl Int8 for Cuda {
         ws: Span,
     ) -> Result<()> {
         batchnorm_i8::bwd(self, p, [(dz, sums), (y, y_sums)], gradients, step, dyd, dyw, ws)
+    }
+
+    fn batchnorm_bwd_stream_i8(
+        &self,
+        p: &BatchNormBwdStreamI8,
+        dz: Bfp,
+        sums: Span,
+        y: Bfp,
+        gamma: Span,
+        mean: Span,
+        invstd: Span,
+        other: Span,
+        dgamma: Span,
+        dbeta: Span,
+        dx: Span,
+        ws: Span,
+    ) -> Result<()> {
+        batchnorm_i8::stream(self, p, dz, sums, y, [gamma, mean, invstd], other, [dgamma, dbeta, dx, ws])
     }
 
     fn conv2d_dgrad_i8(

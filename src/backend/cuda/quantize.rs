@@ -1,5 +1,6 @@
 //! Grids of `kernels/quantize.cu`.
 
+use super::batchnorm_i8::{PHASES, parts_of_image};
 use super::device::Cuda;
 use super::grid_stride;
 use super::int8::{aligned, indexed};
@@ -108,9 +109,8 @@ pub(super) fn bwd(
         return Ok(());
     }
     aligned(OP, 8, &[dyd, dyw])?;
-    let (kernels, stream) = (cuda.kernels(), cuda.stream());
-    let images = Dims { grid: [p.k.div_ceil(32), p.n, 1], block: [256, 1, 1], shared: 0 };
-    kernels.quantize_bwd_largest_i8(images, stream, p, dy, ws)?;
-    kernels.quantize_bwd_exponents_i8(Dims::linear((p.k * 32).div_ceil(256), 256), stream, p, ws, xe, ew)?;
-    Ok(kernels.quantize_bwd_i8(Dims::linear(p.n, 256), stream, p, dy, ws, we, xe, step, dyd, ed, dyw, ew)?)
+    let parts = parts_of_image(cuda, p.n, (p.pixels as usize * pad(k)) as u32);
+    let dims = Dims::linear(p.k.div_ceil(32) * p.n + p.k.div_ceil(8) + p.n * parts, 256);
+    let (kernels, stream, tickets) = (cuda.kernels(), cuda.stream(), cuda.tickets(OP, PHASES)?);
+    Ok(kernels.quantize_bwd_i8(dims, stream, p, dy, ws, we, xe, step, dyd, ed, dyw, ew, tickets, parts)?)
 }

@@ -2,7 +2,7 @@
 
 use earlybird::backend::{BatchNormGradients, BatchNormState, Bfp, Normalised};
 use earlybird::ops::Kernel;
-use earlybird::ops::batchnorm::{BatchNormI8, GradientForm, GradientSums, OutputSums};
+use earlybird::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientForm, GradientSums, OutputSums};
 use earlybird::ops::pool::Pool;
 use earlybird::quant::layout::{blocks_across, pad};
 
@@ -405,6 +405,27 @@ fn both_quantised_output_gradients() {
                 same(&what("dbeta"), &device.get::<f32>(&out_beta), &dbeta);
                 same_host(&what("dyw"), &blank_w.get(device, &dyw), want_w);
                 same_host(&what("dyd"), &blank_d.get(device, &dyd), if dgrad { &want_d } else { &blank_d });
+            });
+        }
+        // What a stream gets: dY itself, on top of another tensor or alone.
+        let other: Vec<f32> = (0..rows * c).map(|_| s.normal() as f32).collect();
+        for add in [true, false] {
+            let want = dy.iter().zip(&other).map(|(dy, other)| if add { other + dy } else { *dy });
+            let want: Vec<u32> = want.map(f32::to_bits).collect();
+            let p = BatchNormBwdStreamI8 { rows: rows as u32, c: c as u32, add: u32::from(add) };
+            everywhere(|device| {
+                let (dz, y, sums, other) = (dz.put(device), d.y.put(device), device.put(&sums), device.put(&other));
+                let [gamma, mean, invstd] = [&d.gamma, &f.mean, &f.invstd].map(|v| device.put(v));
+                let [out_gamma, out_beta, dx] = [c, c, rows * c].map(|n| device.out(n));
+                let ws = device.workspace(&Kernel::BatchNormBwdStreamI8(p));
+                let [gamma, mean, invstd, other] = [&gamma, &mean, &invstd, &other].map(Memory::all);
+                let (g, b, int8) = (out_gamma.all(), out_beta.all(), device.backend.int8().unwrap());
+                let (dz, y, sums, out, ws) = (dz.bfp(), y.bfp(), sums.all(), dx.all(), ws.all());
+                int8.batchnorm_bwd_stream_i8(&p, dz, sums, y, gamma, mean, invstd, other, g, b, out, ws).unwrap();
+                let what = |tensor: &str| format!("{} {tensor} of {p:?}", device.name);
+                same(&what("dgamma"), &device.get::<f32>(&out_gamma), &dgamma);
+                same(&what("dbeta"), &device.get::<f32>(&out_beta), &dbeta);
+                same(&what("dx"), &device.get::<f32>(&dx).into_iter().map(f32::to_bits).collect::<Vec<u32>>(), &want);
             });
         }
     }

@@ -2,7 +2,7 @@
 
 use earlybird::backend::Normalised;
 use earlybird::ops::batchnorm::{GradientSums, OutputSums};
-use earlybird::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8};
+use earlybird::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8, Conv2dStreamI8};
 use earlybird::ops::{Kernel, Shape};
 use earlybird::quant::layout::{blocks, pad};
 
@@ -90,7 +90,8 @@ fn data(case: &Case, seed: u64, low: i32, high: i32) -> Data {
     }
 }
 
-fn forward(device: &Device, d: &Data, rounding: Rounding) {
+/// The output in f32.
+fn output(d: &Data) -> Vec<f32> {
     let (p, c, k) = (&d.p, d.p.c as usize, d.p.k as usize);
     let (taps, rows) = ((p.r * p.s) as usize, p.rows());
     let mut acc = vec![0i64; rows * k];
@@ -107,7 +108,12 @@ fn forward(device: &Device, d: &Data, rounding: Rounding) {
         let scale = 2f64.powi(i32::from(d.x.e[image]) - 6 + i32::from(d.w.e[out]) - 6);
         (f64::from(*acc as f32) * scale) as f32
     };
-    let want = rounding.store(&acc.iter().enumerate().map(value).collect::<Vec<f32>>(), k);
+    acc.iter().enumerate().map(value).collect()
+}
+
+fn forward(device: &Device, d: &Data, rounding: Rounding) {
+    let (p, k, rows) = (&d.p, d.p.k as usize, d.p.rows());
+    let want = rounding.store(&output(d), k);
     let blank = Host::blank(rows * pad(k), blocks(rows, k));
     let (x, w, y) = (d.x.put(device), d.w.put(device), blank.put(device));
     let sums = device.put(&vec![OutputSums { squares: 7, sum: 7, min: 7, max: 7 }; rows.div_ceil(64) * pad(k)]);
@@ -118,6 +124,31 @@ fn forward(device: &Device, d: &Data, rounding: Rounding) {
     let what = format!("{} forward {p:?}", device.name);
     same_host(&what, &blank.get(device, &y), &want);
     same(&format!("{what} sums"), &device.get::<OutputSums>(&sums), &output_sums(&want, k));
+}
+
+/// Into a stream: on top of another tensor or not, stored as well or not.
+fn into_stream(device: &Device, d: &Data, rounding: Rounding, add: bool, store: bool) {
+    let (p, k, rows) = (&d.p, d.p.k as usize, d.p.rows());
+    let mut random = stream(3, "stream");
+    let other: Vec<f32> = (0..rows * k).map(|_| random.normal() as f32).collect();
+    let alone = output(d);
+    let want: Vec<f32> = alone.iter().zip(&other).map(|(y, other)| if add { other + y } else { *y }).collect();
+    let (blank, stored) = (Host::blank(rows * pad(k), blocks(rows, k)), rounding.store(&want, k));
+    let (x, w, q) = (d.x.put(device), d.w.put(device), blank.put(device));
+    let sums = device.put(&vec![OutputSums { squares: 7, sum: 7, min: 7, max: 7 }; rows.div_ceil(64) * pad(k)]);
+    let (other, s) = (device.put(&other), device.put(&vec![-1f32; rows * k]));
+    let product = Conv2dI8 { conv: *p, noise: rounding.noise, wide: 0 };
+    let call = Conv2dStreamI8 { product, add: u32::from(add), store: u32::from(store) };
+    let at = step(device, &rounding);
+    let int8 = device.backend.int8().unwrap();
+    int8.conv2d_stream_i8(&call, x.bfp(), w.bfp(), at.all(), other.all(), s.all(), q.bfp(), sums.all()).unwrap();
+    let what = format!("{} stream {p:?} {add} {store}", device.name);
+    let bits = |all: Vec<f32>| all.into_iter().map(f32::to_bits).collect::<Vec<u32>>();
+    same(&what, &bits(device.get::<f32>(&s)), &bits(want));
+    let untouched = vec![OutputSums { squares: 7, sum: 7, min: 7, max: 7 }; rows.div_ceil(64) * pad(k)];
+    let (want, want_sums) = if store { (stored.clone(), output_sums(&stored, k)) } else { (blank.clone(), untouched) };
+    same_host(&what, &blank.get(device, &q), &want);
+    same(&format!("{what} sums"), &device.get::<OutputSums>(&sums), &want_sums);
 }
 
 fn data_gradient(device: &Device, d: &Data, rounding: Rounding, fused: bool) {
@@ -220,6 +251,9 @@ fn every_case_agrees_with_the_definition() {
         let rounding = Rounding::new(0x0123_4567_89ab_cdef ^ number as u64, 18, number % 3 != 1);
         everywhere(|device| {
             forward(device, &d, rounding);
+            for (add, store) in [(true, true), (false, true), (true, false)] {
+                into_stream(device, &d, rounding, add, store);
+            }
             data_gradient(device, &d, rounding, false);
             data_gradient(device, &d, rounding, true);
             weight_gradient(device, &d, rounding, false);
@@ -234,6 +268,7 @@ fn the_ends_of_the_exponents() {
         let d = data(&CASES[1], 5, low, high);
         everywhere(|device| {
             forward(device, &d, Rounding::new(3, 18, true));
+            into_stream(device, &d, Rounding::new(3, 18, true), false, true);
             data_gradient(device, &d, Rounding::new(4, 18, true), true);
             weight_gradient(device, &d, Rounding::new(4, 18, true), low < 0);
         });

@@ -3,7 +3,7 @@
 use bytemuck::cast_slice;
 use earlybird::backend::Backend;
 use earlybird::driver::{DevPtr, Dims};
-use earlybird::ops::batchnorm::{BatchNormI8, GradientSums};
+use earlybird::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientSums};
 use earlybird::ops::pool::Pool;
 use earlybird::quant::layout::{blocks, pad};
 
@@ -16,6 +16,7 @@ pub fn case(kernel: &str) -> Option<Case> {
         "batchnorm_fwd_i8" => forward,
         "batchnorm_grad_i8" => gradient,
         "batchnorm_bwd_i8" => backward,
+        "batchnorm_bwd_i8_stream" => stream,
         _ => return None,
     })
 }
@@ -219,6 +220,46 @@ fn backward(b: &Bench) -> Outcome {
             s.parts,
         )?;
         b.take(&[&dyd, &ed, &dyw, &ew, &dgamma, &dbeta, &tickets])?;
+    }
+    Ok(())
+}
+
+/// Rows, channels, blocks behind those that sum; on top of another tensor by turns. Less than a vector, more blocks of rows than lanes, rounds with the same channels and with others, rows
+/// that are whole vectors and rows that are not.
+const STREAMS: [(usize, usize, u32); 8] =
+    [(1, 1, 1), (70, 37, 1), (300, 16, 2), (130, 20, 1), (2200, 3, 2), (33, 130, 2), (9, 260, 1), (64, 64, 3)];
+
+fn stream(b: &Bench) -> Outcome {
+    for (i, (rows, c, blocks_behind)) in b.each(STREAMS.into_iter().enumerate()) {
+        let (y, dz) = (mantissas(0, rows, c), mantissas(11, rows, c));
+        let sums = b.bytes(cast_slice(&gradient_sums(&dz, &y, c)))?;
+        let e = b.small(&exponents(blocks(rows, c)))?;
+        let (y, dz, add) = (b.small(&y)?, b.small(&dz)?, i % 2 == 0);
+        let [gamma, mean, invstd] = [b.floats(c)?, b.floats(c)?, b.bytes(&positive(c))?];
+        let other = b.floats(if add { rows * c } else { 0 })?;
+        let (dgamma, dbeta, dx) = (b.room(c)?, b.room(c)?, b.room(rows * c)?);
+        let (coef, tickets) = (b.cuda.alloc(pad(c) * 12)?, b.words(&[0; 4])?);
+        let p = BatchNormBwdStreamI8 { rows: rows as u32, c: c as u32, add: u32::from(add) };
+        b.kernels.batchnorm_bwd_i8_stream(
+            Dims::linear(pad(c) as u32 / 2 + blocks_behind, 256),
+            STREAM,
+            &p,
+            at(&dz),
+            at(&e),
+            at(&sums),
+            at(&y),
+            at(&e),
+            at(&gamma),
+            at(&mean),
+            at(&invstd),
+            at(&other),
+            at(&dgamma),
+            at(&dbeta),
+            at(&coef),
+            at(&dx),
+            at(&tickets),
+        )?;
+        b.take(&[&dgamma, &dbeta, &dx, &tickets])?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use earlybird::backend::cuda::launch::Kernels;
 use earlybird::driver::{DevPtr, Dims, Result, StreamId};
 use earlybird::ops::Shape;
 use earlybird::ops::batchnorm::{GradientSums, OutputSums};
-use earlybird::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8};
+use earlybird::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8, Conv2dStreamI8};
 use earlybird::quant::layout::{blocks, pad};
 
 use super::{STREAM, exponents, mantissas, rounding};
@@ -19,6 +19,13 @@ pub fn case(kernel: &str) -> Option<Case> {
         "conv2d_fwd_i8_small" => |b| forward(b, "conv2d_fwd_i8_small", SMALL, Kernels::conv2d_fwd_i8_small),
         "conv2d_fwd_i8_n32" => |b| forward(b, "conv2d_fwd_i8_n32", N32, Kernels::conv2d_fwd_i8_n32),
         "conv2d_fwd_i8_any" => |b| forward(b, "conv2d_fwd_i8_any", ANY, Kernels::conv2d_fwd_i8_any),
+        "conv2d_fwd_i8_stream" => |b| stream(b, "conv2d_fwd_i8_stream", LARGE, Kernels::conv2d_fwd_i8_stream),
+        "conv2d_fwd_i8_stream_n64" => |b| stream(b, "conv2d_fwd_i8_stream_n64", N64, Kernels::conv2d_fwd_i8_stream_n64),
+        "conv2d_fwd_i8_stream_small" => {
+            |b| stream(b, "conv2d_fwd_i8_stream_small", SMALL, Kernels::conv2d_fwd_i8_stream_small)
+        }
+        "conv2d_fwd_i8_stream_n32" => |b| stream(b, "conv2d_fwd_i8_stream_n32", N32, Kernels::conv2d_fwd_i8_stream_n32),
+        "conv2d_fwd_i8_stream_any" => |b| stream(b, "conv2d_fwd_i8_stream_any", ANY, Kernels::conv2d_fwd_i8_stream_any),
         "conv2d_dgrad_i8" => |b| backward(b, "conv2d_dgrad_i8", LARGE, Kernels::conv2d_dgrad_i8),
         "conv2d_dgrad_i8_n64" => |b| backward(b, "conv2d_dgrad_i8_n64", N64, Kernels::conv2d_dgrad_i8_n64),
         "conv2d_dgrad_i8_small" => |b| backward(b, "conv2d_dgrad_i8_small", SMALL, Kernels::conv2d_dgrad_i8_small),
@@ -129,6 +136,29 @@ fn forward(b: &Bench, name: &'static str, tile: Tile, launch: Forward) -> Outcom
         let [x_, xe_, w_, we_, step_] = [&x, &xe, &w, &we, &step].map(at);
         launch(&b.kernels, dims, STREAM, &p, x_, xe_, w_, we_, step_, at(&y), at(&ye), at(&sums), 0)?;
         b.take(&[&y, &ye, &sums])?;
+    }
+    Ok(())
+}
+
+type Stream = fn(&Kernels, Dims, StreamId, &Conv2dStreamI8, A, A, A, A, A, A, A, A, A, A, u32) -> Result<()>;
+
+/// With and without a tensor below and a stored copy, by turns.
+fn stream(b: &Bench, name: &'static str, tile: Tile, launch: Stream) -> Outcome {
+    for (i, (p, stochastic)) in b.each(tile.shapes(false).into_iter().enumerate()) {
+        let (n, c, k, (taps, rows, pixels)) = (p.n as usize, p.c as usize, p.k as usize, extents(&p));
+        let (add, stored) = (i % 3 != 2, i % 4 != 3);
+        let (x, xe) = (b.small(&quiet(&p, 0, pixels, c))?, b.small(&exponents(n))?);
+        let (w, we) = (b.small(&mantissas(7, k * taps, c))?, b.small(&exponents(k))?);
+        let (other, step) = (b.floats(if add { rows * k } else { 0 })?, b.step()?);
+        let (s, q) = (b.room(rows * k)?, b.blank(usize::from(stored) * rows * pad(k))?);
+        let e = b.blank(usize::from(stored) * blocks(rows, k))?;
+        let sums = b.blank(usize::from(stored) * rows.div_ceil(64) * pad(k) * size_of::<OutputSums>())?;
+        let (dims, product) = (tile.dims(b, name, rows, pad(k))?, call(p, stochastic, false));
+        let p = Conv2dStreamI8 { product, add: u32::from(add), store: u32::from(stored) };
+        let [x_, xe_, w_, we_, step_, other_] = [&x, &xe, &w, &we, &step, &other].map(at);
+        let [s_, q_, e_, sums_] = [&s, &q, &e, &sums].map(at);
+        launch(&b.kernels, dims, STREAM, &p, x_, xe_, w_, we_, step_, other_, s_, q_, e_, sums_, 0)?;
+        b.take(&[&s, &q, &e, &sums])?;
     }
     Ok(())
 }

@@ -17,8 +17,6 @@ pub fn case(kernel: &str) -> Option<Case> {
         "quantize_fwd_i8" => images,
         "dequantize_fwd_i8" => dequantize,
         "quantize_store_i8" => store,
-        "quantize_bwd_largest_i8" => largest,
-        "quantize_bwd_exponents_i8" => channel_exponents,
         "quantize_bwd_i8" => gradient,
         "sgd_step_i8" => step,
         "sgd_pack_i8" => pack,
@@ -26,9 +24,9 @@ pub fn case(kernel: &str) -> Option<Case> {
     })
 }
 
-/// Images, pixels, channels: less than a vector, less than a warp, more than one round of a block in pixels and in channels, more images than lanes.
-const SHAPES: [(usize, usize, usize); 7] =
-    [(1, 1, 1), (3, 25, 3), (2, 9, 48), (1, 70, 37), (1, 300, 17), (2, 1, 300), (40, 1, 3)];
+/// Images, pixels, channels: less than a vector, less than a warp, more than one round of a block in pixels and in channels, more images than lanes; whole vectors, and padding behind them.
+const SHAPES: [(usize, usize, usize); 8] =
+    [(1, 1, 1), (3, 25, 3), (2, 9, 48), (1, 70, 37), (1, 300, 17), (2, 1, 300), (40, 1, 3), (2, 9, 40)];
 
 fn round(b: &Bench) -> Outcome {
     // Groups that begin anywhere in the noise's groups of eight, shorter and longer than a block's round; numbers so large that the grid has none for them, and zeros.
@@ -105,39 +103,18 @@ fn gradients() -> Vec<QuantizeGradient> {
     SHAPES.into_iter().enumerate().map(one).collect()
 }
 
-fn largest(b: &Bench) -> Outcome {
-    for p in b.each(gradients()) {
-        let (n, k) = (p.n as usize, p.k as usize);
-        let (dy, largest) = (b.floats(n * p.pixels as usize * k)?, b.room(n * k)?);
-        let dims = Dims { grid: [p.k.div_ceil(32), p.n, 1], block: [256, 1, 1], shared: 0 };
-        b.kernels.quantize_bwd_largest_i8(dims, STREAM, &p, at(&dy), at(&largest))?;
-        b.take(&[&largest])?;
-    }
-    Ok(())
-}
-
-fn channel_exponents(b: &Bench) -> Outcome {
-    for p in b.each(gradients()) {
-        let (n, k) = (p.n as usize, p.k as usize);
-        let (largest, xe, ew) = (b.floats(n * k)?, b.small(&exponents(n))?, b.blank(k)?);
-        // Two warps: more channels than that go round.
-        b.kernels.quantize_bwd_exponents_i8(Dims::linear(1, 64), STREAM, &p, at(&largest), at(&xe), at(&ew))?;
-        b.take(&[&ew])?;
-    }
-    Ok(())
-}
-
 fn gradient(b: &Bench) -> Outcome {
-    for p in b.each(gradients()) {
+    for (i, p) in b.each(gradients().into_iter().enumerate()) {
         let (n, k, all) = (p.n as usize, p.k as usize, (p.n * p.pixels) as usize);
-        let (dy, largest) = (b.floats(all * k)?, b.floats(n * k)?);
+        let (dy, largest, parts) = (b.floats(all * k)?, b.room(n * k)?, 1 + i as u32 % 2);
         let (we, xe, step) = (b.small(&exponents(k))?, b.small(&exponents(n))?, b.step()?);
         let (dyd, ed) = (b.blank(p.dgrad as usize * all * pad(k))?, b.blank(p.dgrad as usize * n)?);
-        let (dyw, ew) = (b.blank((all * pad(k)) << p.wide)?, b.small(&exponents(k))?);
-        let (dy, largest, we, xe, step) = (at(&dy), at(&largest), at(&we), at(&xe), at(&step));
-        let (d, de, w) = (at(&dyd), at(&ed), at(&dyw));
-        b.kernels.quantize_bwd_i8(Dims::linear(p.n, 256), STREAM, &p, dy, largest, we, xe, step, d, de, w, at(&ew))?;
-        b.take(&[&dyd, &ed, &dyw])?;
+        let (dyw, ew, tickets) = (b.blank((all * pad(k)) << p.wide)?, b.blank(k)?, b.words(&[0; 4])?);
+        let [dy, l, we, xe, step] = [&dy, &largest, &we, &xe, &step].map(at);
+        let [d, de, w, we_, t] = [&dyd, &ed, &dyw, &ew, &tickets].map(at);
+        let dims = Dims::linear(p.k.div_ceil(32) * p.n + p.k.div_ceil(8) + p.n * parts, 256);
+        b.kernels.quantize_bwd_i8(dims, STREAM, &p, dy, l, we, xe, step, d, de, w, we_, t, parts)?;
+        b.take(&[&largest, &dyd, &ed, &dyw, &ew, &tickets])?;
     }
     Ok(())
 }

@@ -1,9 +1,8 @@
 //! The backward pass of a training step in `int8`, from the gradient of the last node down.
 
-use super::super::Place;
 use super::{Bfp, Block, Conv, Eight};
-use crate::graph::NodeId;
-use crate::ops::batchnorm::{BatchNormI8, GradientForm, GradientSums, SizesI8};
+use crate::graph::{NodeId, Op};
+use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientForm, GradientSums, SizesI8};
 use crate::ops::conv2d::Conv2dI8;
 use crate::ops::quantize::QuantizeGradient;
 use crate::ops::{Emit, Kernel, Value, u};
@@ -22,6 +21,12 @@ impl Eight<'_, '_> {
         }
         if let Some(source) = self.base.graph.fused_into(id).filter(|_| !self.inner.contains(&id)) {
             return self.move_gradient(id, source);
+        }
+        if self.inner.contains(&id) && matches!(self.base.graph.node(id).op, Op::Add(_)) {
+            let Some(dy) = self.take_f32(id) else { return };
+            let needs = self.base.graph.node(id).inputs.iter().map(|input| self.base.needs[input.0].then_some(dy));
+            let given = needs.collect();
+            return self.give(id, given);
         }
         if let Some(conv) = self.convs.get(&id).cloned() {
             // That of a block has its gradients already.
@@ -100,21 +105,11 @@ impl Eight<'_, '_> {
                 (dz, sums)
             }
         };
-        let conv = block.conv.and_then(|id| Some((id, self.convs.get(&id)?.clone())));
-        let (owner, weight_exponents, input_exponents) = match &conv {
-            Some((id, conv)) => {
-                let x = self.operand_of(self.base.graph.node(*id).inputs[0]);
-                (*id, conv.weights.exponents, x.exponents)
-            }
-            // Nothing is folded into the gradient of an f32 tensor.
-            None => (
-                id,
-                self.base.place("no weight exponents", s.c, Place::Zeros),
-                self.base.place("no input exponents", s.n, Place::Zeros),
-            ),
+        let Some((owner, conv)) = block.conv.and_then(|id| Some((id, self.convs.get(&id)?.clone()))) else {
+            return self.backward_stream(id, block, dz, sums);
         };
-        // Without a convolution nobody reads dyw.
-        let wide = conv.is_some() && self.options.is_wide();
+        let x = self.operand_of(self.base.graph.node(owner).inputs[0]);
+        let wide = self.options.is_wide();
         let p = BatchNormI8 { noise: self.noise(owner, Role::Dyw), wide: u32::from(wide), ..block.p };
         let dyd = (p.dgrad != 0).then(|| self.bfp(owner, "dgrad's d ", s.rows * s.stride, s.n));
         let dyw = self.bfp(owner, "wgrad's d ", (s.rows * s.stride) << u32::from(wide), s.c);
@@ -128,25 +123,33 @@ impl Eight<'_, '_> {
             block.gamma,
             block.mean,
             block.invstd,
-            weight_exponents,
-            input_exponents,
+            conv.weights.exponents,
+            x.exponents,
             self.step,
         ];
         let mut outputs = block.gradients.to_vec();
         outputs.extend(dyd.iter().flat_map(|dyd| [dyd.mantissas, dyd.exponents]));
         outputs.extend([dyw.mantissas, dyw.exponents]);
         self.base.call(Kernel::BatchNormBwdI8(p), &inputs, &outputs);
-        if let Some((id, conv)) = &conv {
-            self.wgrad(*id, conv, dyw);
+        self.wgrad(owner, &conv, dyw);
+        if let Some(dyd) = dyd {
+            self.dgrad(owner, &conv, dyd);
         }
-        match (conv, dyd) {
-            (Some((id, conv)), Some(dyd)) => self.dgrad(id, &conv, dyd),
-            (None, Some(dyd)) => {
-                let input = self.base.graph.node(id).inputs[0];
-                let dx = self.dequantized(input, dyd, false);
-                self.give(id, vec![Some(dx)]);
-            }
-            (_, None) => {}
+    }
+
+    /// A batchnorm that reads a stream: its gradient in f32, on top of what has come to the stream before.
+    fn backward_stream(&mut self, id: NodeId, block: &Block, dz: Bfp, sums: Value) {
+        let (input, s, y) = (self.base.graph.node(id).inputs[0], SizesI8::of(&block.p), block.y);
+        let other = self.take_f32(input);
+        let dx = self.value(input, "d ", self.base.bytes(input));
+        let mut inputs = vec![dz.mantissas, dz.exponents, sums, y.mantissas, y.exponents];
+        inputs.extend([block.gamma, block.mean, block.invstd]);
+        inputs.extend(other);
+        let [dgamma, dbeta] = block.gradients;
+        let p = BatchNormBwdStreamI8 { rows: u(s.rows), c: u(s.c), add: u32::from(other.is_some()) };
+        self.base.call(Kernel::BatchNormBwdStreamI8(p), &inputs, &[dgamma, dbeta, dx]);
+        if self.base.needs[input.0] {
+            self.base.pending.insert(input, dx);
         }
     }
 

@@ -6,7 +6,7 @@ use crate::autograd::packing::Packed;
 use crate::graph::{NodeId, Op};
 use crate::ops::batchnorm::{BatchNormAttr, BatchNormI8, GradientForm, OutputSums};
 use crate::ops::classifier::Classifier;
-use crate::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8};
+use crate::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8, Conv2dStreamI8};
 use crate::ops::pool::Pool;
 use crate::ops::quantize::Store;
 use crate::ops::{Emit, Kernel, Value, u};
@@ -60,6 +60,8 @@ impl Eight<'_, '_> {
             let (x, y) = (self.f32_of(input), self.value(id, "", self.base.bytes(id)));
             self.base.call(Kernel::Conv2dFwd(conv), &[x, *w], &[y]);
             self.edges[id.0].f32 = Some(y);
+        } else if self.options.f32_products.is_empty() && self.block_of(id).is_none() {
+            self.forward_stream(id, &made);
         } else {
             let x = self.operand_of(input);
             let (rows, k) = (conv.rows(), conv.k as usize);
@@ -76,13 +78,48 @@ impl Eight<'_, '_> {
         self.convs.insert(id, made);
     }
 
+    /// A convolution in no block: its output, or the sum that it goes into, in f32, and stored for the first batchnorm that reads it.
+    fn forward_stream(&mut self, id: NodeId, made: &Conv) {
+        let (graph, (to, other)) = (self.base.graph, self.stream_of(id));
+        let x = self.operand_of(graph.node(id).inputs[0]);
+        let other = other.map(|other| self.f32_of(other));
+        let reader = graph.consumers(to).into_iter().find(|reader| matches!(graph.node(*reader).op, Op::BatchNorm(_)));
+        let mut inputs = vec![x.mantissas, x.exponents, made.weights.mantissas, made.weights.exponents, self.step];
+        inputs.extend(other);
+        let s = self.value(to, "", self.base.bytes(to));
+        let mut outputs = vec![s];
+        if let Some(reader) = reader {
+            let (y, sums) = self.new_input(reader);
+            outputs.extend([y.mantissas, y.exponents, sums]);
+            self.kept.insert(reader, (y, sums));
+        }
+        let noise = self.noise(reader.unwrap_or(id), Role::Y);
+        let product = Conv2dI8 { conv: made.conv, noise, wide: 0 };
+        let p = Conv2dStreamI8 { product, add: u32::from(other.is_some()), store: u32::from(reader.is_some()) };
+        self.base.call(Kernel::Conv2dStreamI8(p), &inputs, &outputs);
+        self.edges[to.0].f32 = Some(s);
+        if to != id {
+            self.inner.insert(to);
+        }
+    }
+
+    /// Room for what the batchnorm `id` reads, stored, with its sums.
+    fn new_input(&mut self, id: NodeId) -> (Bfp, Value) {
+        let shape = self.base.graph.shape(id);
+        let rows = self.base.batch * shape.h * shape.w;
+        let y = self.new_stored(id, "input of ", rows, shape.c);
+        (y, self.new_sums(id, "sums of the input of ", rows, shape.c, size_of::<OutputSums>()))
+    }
+
     /// An f32 tensor as a convolution would have stored it, for the batchnorm `id` that reads it.
     fn store(&mut self, id: NodeId) -> (Bfp, Value) {
+        if let Some(kept) = self.kept.remove(&id) {
+            return kept;
+        }
         let input = self.base.graph.node(id).inputs[0];
         let (x, shape) = (self.f32_of(input), self.base.graph.shape(input));
         let rows = self.base.batch * shape.h * shape.w;
-        let y = self.new_stored(id, "input of ", rows, shape.c);
-        let sums = self.new_sums(id, "sums of the input of ", rows, shape.c, size_of::<OutputSums>());
+        let (y, sums) = self.new_input(id);
         let p = Store { rows: u(rows), c: u(shape.c), noise: self.noise(id, Role::Y) };
         self.base.call(Kernel::QuantizeStoreI8(p), &[x, self.step], &[y.mantissas, y.exponents, sums]);
         (y, sums)

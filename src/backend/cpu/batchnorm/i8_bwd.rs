@@ -128,6 +128,43 @@ vectorised_i8! {
     }
 }
 
+/// What the gradients of a channel's parameters and of its input come to.
+pub(super) struct Coefficients {
+    pub dgamma: f32,
+    pub dbeta: f32,
+    pub a: f32,
+    pub b: f32,
+    pub d: f32,
+    /// `|A*m1|`.
+    shift: f64,
+}
+
+impl Coefficients {
+    /// Of channel `c`, from the sums over dZ; `channel` are gamma, mean and 1/std of all.
+    pub(super) fn of(
+        s: &SizesI8,
+        (dz, y): (&Stored, &Stored),
+        sums: &[GradientSums],
+        channel: [&[f32]; 3],
+        c: usize,
+    ) -> Coefficients {
+        let [sum, dot] = in_lanes(s.tiles, |tile| {
+            let (sums, block) = (sums[tile * s.stride + c], tile * s.across + c / COLUMNS);
+            let (e, ey) = (i32::from(dz.exponents[block]), i32::from(y.exponents[block]));
+            [f64::from(sums.sum) * power(e - 6), f64::from(sums.products) * power(e - 6 + ey - 6)]
+        });
+        let [gamma, mean, invstd] = channel.map(|all| f64::from(all[c]));
+        let m = s.rows as f64;
+        let u = (dot - mean * sum) * invstd;
+        let (m1, m2) = (sum / m, u / m);
+        let a = gamma * invstd;
+        let b = -(a * m2 * invstd);
+        let d = -(a * m1) - b * mean;
+        let shift = (f64::from(a as f32) * m1).abs();
+        Coefficients { dgamma: u as f32, dbeta: sum as f32, a: a as f32, b: b as f32, d: d as f32, shift }
+    }
+}
+
 impl Cpu {
     #[allow(clippy::too_many_arguments)]
     pub(in super::super) fn batchnorm_bwd_i8(
@@ -199,22 +236,10 @@ impl Cpu {
             let ([a_out, b_out, d_out, dgamma, dbeta], shift) =
                 unsafe { (groups.each_ref().map(|all| all.part(group)), shifts.part(group)) };
             for (i, shift) in shift.iter_mut().enumerate() {
-                let c = group * CHANNELS + i;
-                let [sum, dot] = in_lanes(s.tiles, |tile| {
-                    let (sums, block) = (sums[tile * s.stride + c], tile * s.across + c / COLUMNS);
-                    let (e, ey) = (i32::from(dz.exponents[block]), i32::from(y.exponents[block]));
-                    [f64::from(sums.sum) * power(e - 6), f64::from(sums.products) * power(e - 6 + ey - 6)]
-                });
-                let (m, mean, invstd) = (s.rows as f64, f64::from(mean[c]), f64::from(invstd[c]));
-                let u = (dot - mean * sum) * invstd;
-                let (m1, m2) = (sum / m, u / m);
-                let a = f64::from(gamma[c]) * invstd;
-                let b = -(a * m2 * invstd);
-                let d = -(a * m1) - b * mean;
-                let a32 = a as f32;
-                (dgamma[i], dbeta[i]) = (u as f32, sum as f32);
-                (a_out[i], b_out[i], d_out[i]) = (a32, b as f32, d as f32);
-                *shift = (f64::from(a32) * m1).abs();
+                let of = Coefficients::of(&s, (&dz, &y), sums, [gamma, mean, invstd], group * CHANNELS + i);
+                (dgamma[i], dbeta[i]) = (of.dgamma, of.dbeta);
+                (a_out[i], b_out[i], d_out[i]) = (of.a, of.b, of.d);
+                *shift = of.shift;
             }
         });
         let (a, b, d, shift) = (&*a, &*b, &*d, &*shift);

@@ -9,6 +9,7 @@
 pub(super) mod i8;
 mod i8_bwd;
 mod i8_grad;
+mod i8_stream;
 mod rows;
 
 use rayon::prelude::*;

@@ -23,7 +23,7 @@ use super::{wgrad_i8, wgrad_packed, wgrad_wide_i8};
 use crate::Result;
 use crate::backend::{Bfp, Normalised, Span};
 use crate::ops::batchnorm::{GradientSums, OutputSums};
-use crate::ops::conv2d::Conv2dI8;
+use crate::ops::conv2d::{Conv2dI8, Conv2dStreamI8};
 use crate::quant::bfp;
 use crate::quant::layout::{blocks, blocks_across, pad};
 
@@ -91,11 +91,20 @@ struct Input<'a> {
     noise: Source,
 }
 
-/// Output channels, exponents and mantissas.
+/// Rows, output channels, exponents and mantissas; the latter two are empty where nothing is stored.
 struct Output<'a> {
+    rows: usize,
     channels: usize,
     mantissas: &'a mut [i8],
     exponents: &'a mut [i8],
+}
+
+/// A residual stream that is written, on top of another one where there is one.
+#[derive(Default)]
+struct Stream<'a> {
+    other: &'a [f32],
+    /// Empty: none is written.
+    sum: &'a mut [f32],
 }
 
 /// A batchnorm's stored input and the map behind it, to mask a gradient.
@@ -131,12 +140,13 @@ impl Input<'_> {
         out: Output,
         sums: &mut [OutputSums],
         masked: Option<(Mask, &mut [GradientSums])>,
+        stream: Stream,
     ) {
-        let (channels, stride) = (out.channels, pad(out.channels));
-        let (across, all) = (blocks_across(channels), out.mantissas.len() / stride);
+        let (channels, stride, all) = (out.channels, pad(out.channels), out.rows);
+        let (across, stored) = (blocks_across(channels), !out.mantissas.is_empty());
         let (strips, group) = (all.div_ceil(ROWS), self.engine.blocks());
         let (mantissas, exponents) = (Parts::new(out.mantissas, ROWS * stride), Parts::new(out.exponents, across));
-        let sums = Parts::new(sums, stride);
+        let (sums, written) = (Parts::new(sums, stride), Parts::new(stream.sum, ROWS * channels));
         let (mask, gradients) = match masked {
             Some((mask, sums)) => (Some(mask), sums),
             None => (None, &mut [][..]),
@@ -152,8 +162,10 @@ impl Input<'_> {
                 let (mantissas, exponents) = unsafe { (mantissas.part(number), exponents.part(number)) };
                 // SAFETY: as above.
                 let (sums, gradients) = unsafe { (sums.part(number), gradients.part(number)) };
+                // SAFETY: as above.
+                let written = unsafe { written.part(number) };
                 let mut strip = Strip { number, channels, mantissas, exponents };
-                let (first, rows, k) = (number * ROWS, strip.rows(), column * COLUMNS);
+                let (first, rows, k) = (number * ROWS, (all - number * ROWS).min(ROWS), column * COLUMNS);
                 let columns: [f32; COLUMNS] = std::array::from_fn(|j| {
                     let exponents = self.column_exponents.map_or(Some(0), |all| all.get(k + j).copied());
                     exponents.map_or(0.0, |e| bfp::power(i32::from(e) - 6))
@@ -172,7 +184,13 @@ impl Input<'_> {
                         &tile::part(b, column),
                     );
                 }
-                strip.put(level, column, &mut tile, self.noise);
+                if !written.is_empty() {
+                    let other = stream.other.get(first * channels..(first + rows) * channels).unwrap_or_default();
+                    tile::stream(level, &mut tile, other, written, channels, k, (channels - k).min(COLUMNS));
+                }
+                if stored {
+                    strip.put(level, column, &mut tile, self.noise);
+                }
                 if !sums.is_empty() {
                     tile::output_sums(level, &tile, rows, &mut sums[k..]);
                 }
@@ -210,24 +228,61 @@ impl Cpu {
         y: Bfp,
         sums: Span,
     ) -> Result<()> {
+        let none = step.part(0, 0)?;
+        self.forward_i8("conv2d_fwd_i8", p, [x, w, y], step, [none; 2], sums)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub(in super::super) fn conv2d_stream_i8(
+        &self,
+        p: &Conv2dStreamI8,
+        x: Bfp,
+        w: Bfp,
+        step: Span,
+        other: Span,
+        s: Span,
+        q: Bfp,
+        sums: Span,
+    ) -> Result<()> {
+        let bytes = p.product.conv.y_len() * 4;
+        let other = other.part(0, if p.add != 0 { bytes } else { 0 })?;
+        let none = step.part(0, 0)?;
+        let (q, sums) = if p.store != 0 { (q, sums) } else { (Bfp { mantissas: none, exponents: none }, none) };
+        self.forward_i8("conv2d_stream_i8", &p.product, [x, w, q], step, [other, s.part(0, bytes)?], sums)
+    }
+
+    /// The forward pass, stored in `y` unless that is empty; `stream`: what is added, and where the f32 sums go, neither where it is empty.
+    fn forward_i8(
+        &self,
+        op: &'static str,
+        p: &Conv2dI8,
+        [x, w, y]: [Bfp; 3],
+        step: Span,
+        stream: [Span; 2],
+        sums: Span,
+    ) -> Result<()> {
         let (conv, shape) = (&p.conv, p.conv.padded());
         let (n, k, rows) = (conv.n as usize, conv.k as usize, conv.rows());
+        // All or nothing: a stream alone is not stored.
+        let stored = usize::from(stream[1].bytes() == 0 || y.mantissas.bytes() > 0);
         let io = self.memory.open(
-            "conv2d_fwd_i8",
+            op,
             [
                 (x.mantissas, shape.x_len()),
                 (x.exponents, n),
                 (w.mantissas, k * (shape.r * shape.s * shape.c) as usize),
                 (w.exponents, k),
                 (step, 4),
+                (stream[0], stream[0].bytes()),
             ],
             [
-                (y.mantissas, rows * pad(k)),
-                (y.exponents, blocks(rows, k)),
-                (sums, rows.div_ceil(ROWS) * pad(k) * size_of::<OutputSums>()),
+                (y.mantissas, stored * rows * pad(k)),
+                (y.exponents, stored * blocks(rows, k)),
+                (sums, stored * rows.div_ceil(ROWS) * pad(k) * size_of::<OutputSums>()),
+                (stream[1], stream[1].bytes()),
             ],
         )?;
-        let ([x, xe, w, we, step], [y, ye, sums]) = (io.read, io.write);
+        let ([x, xe, w, we, step, other], [y, ye, sums, sum]) = (io.read, io.write);
         let weights = Weights {
             w: i8s(w),
             width: k,
@@ -245,8 +300,9 @@ impl Cpu {
             column_exponents: Some(i8s(we)),
             noise: Source::new(&p.noise, u32_of(step)),
         };
-        let out = Output { channels: k, mantissas: i8s_mut(y), exponents: i8s_mut(ye) };
-        input.run(self.level, &Forward(&shape), out, bytemuck::cast_slice_mut(sums), None);
+        let out = Output { rows, channels: k, mantissas: i8s_mut(y), exponents: i8s_mut(ye) };
+        let stream = Stream { other: f32s(other), sum: f32s_mut(sum) };
+        input.run(self.level, &Forward(&shape), out, bytemuck::cast_slice_mut(sums), None, stream);
         Ok(())
     }
 
@@ -306,11 +362,11 @@ impl Cpu {
         };
         let mask = Mask { mantissas: i8s(before), exponents: i8s(before_exponents), affine: f32s(affine) };
         let masked = (there == 1).then_some((mask, bytemuck::cast_slice_mut(sums)));
-        let out = Output { channels: c, mantissas: i8s_mut(dx), exponents: i8s_mut(dxe) };
+        let out = Output { rows, channels: c, mantissas: i8s_mut(dx), exponents: i8s_mut(dxe) };
         if conv.stride_h == 1 && conv.stride_w == 1 {
-            input.run(self.level, &Backward::<true>(&shape), out, &mut [], masked);
+            input.run(self.level, &Backward::<true>(&shape), out, &mut [], masked, Stream::default());
         } else {
-            input.run(self.level, &Backward::<false>(&shape), out, &mut [], masked);
+            input.run(self.level, &Backward::<false>(&shape), out, &mut [], masked, Stream::default());
         }
         Ok(())
     }
