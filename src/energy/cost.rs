@@ -314,11 +314,10 @@ impl Counter<'_> {
                 (forward, only(self.moved(b * (x + y) + y, 0)), forward)
             }
             Op::Relu(_) => (self.moved(b * (x + y), y), only(self.moved(3 * b * y, y)), self.moved(b * (x + y), y)),
-            // The sum's gradient is handed on as it is to one side and copied for the other.
+            // The sum's gradient is handed on to both sides as it is.
             Op::Add(_) => {
                 let forward = self.moved(b * (x + y), y);
-                let both = node.inputs.iter().filter(|input| self.needs[input.0]).count() > 1;
-                (forward, if both { self.moved(2 * b * y, 0) } else { Cost::default() }, forward)
+                (forward, Cost::default(), forward)
             }
             _ => {
                 let forward = self.moved(b * (x + y), x);
