@@ -7,7 +7,7 @@ mod common;
 
 use std::sync::Arc;
 
-use earlybird::autograd::{Hyper, Layout, Mode, Packing, Session, lower};
+use earlybird::autograd::{Hyper, Int8Options, Layout, Mode, Packing, Precision, Session, lower};
 use earlybird::backend::cuda::Cuda;
 use earlybird::driver::vgpu::{Vgpu, parse};
 use earlybird::energy::cost::{self, Cost};
@@ -17,7 +17,7 @@ use earlybird::nn;
 use earlybird::ops::conv2d::Conv2dAttr;
 use earlybird::ops::pool::Window;
 use earlybird::ops::{Kernel, Shape};
-use earlybird::vgpu::prof::Class;
+use earlybird::vgpu::prof::{Class, Summary};
 
 fn layer(graph: &Graph, batch: usize, numerics: Numerics, name: &str) -> cost::LayerCost {
     cost::layers(graph, batch, numerics).into_iter().find(|layer| layer.name == name).unwrap()
@@ -34,15 +34,18 @@ fn two_layers_by_hand() {
     assert_eq!(second.forward.dram_bytes, 4 * (2 * activations + weights), "134 MB");
     assert_eq!(second.backward.macs_f32, 2 * macs);
     assert_eq!(second.backward.dram_bytes, 2 * 4 * (2 * activations + weights));
-    // In int8 a byte each; 13 bytes per output element over conv (2), dgrad (3), wgrad (2), batchnorm forward (2) and backward (4).
+    // In int8 a byte each; 13 bytes per output element over conv (2), dgrad (3), wgrad (2), batchnorm forward (2) and backward (4), and a quarter of a byte for sums in conv,
+    // dgrad and batchnorm forward, twice in backward.
     let eight = layer(&vgg, 256, Numerics::Int8, "feature.3");
     assert_eq!((eight.forward.macs_i8, eight.forward.macs_f32), (macs, 0));
-    assert_eq!(eight.forward.dram_bytes, 2 * activations + weights, "33.6 MB");
-    assert_eq!(eight.backward.dram_bytes, 5 * activations + weights + 4 * weights);
+    let sums = activations / 4;
+    assert_eq!(eight.forward.dram_bytes, 2 * activations + sums + weights, "37.8 MB");
+    assert_eq!(eight.backward.dram_bytes, 5 * activations + sums + weights + 4 * weights);
+    assert_eq!(eight.evaluation, second.evaluation, "evaluation is in f32");
     let half = layer(&vgg, 256, Numerics::F16, "feature.3");
     assert_eq!((half.forward.macs_f16, half.forward.dram_bytes), (macs, 2 * (2 * activations + weights)), "67.2 MB");
     let bn = layer(&vgg, 256, Numerics::Int8, "feature.1");
-    assert_eq!((bn.forward.dram_bytes, bn.backward.dram_bytes), (2 * activations, 4 * activations));
+    assert_eq!((bn.forward.dram_bytes, bn.backward.dram_bytes), (2 * activations + sums, 4 * activations + 2 * sums));
     // feature.0: 3 -> 64, no gradient of the images. 256 * 1024 * 64 * 27 = 0.453 G products, 786,432 inputs, 1728 weights.
     let first = layer(&vgg, 256, Numerics::F32, "feature.0");
     assert_eq!((first.forward.macs_f32, first.backward.macs_f32), (452_984_832, 452_984_832));
@@ -52,12 +55,13 @@ fn two_layers_by_hand() {
     assert!((joules.arithmetic - 452_984_832.0 * 4.6e-12).abs() < 1e-9, "{joules:?}");
 }
 
-/// VGG16's int8 step moves what kernels.md says it does: 0.99 GB at batch 256, 17% of an eager f32 step.
+/// VGG16's int8 step moves what kernels.md says it does, 0.99 GB at batch 256, and up to a quarter more: sums between passes, passes behind pools, images that are quantised.
 #[test]
 fn the_int8_step_moves_as_many_bytes_as_its_design_says() {
     let vgg = nn::build("vgg16", &nn::ModelOptions::default()).unwrap();
-    let bytes = cost::step(&vgg, 256, Numerics::Int8).dram_bytes as f64;
-    assert!((bytes / 0.99e9 - 1.0).abs() < 0.1, "{bytes}");
+    let bytes = cost::step(&vgg, 256, Numerics::Int8).dram_bytes as f64
+        - cost::optimiser(&vgg, Numerics::Int8).dram_bytes as f64;
+    assert!((1.0..1.25).contains(&(bytes / 0.99e9)), "{bytes}");
     let simulated = cost::step(&vgg, 256, Numerics::Eb8);
     let f32 = cost::step(&vgg, 256, Numerics::F32);
     assert_eq!(simulated.macs_f32, f32.macs_f32, "the simulation computes in f32");
@@ -81,6 +85,23 @@ fn network() -> Graph {
     x = g.conv2d(x, "c3", Conv2dAttr::square(64, 3, 1, 1)).unwrap();
     x = g.batchnorm(x, "b3").unwrap();
     x = g.relu(x, "r3").unwrap();
+    x = g.global_avgpool(x, "mean").unwrap();
+    g.linear(x, "fc", 10).unwrap();
+    g
+}
+
+/// Convolutions with batchnorm and ReLU, one with a pool: what `int8` fuses.
+fn straight() -> Graph {
+    let mut g = Graph::new("straight");
+    let mut x = g.input(Shape::new(8, 8, 64));
+    for (i, c) in [64, 128, 128].into_iter().enumerate() {
+        x = g.conv2d(x, &format!("c{i}"), Conv2dAttr::square(c, 3, 1, 1)).unwrap();
+        x = g.batchnorm(x, &format!("b{i}")).unwrap();
+        x = g.relu(x, &format!("r{i}")).unwrap();
+        if i == 1 {
+            x = g.maxpool(x, "pool", Window { kernel: 2, stride: 2, padding: 0 }).unwrap();
+        }
+    }
     x = g.global_avgpool(x, "mean").unwrap();
     g.linear(x, "fc", 10).unwrap();
     g
@@ -120,24 +141,41 @@ fn bytes_agree_with_the_lowered_program() {
     }
 }
 
+/// The same for `int8`, where blocks have exponents and sums beside their mantissas: 10% are asked.
+#[test]
+fn bytes_agree_with_the_lowered_program_in_int8() {
+    let vgg = nn::build("vgg16", &nn::ModelOptions::default()).unwrap();
+    for (graph, batch) in [(straight(), 8), (vgg, 32)] {
+        let (layout, precision) = (Layout::new(&graph), Precision::Int8(Int8Options::default()));
+        let packing = Packing::new(&graph, &layout, precision, 1).unwrap();
+        let program = lower(&graph, &layout, &packing, batch, Mode::Train, &|_| 0).unwrap();
+        let (mut bytes, mut macs) = (0u64, 0u64);
+        for call in &program.calls {
+            let values = call.inputs.iter().chain(&call.outputs);
+            bytes += values.map(|v| program.values[v.0 as usize].bytes as u64).sum::<u64>();
+            if let Kernel::Conv2dFwdI8(p) | Kernel::Conv2dDgradI8(p) | Kernel::Conv2dWgradI8(p) = call.kernel {
+                macs += p.conv.macs();
+            }
+        }
+        let step = cost::step(&graph, batch, Numerics::Int8);
+        let counted = step.dram_bytes - cost::optimiser(&graph, Numerics::Int8).dram_bytes;
+        assert_eq!(step.macs_i8, macs, "{}", graph.name());
+        let ratio = counted as f64 / bytes as f64;
+        println!("{}: {counted} modelled, {bytes} in the program, ratio {ratio:.3}", graph.name());
+        assert!((ratio - 1.0).abs() < 0.1, "{}: {counted} for {bytes}", graph.name());
+    }
+}
+
 /// The sum over all kernels of a training step on the virtual GPU is within 10% of the model.
 #[test]
 fn counts_agree_with_the_virtual_gpus_profiler() {
     if !common::have_kernels("energy: profiler") {
         return;
     }
-    let graph = Arc::new(network());
-    let driver = Arc::new(Vgpu::new(parse("vgpu,profile").unwrap()));
-    let backend = Arc::new(Cuda::new(driver.clone()).unwrap());
-    let mut session = Session::new(graph.clone(), backend, Hyper::default()).unwrap();
-    session.load_state(&nn::init(&graph, 1)).unwrap();
-    let batch = 32;
-    let images: Vec<f32> = (0..batch * 8 * 8 * 64).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect();
-    let labels: Vec<u32> = (0..batch as u32).map(|i| i % 10).collect();
-    session.step(&images, &labels, 0.1).unwrap();
-    let step = cost::step(&graph, batch, Numerics::F32);
+    let summaries = summaries(network(), 32, Precision::F32);
+    let step = cost::step(&network(), 32, Numerics::F32);
     let (mut bytes, mut products) = (0, 0);
-    for summary in driver.take_summaries() {
+    for summary in summaries {
         let moved = 32 * (summary.global_read.footprint_sectors + summary.global_write.footprint_sectors);
         println!("{:32} {:>10} bytes {:>12} fma", summary.kernel, moved, summary.class(Class::Fma).lanes);
         bytes += moved;
@@ -145,13 +183,49 @@ fn counts_agree_with_the_virtual_gpus_profiler() {
             products += summary.class(Class::Fma).lanes;
         }
     }
-    let compare = |what: &str, counted: u64, modelled: u64| {
-        let ratio = counted as f64 / modelled as f64;
-        println!("{what}: {counted} counted, {modelled} modelled, ratio {ratio:.3}");
-        assert!((ratio - 1.0).abs() < 0.1, "{what}: {counted} counted, {modelled} modelled");
-    };
     compare("products", products, step.macs_f32);
     compare("bytes", bytes, step.dram_bytes);
+}
+
+/// And in `int8`: products of the tensor cores, bytes of all kernels. A batch so small that no weight gradient is cut into slices: their partial sums are not the model's.
+#[test]
+fn counts_of_int8_agree_with_the_virtual_gpus_profiler() {
+    if !common::have_kernels("energy: profiler, int8") {
+        return;
+    }
+    let step = cost::step(&straight(), 16, Numerics::Int8);
+    let (mut bytes, mut products) = (0, 0);
+    for summary in summaries(straight(), 16, Precision::Int8(Int8Options::default())) {
+        let moved = 32 * (summary.global_read.footprint_sectors + summary.global_write.footprint_sectors);
+        let macs: u64 = summary.mma.iter().map(|mma| mma.count * mma.macs).sum();
+        println!("{:32} {:>10} bytes {:>12} products", summary.kernel, moved, macs);
+        bytes += moved;
+        products += macs;
+    }
+    compare("products", products, step.macs_i8);
+    compare("bytes", bytes, step.dram_bytes);
+}
+
+/// What the profiler counts in one training step of `graph`.
+fn summaries(graph: Graph, batch: usize, precision: Precision) -> Vec<Summary> {
+    let graph = Arc::new(graph);
+    let driver = Arc::new(Vgpu::new(parse("vgpu,profile").unwrap()));
+    let backend = Arc::new(Cuda::new(driver.clone()).unwrap());
+    let mut session = Session::with_precision(graph.clone(), backend, Hyper::default(), precision, 1).unwrap();
+    session.load_state(&nn::init(&graph, 1)).unwrap();
+    let images: Vec<f32> = (0..batch * 8 * 8 * 64).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect();
+    let labels: Vec<u32> = (0..batch as u32).map(|i| i % 10).collect();
+    // The first step packs 8-bit weights.
+    session.step(&images, &labels, 0.1).unwrap();
+    driver.take_summaries();
+    session.step(&images, &labels, 0.1).unwrap();
+    driver.take_summaries()
+}
+
+fn compare(what: &str, counted: u64, modelled: u64) {
+    let ratio = counted as f64 / modelled as f64;
+    println!("{what}: {counted} counted, {modelled} modelled, ratio {ratio:.3}");
+    assert!((ratio - 1.0).abs() < 0.1, "{what}: {counted} counted, {modelled} modelled");
 }
 
 #[test]

@@ -53,8 +53,10 @@ fn bench_step_ends_with_one_json_line() {
 fn a_training_run_leaves_weights_state_and_summary() {
     let place = Place::new();
     place.ok(&small(
-        &["train", "--data", "digits"],
+        &["train"],
         &[
+            "--data",
+            "digits",
             "--lr",
             "0.1",
             "--momentum",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Place, computed};
+use super::{Place, computed, few_digits};
 
 /// A study of four runs of a second or so.
 const STUDY: [&str; 25] = [
@@ -36,8 +36,9 @@ const STUDY: [&str; 25] = [
     "study",
 ];
 
+/// The study's arguments, its data, and `extra`.
 fn with<'a>(extra: &[&'a str]) -> Vec<&'a str> {
-    STUDY.iter().copied().chain(extra.iter().copied()).collect()
+    STUDY.iter().chain(&["--data", few_digits()]).chain(extra).copied().collect()
 }
 
 fn runs(place: &Place) -> Vec<PathBuf> {
@@ -60,12 +61,12 @@ fn finished(place: &Place) -> BTreeMap<PathBuf, SystemTime> {
 #[test]
 fn a_study_killed_again_and_again_repeats_no_finished_run_and_ends_in_the_same_bits() {
     let whole = Place::new();
-    whole.ok(&STUDY);
+    whole.ok(&with(&[]));
     let place = Place::new();
     let (mut wait, mut kills) = (Duration::from_millis(250), 0);
     loop {
         let before = finished(&place);
-        let mut child = place.command(&STUDY).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = place.command(&with(&[])).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let end = Instant::now() + wait;
         let status = loop {
             match child.try_wait().unwrap() {
@@ -107,7 +108,7 @@ fn a_study_killed_again_and_again_repeats_no_finished_run_and_ends_in_the_same_b
     assert_eq!(results(&place), results(&whole));
     // Once more finds nothing to do, by either way.
     let before = finished(&place);
-    place.ok(&STUDY);
+    place.ok(&with(&[]));
     place.ok(&["study", "resume", "study", "--quiet"]);
     assert_eq!(finished(&place), before);
 }
@@ -115,7 +116,7 @@ fn a_study_killed_again_and_again_repeats_no_finished_run_and_ends_in_the_same_b
 #[test]
 fn every_method_is_charged_all_that_it_needs() {
     let place = Place::new();
-    place.ok(&STUDY);
+    place.ok(&with(&[]));
     let study = place.json("study/study.json");
     let row =
         |method: &str| study["results"].as_array().unwrap().iter().find(|r| r["method"] == method).unwrap().clone();
@@ -149,7 +150,7 @@ fn every_method_is_charged_all_that_it_needs() {
 #[test]
 fn eight_bit_methods_run_in_eight_bits_or_say_why_not() {
     let place = Place::new();
-    let mut arguments = STUDY.to_vec();
+    let mut arguments = with(&[]);
     arguments[21] = "eb-ll,eb-ll-int8";
     place.ok(&arguments);
     let study = place.json("study/study.json");
@@ -173,7 +174,7 @@ fn eight_bit_methods_run_in_eight_bits_or_say_why_not() {
 
 #[test]
 fn every_kind_of_study_runs_and_judges() {
-    let small = &STUDY[2..20];
+    let small = [&["--data", few_digits()], &STUDY[2..20]].concat();
     for (kind, extra, method) in [
         ("existence", vec!["--draw-at", "1,3,4"], "drawn"),
         ("distance", vec![], "search"),
@@ -181,7 +182,7 @@ fn every_kind_of_study_runs_and_judges() {
         ("precision", vec!["--precisions", "f32"], "f32"),
     ] {
         let place = Place::new();
-        let arguments: Vec<&str> = ["study", kind].iter().chain(small).chain(&extra).copied().collect();
+        let arguments: Vec<&str> = ["study", kind].iter().chain(&small).chain(&extra).copied().collect();
         let out = place.ok(&[&arguments[..], &["--out", "study"]].concat());
         assert!(out.contains("claims reproduce"), "{kind}: {out}");
         let study = place.json("study/study.json");
@@ -205,7 +206,7 @@ fn every_kind_of_study_runs_and_judges() {
             assert_eq!(matrix["distances"][2][2], 0.0);
             // The same search with the detector stops at the epoch that is marked here.
             let found = place.path("found");
-            let arguments: Vec<&str> = ["search", "--seed", "1"].iter().chain(&small[..16]).copied().collect();
+            let arguments: Vec<&str> = ["search", "--seed", "1"].iter().chain(&small[..18]).copied().collect();
             place.ok(&[&arguments[..], &["--out", found.to_str().unwrap()]].concat());
             assert_eq!(place.json("found/summary.json")["ticket_epoch"], matrix["emerged"]);
         }
@@ -232,8 +233,8 @@ fn bad_studies_are_refused_before_anything_is_made() {
     place.refuses(&["study", "compare", "--methods", "magic"], &["magic", "lottery-ticket"]);
     place.refuses(&["study", "resume", "nowhere"], &["nowhere"]);
     assert!(!place.path("study").exists());
-    place.ok(&STUDY);
-    let mut other = STUDY.to_vec();
+    place.ok(&with(&[]));
+    let mut other = with(&[]);
     other[9] = "5"; // epochs
     place.refuses(&other, &["other settings", "resume"]);
 }

@@ -24,7 +24,7 @@ pub const MOST: usize = 100;
 const COLOURS: usize = 24;
 const LEFT: f64 = 46.0;
 const TOP: f64 = 10.0;
-const SIDE: f64 = 360.0;
+const SIDE: f64 = 350.0;
 const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = TOP + SIDE + 50.0;
 

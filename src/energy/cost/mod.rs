@@ -4,6 +4,8 @@
 //! the pass that uses them). SRAM bytes are what those kernels load from on-chip memory into registers: with tiles of 8x8 results per thread, whatever the type, two operands serve
 //! eight multiply-adds each; and all DRAM traffic passes the SRAM once. Not here: energies ([`super::profile`]).
 
+mod int8;
+
 use crate::graph::{Graph, NodeId, Op};
 use crate::ops::Shape;
 
@@ -76,7 +78,7 @@ pub enum Numerics {
     Eb8,
     /// The same, as if an 8-bit device executed it, which is what the paper's energies assume: 8-bit products, one byte per element, quantisers on the way.
     Eb8AsI8,
-    /// Block floating point with 8-bit mantissas, fused: 13 bytes per output element and step (kernels.md section 3).
+    /// Block floating point with 8-bit mantissas, fused: 14 bytes per output element and step, one of them sums (kernels.md section 3 counts 13 without).
     Int8,
 }
 
@@ -158,8 +160,8 @@ pub fn optimiser(graph: &Graph, numerics: Numerics) -> Cost {
         // Three quantisers, each with a pass for the maximum and one that reads and writes.
         Numerics::Eb8 => (6 + 3 * ROUND_OPS, 20 + 3 * 12),
         Numerics::Eb8AsI8 => (6 + 3 * ROUND_OPS, 5),
-        // The gradient's 32-bit sums, weight and momentum, and the weight once more in the layout of the data gradient.
-        Numerics::Int8 => (6 + 3 * ROUND_OPS, 9),
+        // The gradient's 32-bit sums are read; weight and momentum lie on the 8-bit grid as f32, so that a run may change its precision; mantissas in both layouts are written.
+        Numerics::Int8 => (6 + 3 * ROUND_OPS, 22),
     };
     on_chip(Cost { ops_f32: count * ops, dram_bytes: count * bytes, ..Cost::default() })
 }
@@ -194,6 +196,7 @@ fn needs(graph: &Graph) -> Vec<bool> {
     needs
 }
 
+#[derive(Clone)]
 struct Counter<'g> {
     graph: &'g Graph,
     batch: u64,
@@ -204,17 +207,6 @@ struct Counter<'g> {
 impl Counter<'_> {
     fn elements(&self, id: NodeId) -> u64 {
         self.batch * self.graph.shape(id).elements() as u64
-    }
-
-    /// In int8 a max-pool behind a batchnorm and its ReLU is computed on the way, too.
-    fn fused_pool(&self, id: NodeId) -> bool {
-        let node = self.graph.node(id);
-        self.numerics == Numerics::Int8
-            && matches!(node.op, Op::MaxPool(_))
-            && node
-                .inputs
-                .first()
-                .is_some_and(|from| self.graph.fused_into(*from).is_some() && self.graph.reader(*from) == Some(id))
     }
 
     /// Products of one GEMM, with what they load from on-chip memory.
@@ -233,7 +225,20 @@ impl Counter<'_> {
 
     fn layer(&self, id: NodeId) -> LayerCost {
         let node = self.graph.node(id);
-        let (forward, backward, evaluation) = match &node.op {
+        let (forward, backward, evaluation) = if self.numerics == Numerics::Int8 {
+            let (forward, backward) = self.layer_i8(id);
+            (forward, backward, Counter { numerics: Numerics::F32, ..self.clone() }.work(id).2)
+        } else {
+            let (forward, backward, evaluation) = self.work(id);
+            (forward, backward + self.meeting(id), evaluation)
+        };
+        LayerCost { name: node.name.clone(), op: node.op.stem(), forward, backward, evaluation }
+    }
+
+    /// Forward, backward without the sums of gradients that meet, and evaluation; not in `int8`.
+    fn work(&self, id: NodeId) -> (Cost, Cost, Cost) {
+        let node = self.graph.node(id);
+        match &node.op {
             Op::Conv2d(attr) => {
                 let c = self.graph.shape(node.inputs[0]).c as u64;
                 let taps = (attr.kernel.0 * attr.kernel.1) as u64;
@@ -243,9 +248,7 @@ impl Counter<'_> {
             Op::Linear(_) => self.gemm(id, self.graph.shape(node.inputs[0]).elements() as u64, false),
             Op::BatchNorm(_) => self.batchnorm(id),
             _ => self.elementwise(id),
-        };
-        let backward = backward + self.meeting(id);
-        LayerCost { name: node.name.clone(), op: node.op.stem(), forward, backward, evaluation }
+        }
     }
 
     /// A convolution or a linear layer with `depth` products per output element.
@@ -258,27 +261,15 @@ impl Counter<'_> {
         // What a quantiser adds to a tensor of y elements: work, and in the simulation passes of its own.
         let quantiser = match (self.numerics, narrow) {
             (Numerics::Eb8, true) => self.moved(12 * y, ROUND_OPS * y),
-            (Numerics::Eb8AsI8 | Numerics::Int8, true) => self.moved(0, ROUND_OPS * y),
+            (Numerics::Eb8AsI8, true) => self.moved(0, ROUND_OPS * y),
             _ => Cost::default(),
         };
         let forward = product + self.moved(b * (x + w + y), 0) + quantiser;
-        let mut backward = product + self.wgrad_traffic(x, w, y, b) + quantiser;
+        let mut backward = product + self.moved(b * (x + y + w), 0) + quantiser;
         if self.needs[input.0] {
-            backward = backward + product + self.dgrad_traffic(x, w, y, b);
+            backward = backward + product + self.moved(b * (x + w + y), 0);
         }
         (forward, backward, forward)
-    }
-
-    fn wgrad_traffic(&self, x: u64, w: u64, y: u64, b: u64) -> Cost {
-        // Integer products leave 32-bit sums.
-        let sums = if self.numerics == Numerics::Int8 && b == 1 { 4 } else { b };
-        self.moved(b * (x + y) + sums * w, 0)
-    }
-
-    fn dgrad_traffic(&self, x: u64, w: u64, y: u64, b: u64) -> Cost {
-        // The fused int8 kernel reads the stored conv output below once more, to mask and to add up its batchnorm's sums.
-        let again = if self.numerics == Numerics::Int8 && b == 1 { x } else { 0 };
-        self.moved(b * (x + w + y) + again, 0)
     }
 
     /// Batchnorm, with the ReLU behind it where there is one.
@@ -286,15 +277,7 @@ impl Counter<'_> {
         let (y, b) = (self.elements(id), self.numerics.bytes());
         let relu = self.graph.reader(id).filter(|reader| self.graph.fused_into(*reader).is_some());
         let ops_relu = if relu.is_some() { y } else { 0 };
-        let pooled = relu.and_then(|relu| self.graph.reader(relu)).filter(|reader| self.fused_pool(*reader));
-        let written = pooled.map_or(y, |pool| self.elements(pool));
-        let index = pooled.map_or(0, |pool| self.elements(pool));
         let (fwd_ops, bwd_ops, eval_ops) = (6 * y + ops_relu, 9 * y + ops_relu, 2 * y + ops_relu);
-        if self.numerics == Numerics::Int8 {
-            // Sums come from the conv's epilogue: one read, one write. Backward reads dZ and Y and writes dY in both scalings.
-            let forward = self.moved(y + written + index, fwd_ops + ROUND_OPS * written);
-            return (forward, self.moved(4 * y, bwd_ops + 2 * ROUND_OPS * y), self.moved(y + written, eval_ops));
-        }
         let output = if relu.is_some() { 2 } else { 0 }; // the ReLU's mask is taken from the output, in both passes
         let forward = self.moved(3 * b * y, fwd_ops);
         (forward, self.moved((5 + output) * b * y, bwd_ops), self.moved(2 * b * y, eval_ops))
@@ -308,7 +291,6 @@ impl Counter<'_> {
         let only = |cost: Cost| if gradient { cost } else { Cost::default() };
         match &node.op {
             Op::Relu(_) if self.graph.fused_into(id).is_some() => Default::default(),
-            Op::MaxPool(_) if self.fused_pool(id) => Default::default(),
             Op::MaxPool(_) => {
                 let forward = self.moved(b * (x + y) + y, x); // a byte says which element won
                 (forward, only(self.moved(b * (x + y) + y, 0)), forward)

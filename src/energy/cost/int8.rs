@@ -1,0 +1,166 @@
+//! Work of a training step in `int8`, node by node: what is a byte per element, what is four, and where one becomes the other (kernels.md section 3).
+//!
+//! Convolutions, and batchnorms with the ReLU and max-pool behind them, pass bytes to each other; everything else is f32. Counted beside mantissas: the sums that a pass leaves
+//! for the next one. Not counted: exponents (a byte for 2,048 elements) and partial weight gradients, which a GPU with many multiprocessors keeps in its L2 cache.
+//! Evaluation is in f32 in every precision.
+
+use super::{Cost, Counter, ROUND_OPS};
+use crate::graph::{NodeId, Op};
+
+/// Channels are stored in multiples of this.
+const CHANNELS: u64 = 16;
+/// 16 bytes of sums for 64 elements, each time they are written or read.
+const ELEMENTS_PER_BYTE_OF_SUMS: u64 = 4;
+
+impl Counter<'_> {
+    /// Bytes of the output of `id` at one each.
+    fn bytes_i8(&self, id: NodeId) -> u64 {
+        let shape = self.graph.shape(id);
+        self.batch * (shape.h * shape.w) as u64 * (shape.c as u64).next_multiple_of(CHANNELS)
+    }
+
+    /// The convolution whose stored output the batchnorm `id` reads.
+    fn conv_of(&self, id: NodeId) -> Option<NodeId> {
+        let input = self.graph.node(id).inputs[0];
+        (matches!(self.graph.node(input).op, Op::Conv2d(_)) && self.graph.reader(input) == Some(id)).then_some(input)
+    }
+
+    /// Whether a batchnorm reads this convolution's output and nothing else does.
+    fn in_block(&self, conv: NodeId) -> bool {
+        self.graph.reader(conv).is_some_and(|reader| matches!(self.graph.node(reader).op, Op::BatchNorm(_)))
+    }
+
+    /// Where the pass of the batchnorm `id` ends: itself, or the ReLU or max-pool that it computes, too.
+    fn end_of(&self, id: NodeId) -> (NodeId, Option<NodeId>) {
+        let relu = self.graph.reader(id).filter(|next| matches!(self.graph.node(*next).op, Op::Relu(_)));
+        let end = relu.unwrap_or(id);
+        let pool = self.graph.reader(end).filter(|next| matches!(self.graph.node(*next).op, Op::MaxPool(_)));
+        (pool.unwrap_or(end), pool)
+    }
+
+    /// The batchnorm whose pass ends in `id`, or passes through it.
+    fn pass_of(&self, id: NodeId) -> Option<NodeId> {
+        let node = self.graph.node(id);
+        match &node.op {
+            Op::BatchNorm(_) => Some(id),
+            Op::Relu(_) | Op::MaxPool(_) => {
+                let from = node.inputs[0];
+                let pooled = matches!(self.graph.node(from).op, Op::MaxPool(_));
+                self.pass_of(from).filter(|_| !pooled && self.graph.reader(from) == Some(id))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether `id` takes its input in f32.
+    fn wants_f32(&self, id: NodeId) -> bool {
+        match self.graph.node(id).op {
+            Op::Conv2d(_) => false,
+            Op::Relu(_) | Op::MaxPool(_) => self.pass_of(id).is_none(),
+            Op::BatchNorm(_) => self.conv_of(id).is_none(),
+            _ => true,
+        }
+    }
+
+    /// A pass between the two forms: a byte and four.
+    fn conversion(&self, id: NodeId, ops: u64) -> Cost {
+        self.moved(self.bytes_i8(id) + 4 * self.elements(id), ops * self.elements(id))
+    }
+
+    /// Conversions of inputs that `id` is the first to want in the other form; a batchnorm reads what a convolution stored, or stores it itself.
+    fn conversions(&self, id: NodeId) -> Cost {
+        if matches!(self.graph.node(id).op, Op::BatchNorm(_)) {
+            return Cost::default();
+        }
+        let f32 = self.wants_f32(id);
+        let inputs = self.graph.node(id).inputs.iter();
+        let first = inputs.filter(|input| {
+            let is_f32 = self.pass_of(**input).is_none();
+            let others = self.graph.consumers(**input);
+            // The stored output of a convolution is converted by the convolution's own pass.
+            let bytes = matches!(self.graph.node(**input).op, Op::Conv2d(_));
+            f32 != is_f32 && !(f32 && bytes) && others.iter().find(|other| self.wants_f32(**other) == f32) == Some(&id)
+        });
+        first.map(|input| self.conversion(*input, if f32 { 1 } else { ROUND_OPS })).sum()
+    }
+
+    /// How the gradient of the output of `id` arrives: bytes per element, and whether the data gradient's own pass has masked it and left its sums.
+    fn gradient_of(&self, id: NodeId) -> (u64, bool) {
+        let one = self.graph.reader(id).filter(|reader| matches!(self.graph.node(*reader).op, Op::Conv2d(_)));
+        let masks = matches!(self.graph.node(id).op, Op::Relu(_)) && self.pass_of(id).is_some();
+        (if one.is_some() { 1 } else { 4 }, one.is_some() && masks)
+    }
+
+    /// Work of `id`, forward and backward.
+    pub(super) fn layer_i8(&self, id: NodeId) -> (Cost, Cost) {
+        let node = self.graph.node(id);
+        let (forward, backward) = match &node.op {
+            Op::Conv2d(attr) => {
+                let c = self.graph.shape(node.inputs[0]).c as u64;
+                self.conv_i8(id, (attr.kernel.0 * attr.kernel.1) as u64 * c)
+            }
+            Op::BatchNorm(_) => self.batchnorm_i8(id),
+            Op::Relu(_) | Op::MaxPool(_) if self.pass_of(id).is_some() => Default::default(),
+            _ => {
+                let of_f32 = Counter { numerics: super::Numerics::F32, ..self.clone() };
+                let (forward, backward, _) = of_f32.work(id);
+                (forward, backward)
+            }
+        };
+        (forward + self.conversions(id), backward + self.meeting_i8(id))
+    }
+
+    fn conv_i8(&self, id: NodeId, depth: u64) -> (Cost, Cost) {
+        let input = self.graph.node(id).inputs[0];
+        let (x, y, w) = (self.bytes_i8(input), self.bytes_i8(id), depth * self.graph.shape(id).c as u64);
+        let (elements, sums) = (self.elements(id), y / ELEMENTS_PER_BYTE_OF_SUMS);
+        let product = self.products(elements * depth, 1);
+        let mut forward = product + self.moved(x + w + y + sums, ROUND_OPS * elements);
+        // Integer products leave 32-bit sums.
+        let mut backward = product + self.moved(x + y + 4 * w, 0);
+        if !self.in_block(id) {
+            // Its output is wanted in f32, and its gradient comes in f32: a pass for the exponents, a pass that rounds twice.
+            forward = forward + self.conversion(id, 1);
+            backward = backward + self.moved(8 * elements + 2 * y, 2 * ROUND_OPS * elements);
+        }
+        if self.needs[input.0] {
+            let (_, masked) = self.gradient_of(input);
+            // A pass that masks reads the stored output below once more and leaves its sums.
+            let again = if masked { x + x / ELEMENTS_PER_BYTE_OF_SUMS } else { 0 };
+            backward = backward + product + self.moved(x + w + y + again, ROUND_OPS * self.elements(input));
+        }
+        (forward, backward)
+    }
+
+    /// Batchnorm, with the ReLU and the pool behind it.
+    fn batchnorm_i8(&self, id: NodeId) -> (Cost, Cost) {
+        let (end, pool) = self.end_of(id);
+        let (y, out, elements) = (self.bytes_i8(id), self.bytes_i8(end), self.elements(id));
+        let (index, sums) = (if pool.is_some() { out } else { 0 }, y / ELEMENTS_PER_BYTE_OF_SUMS);
+        let mut forward = self.moved(y + sums + out + index, (6 + ROUND_OPS) * elements);
+        let mut backward = self.moved(4 * y + 2 * sums, (9 + 2 * ROUND_OPS) * elements);
+        let (bytes, masked) = self.gradient_of(end);
+        if !masked {
+            let up = if bytes == 1 { out } else { 4 * self.elements(end) };
+            backward = backward + self.moved(up + index + 2 * y + sums, ROUND_OPS * elements);
+        }
+        if self.conv_of(id).is_none() {
+            // An f32 tensor is stored first; its gradient is f32 again.
+            let input = self.graph.node(id).inputs[0];
+            forward = forward + self.conversion(input, ROUND_OPS) + self.moved(sums, 0);
+            backward = backward + self.conversion(input, 1);
+        }
+        (forward, backward)
+    }
+
+    /// Gradients of several readers meet in f32; so does a convolution's data gradient whose input is f32.
+    fn meeting_i8(&self, id: NodeId) -> Cost {
+        let readers = self.graph.consumers(id);
+        if !self.needs[id.0] || readers.is_empty() || (self.pass_of(id).is_some() && readers.len() == 1) {
+            return Cost::default();
+        }
+        let stored = readers.iter().filter(|reader| matches!(self.graph.node(**reader).op, Op::Conv2d(_))).count();
+        let sums = self.moved(12 * self.elements(id), self.elements(id)).times((readers.len() - 1) as f64);
+        self.conversion(id, 1).times(stored as f64) + sums
+    }
+}
