@@ -79,13 +79,14 @@ def torch_child(a):
 
 
 def run(command, env):
-    """Runs a child; its last JSON line, with the peak RSS that the system saw."""
+    """Runs a child; its last JSON line, with the peak RSS that the system saw; `None` where it failed, which is said."""
     child = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, env=env, text=True)
     out = child.stdout.read()
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))}: exit code {child.returncode}\n{out}")
+        print(f"{' '.join(map(str, command))}: exit code {child.returncode}\n{out}", file=sys.stderr, flush=True)
+        return None
     line = [text for text in out.splitlines() if text.startswith("{")][-1]
     return {**json.loads(line), "rss": usage.ru_maxrss * 1024}
 
@@ -101,10 +102,17 @@ def contest(a, width):
         if a.earlybird != "none":
             commands[name] = [a.earlybird, "bench", "step", "--model", a.model, "--width", width, "--batch-size", a.batch_size, "--device", "cpu",
                               "--precision", precision, "--json"]
-    runs = {name: [] for name in commands}
-    for _ in range(a.rounds):
-        for name, command in commands.items():
-            runs[name].append(run(command, env))
+    runs = {name: [] for name in commands if name not in a.skip}
+    for round in range(a.rounds):
+        for name in list(runs):
+            done = run(commands[name], env)
+            if done is None:
+                # What the others do is not lost.
+                print(f"{name} is left out", file=sys.stderr, flush=True)
+                del runs[name]
+                continue
+            runs[name].append(done)
+            print(f"round {round + 1}: {name} {done['images_per_second']:.1f} images/s", file=sys.stderr, flush=True)
     rows = {}
     for name, rounds in runs.items():
         speeds = [r["images_per_second"] for r in rounds]
@@ -112,8 +120,8 @@ def contest(a, width):
         for key in ("idle_bytes", "peak_bytes", "version"):
             if key in rounds[0]:
                 rows[name][key] = rounds[0][key]
-    torch_rows = [rows["torch nchw"], rows["torch nhwc"]]
-    for own in (row for name, row in rows.items() if name.startswith("earlybird")):
+    torch_rows = [rows[name] for name in ("torch nchw", "torch nhwc") if name in rows]
+    for own in (row for name, row in rows.items() if name.startswith("earlybird") and torch_rows):
         for key in ("best", "median"):
             own[f"ratio_{key}"] = own[key] / max(r[key] for r in torch_rows)
             for other in ("torch bf16", "qtorch 8 bit"):
@@ -135,6 +143,7 @@ def main():
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--earlybird", default=str(ROOT / "target/release/earlybird"), help="the binary; `none` measures PyTorch alone")
     p.add_argument("--low", action="store_true", help="low precision, too: bf16 autocast, the official 8-bit step, our int8")
+    p.add_argument("--skip", nargs="*", default=[], metavar="NAME", help="contestants to leave out, such as 'torch bf16', which takes minutes without AMX or AVX-512")
     p.add_argument("--child", choices=["nchw", "nhwc", "bf16", "qtorch"], help=argparse.SUPPRESS)
     a = p.parse_args()
     if a.child:
