@@ -145,7 +145,8 @@ fn bytes_agree_with_the_lowered_program() {
 #[test]
 fn bytes_agree_with_the_lowered_program_in_int8() {
     let vgg = nn::build("vgg16", &nn::ModelOptions::default()).unwrap();
-    for (graph, batch) in [(straight(), 8), (vgg, 32)] {
+    let residual = nn::build("preresnet20", &nn::ModelOptions::default()).unwrap();
+    for (graph, batch) in [(straight(), 8), (vgg, 32), (residual, 8)] {
         let (layout, precision) = (Layout::new(&graph), Precision::Int8(Int8Options::default()));
         let packing = Packing::new(&graph, &layout, precision, 1).unwrap();
         let program = lower(&graph, &layout, &packing, batch, Mode::Train, &|_| 0).unwrap();
@@ -153,8 +154,10 @@ fn bytes_agree_with_the_lowered_program_in_int8() {
         for call in &program.calls {
             let values = call.inputs.iter().chain(&call.outputs);
             bytes += values.map(|v| program.values[v.0 as usize].bytes as u64).sum::<u64>();
-            if let Kernel::Conv2dFwdI8(p) | Kernel::Conv2dDgradI8(p) | Kernel::Conv2dWgradI8(p) = call.kernel {
-                macs += p.conv.macs();
+            match call.kernel {
+                Kernel::Conv2dFwdI8(p) | Kernel::Conv2dDgradI8(p) | Kernel::Conv2dWgradI8(p) => macs += p.conv.macs(),
+                Kernel::Conv2dStreamI8(p) => macs += p.product.conv.macs(),
+                _ => {}
             }
         }
         let step = cost::step(&graph, batch, Numerics::Int8);

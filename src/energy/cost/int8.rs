@@ -30,6 +30,34 @@ impl Counter<'_> {
         self.graph.reader(conv).is_some_and(|reader| matches!(self.graph.node(reader).op, Op::BatchNorm(_)))
     }
 
+    /// Where a convolution in no block writes: itself, or the addition that alone reads it, on top of the other summand, where that is there before.
+    fn stream_of(&self, conv: NodeId) -> (NodeId, Option<NodeId>) {
+        let sum = self.graph.reader(conv).filter(|sum| matches!(self.graph.node(*sum).op, Op::Add(_)));
+        let other = |sum: NodeId| self.graph.node(sum).inputs.iter().copied().find(|input| *input != conv);
+        match sum.and_then(|sum| Some((sum, other(sum)?))) {
+            Some((sum, other)) if other.0 < conv.0 => (sum, Some(other)),
+            _ => (conv, None),
+        }
+    }
+
+    /// Whether a convolution computes the addition `id`.
+    fn sums_on_the_way(&self, id: NodeId) -> bool {
+        let mut inputs = self.graph.node(id).inputs.iter();
+        inputs.any(|input| matches!(self.graph.node(*input).op, Op::Conv2d(_)) && self.stream_of(*input).0 == id)
+    }
+
+    /// Whether the convolution that made `input` has stored it for the batchnorm `bn`: for the first that reads it.
+    fn stored_by_conv(&self, input: NodeId, bn: NodeId) -> bool {
+        let readers = self.graph.consumers(input);
+        let first = readers.iter().find(|reader| matches!(self.graph.node(**reader).op, Op::BatchNorm(_)));
+        let made = match self.graph.node(input).op {
+            Op::Conv2d(_) => !self.in_block(input),
+            Op::Add(_) => self.sums_on_the_way(input),
+            _ => false,
+        };
+        made && first == Some(&bn)
+    }
+
     /// Where the pass of the batchnorm `id` ends: itself, or the ReLU or max-pool that it computes, too.
     fn end_of(&self, id: NodeId) -> (NodeId, Option<NodeId>) {
         let relu = self.graph.reader(id).filter(|next| matches!(self.graph.node(*next).op, Op::Relu(_)));
@@ -101,6 +129,7 @@ impl Counter<'_> {
             }
             Op::BatchNorm(_) => self.batchnorm_i8(id),
             Op::Relu(_) | Op::MaxPool(_) if self.pass_of(id).is_some() => Default::default(),
+            Op::Add(_) if self.sums_on_the_way(id) => Default::default(),
             _ => {
                 let of_f32 = Counter { numerics: super::Numerics::F32, ..self.clone() };
                 let (forward, backward, _) = of_f32.work(id);
@@ -115,12 +144,18 @@ impl Counter<'_> {
         let (x, y, w) = (self.bytes_i8(input), self.bytes_i8(id), depth * self.graph.shape(id).c as u64);
         let (elements, sums) = (self.elements(id), y / ELEMENTS_PER_BYTE_OF_SUMS);
         let product = self.products(elements * depth, 1);
-        let mut forward = product + self.moved(x + w + y + sums, ROUND_OPS * elements);
+        let mut forward = product + self.moved(x + w, ROUND_OPS * elements);
         // Integer products leave 32-bit sums.
         let mut backward = product + self.moved(x + y + 4 * w, 0);
-        if !self.in_block(id) {
-            // Its output is wanted in f32, and its gradient comes in f32: a pass for the exponents, a pass that rounds twice.
-            forward = forward + self.conversion(id, 1);
+        if self.in_block(id) {
+            forward = forward + self.moved(y + sums, 0);
+        } else {
+            // Its output is f32, on top of what it is added to, and stored for a batchnorm behind; its gradient comes in f32: a pass for the exponents, one that rounds twice.
+            let (to, other) = self.stream_of(id);
+            forward = forward + self.moved(4 * elements * if other.is_some() { 2 } else { 1 }, elements);
+            if self.graph.consumers(to).iter().any(|reader| matches!(self.graph.node(*reader).op, Op::BatchNorm(_))) {
+                forward = forward + self.moved(y + sums, 0);
+            }
             backward = backward + self.moved(8 * elements + 2 * y, 2 * ROUND_OPS * elements);
         }
         if self.needs[input.0] {
@@ -138,17 +173,20 @@ impl Counter<'_> {
         let (y, out, elements) = (self.bytes_i8(id), self.bytes_i8(end), self.elements(id));
         let (index, sums) = (if pool.is_some() { out } else { 0 }, y / ELEMENTS_PER_BYTE_OF_SUMS);
         let mut forward = self.moved(y + sums + out + index, (6 + ROUND_OPS) * elements);
-        let mut backward = self.moved(4 * y + 2 * sums, (9 + 2 * ROUND_OPS) * elements);
         let (bytes, masked) = self.gradient_of(end);
-        if !masked {
-            let up = if bytes == 1 { out } else { 4 * self.elements(end) };
-            backward = backward + self.moved(up + index + 2 * y + sums, ROUND_OPS * elements);
-        }
+        let up = if bytes == 1 { out } else { 4 * self.elements(end) };
+        let grad = if masked { Cost::default() } else { self.moved(up + index + 2 * y + sums, ROUND_OPS * elements) };
+        let mut backward = grad + self.moved(4 * y + 2 * sums, (9 + 2 * ROUND_OPS) * elements);
         if self.conv_of(id).is_none() {
-            // An f32 tensor is stored first; its gradient is f32 again.
+            // An f32 tensor is stored first, unless who made it has done so; its gradient is f32 again, on top of what other readers hand on.
             let input = self.graph.node(id).inputs[0];
-            forward = forward + self.conversion(input, ROUND_OPS) + self.moved(sums, 0);
-            backward = backward + self.conversion(input, 1);
+            if !self.stored_by_conv(input, id) {
+                forward = forward + self.conversion(input, ROUND_OPS) + self.moved(sums, 0);
+            }
+            let others = self.graph.consumers(input).len() > 1;
+            backward = self.moved(2 * y + sums, 9 * elements)
+                + self.moved(4 * elements * if others { 2 } else { 1 }, elements)
+                + grad;
         }
         (forward, backward)
     }
@@ -159,8 +197,12 @@ impl Counter<'_> {
         if !self.needs[id.0] || readers.is_empty() || (self.pass_of(id).is_some() && readers.len() == 1) {
             return Cost::default();
         }
-        let stored = readers.iter().filter(|reader| matches!(self.graph.node(**reader).op, Op::Conv2d(_))).count();
-        let sums = self.moved(12 * self.elements(id), self.elements(id)).times((readers.len() - 1) as f64);
+        let count = |wanted: &dyn Fn(&Op) -> bool| readers.iter().filter(|r| wanted(&self.graph.node(**r).op)).count();
+        let stored = count(&|op| matches!(op, Op::Conv2d(_)));
+        // A batchnorm at a stream adds its own on the way.
+        let added = count(&|op| matches!(op, Op::BatchNorm(_)));
+        let meet = (readers.len() - 1).saturating_sub(added);
+        let sums = self.moved(12 * self.elements(id), self.elements(id)).times(meet as f64);
         self.conversion(id, 1).times(stored as f64) + sums
     }
 }
