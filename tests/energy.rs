@@ -157,6 +157,8 @@ fn bytes_agree_with_the_lowered_program_in_int8() {
             match call.kernel {
                 Kernel::Conv2dFwdI8(p) | Kernel::Conv2dDgradI8(p) | Kernel::Conv2dWgradI8(p) => macs += p.conv.macs(),
                 Kernel::Conv2dStreamI8(p) => macs += p.product.conv.macs(),
+                // Once for the exponents, once to round.
+                Kernel::QuantizeBwdI8(p) => bytes += 4 * u64::from(p.n) * u64::from(p.pixels) * u64::from(p.k),
                 _ => {}
             }
         }
