@@ -82,11 +82,10 @@ impl LoaderArgs {
         let mut session = Session::new(Arc::new(graph.clone()), backend.clone(), Hyper::default())?;
         session.load_state(&nn::init(&graph, 1))?;
 
-        let mut memory = Vec::new();
         let mut ready = None;
-        // Epoch after epoch as training has them; the first one warms up and is not counted.
-        let mut supply = |take: &mut dyn FnMut(Batch) -> Result<()>| -> Result<f64> {
-            let (mut seen, mut images, mut seconds) = (0, 0, 0.0);
+        // Epoch after epoch as training has them; the first one warms up and is not counted. Images per second, and memory after each epoch.
+        let supply = |take: &mut dyn FnMut(Batch) -> Result<()>| -> Result<(f64, Vec<u64>)> {
+            let (mut seen, mut images, mut seconds, mut memory) = (0, 0, 0.0, Vec::new());
             for epoch in 0.. {
                 let start = Instant::now();
                 let mut counted = 0;
@@ -105,13 +104,14 @@ impl LoaderArgs {
                     break;
                 }
             }
-            Ok(images as f64 / seconds)
+            Ok((images as f64 / seconds, memory))
         };
-        let alone = supply(&mut |batch| {
+        let (alone, _) = supply(&mut |batch| {
             ready = Some(batch);
             Ok(())
         })?;
-        let fed = supply(&mut |batch| {
+        // The step's own memory is there after its first epoch: from then on it has to stay flat.
+        let (fed, memory) = supply(&mut |batch| {
             session.step(&batch.images, &batch.labels, 0.01)?;
             backend.synchronize()
         })?;
@@ -137,7 +137,7 @@ impl LoaderArgs {
         if let (Some(first), Some(last)) = (first, last) {
             let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
             say(format_args!(
-                "memory {:.1} MiB after the first epoch, {:.1} MiB after the last of {}",
+                "memory {:.1} MiB after the first epoch of training, {:.1} MiB after the last of {}",
                 mib(first),
                 mib(last),
                 memory.len()
