@@ -103,7 +103,7 @@ def contest(a, width):
             commands[name] = [a.earlybird, "bench", "step", "--model", a.model, "--width", width, "--batch-size", a.batch_size, "--device", "cpu",
                               "--precision", precision, "--json"]
     runs = {name: [] for name in commands if name not in a.skip}
-    for round in range(a.rounds):
+    for number in range(1, a.rounds + 1):
         for name in list(runs):
             done = run(commands[name], env)
             if done is None:
@@ -112,7 +112,7 @@ def contest(a, width):
                 del runs[name]
                 continue
             runs[name].append(done)
-            print(f"round {round + 1}: {name} {done['images_per_second']:.1f} images/s", file=sys.stderr, flush=True)
+            print(f"round {number}: {name} {done['images_per_second']:.1f} images/s", file=sys.stderr, flush=True)
     rows = {}
     for name, rounds in runs.items():
         speeds = [r["images_per_second"] for r in rounds]

@@ -138,17 +138,13 @@ impl<'a> Lowering<'a> {
         mode: Mode,
         workspace: &'a dyn Fn(&Kernel) -> usize,
     ) -> Self {
-        let mut needs: Vec<bool> = Vec::new();
-        for (node, parameters) in graph.ids().map(|id| (graph.node(id), graph.trains(id))) {
-            needs.push(parameters || node.inputs.iter().any(|input| needs[input.0]));
-        }
         Lowering {
             graph,
             layout,
             batch,
             mode,
             workspace,
-            needs,
+            needs: graph.needs_gradients(),
             rounding: None,
             pending: HashMap::new(),
             values: Vec::new(),

@@ -276,6 +276,22 @@ impl Graph {
         (matches!(node.op, Op::Relu(_)) && is_bn && self.consumers(source).len() == 1).then_some(source)
     }
 
+    /// The addition that alone reads `id`, and its other summand, where that is there before `id`: who computes `id` can write the sum.
+    pub fn added_into(&self, id: NodeId) -> Option<(NodeId, NodeId)> {
+        let sum = self.reader(id).filter(|sum| matches!(self.node(*sum).op, Op::Add(_)))?;
+        let other = self.node(sum).inputs.iter().copied().find(|input| *input != id)?;
+        (other.0 < id.0).then_some((sum, other))
+    }
+
+    /// Whether a gradient flows into each node: to parameters of its own or of what it reads, so not into the input.
+    pub fn needs_gradients(&self) -> Vec<bool> {
+        let mut needs: Vec<bool> = Vec::new();
+        for id in self.ids() {
+            needs.push(self.trains(id) || self.node(id).inputs.iter().any(|input| needs[input.0]));
+        }
+        needs
+    }
+
     /// Whether this node computes the ReLU behind it.
     pub fn fuses_relu(&self, id: NodeId) -> bool {
         self.consumers(id).iter().any(|consumer| self.fused_into(*consumer) == Some(id))

@@ -25,6 +25,13 @@ pub fn operands(kernel: &Kernel) -> Option<Operands> {
     let stored = |rows: usize, c: usize| [rows * pad(c), blocks(rows, c)];
     let sums = |rows: usize, c: usize, each: usize| rows.div_ceil(BLOCK_ROWS) * pad(c) * each;
     let (output_sums, gradient_sums) = (size_of::<OutputSums>(), size_of::<GradientSums>());
+    let product = |p: &Conv2dI8| {
+        let (s, k, rows) = (p.conv.padded(), p.conv.k as usize, p.conv.rows());
+        let w = k * (s.r * s.s * s.c) as usize;
+        let [m, e] = stored(rows, k);
+        let inputs = vec![bytes(s.x_len()), bytes(s.n as usize), bytes(w), bytes(k), STEP];
+        (inputs, vec![m, e, sums(rows, k, output_sums)])
+    };
     let (inputs, outputs) = match kernel {
         Kernel::QuantizeRound(p) => (vec![STEP], vec![p.groups as usize * p.length as usize * 4]),
         Kernel::QuantizeFwdI8(p) => {
@@ -47,22 +54,12 @@ pub fn operands(kernel: &Kernel) -> Option<Operands> {
             let exponents = if p.stored != 0 { blocks(rows, c) } else { p.n as usize };
             (vec![bytes(rows * pad(c)), bytes(exponents)], vec![rows * c * 4])
         }
-        Kernel::Conv2dFwdI8(p) => {
-            let (s, k, rows) = (p.conv.padded(), p.conv.k as usize, p.conv.rows());
-            let w = k * (s.r * s.s * s.c) as usize;
-            let [m, e] = stored(rows, k);
-            let inputs = vec![bytes(s.x_len()), bytes(s.n as usize), bytes(w), bytes(k), STEP];
-            (inputs, vec![m, e, sums(rows, k, output_sums)])
-        }
+        Kernel::Conv2dFwdI8(p) => product(p),
         Kernel::Conv2dStreamI8(p) => {
-            let (conv, s) = (&p.product.conv, p.product.conv.padded());
-            let (k, rows) = (conv.k as usize, conv.rows());
-            let w = k * (s.r * s.s * s.c) as usize;
-            let mut inputs = vec![bytes(s.x_len()), bytes(s.n as usize), bytes(w), bytes(k), STEP];
-            inputs.extend((p.add != 0).then_some(floats(rows * k)));
-            let [m, e] = stored(rows, k);
-            let mut outputs = vec![rows * k * 4];
-            outputs.extend((p.store != 0).then_some([m, e, sums(rows, k, output_sums)]).into_iter().flatten());
+            let (elements, (mut inputs, stored)) = (p.product.conv.y_len(), product(&p.product));
+            inputs.extend((p.add != 0).then_some(floats(elements)));
+            let mut outputs = vec![elements * 4];
+            outputs.extend((p.store != 0).then_some(stored).into_iter().flatten());
             (inputs, outputs)
         }
         Kernel::Conv2dDgradI8(p) => {

@@ -205,19 +205,6 @@ impl Eight<'_, '_> {
         self.base.graph.reader(conv).filter(|bn| whole && matches!(self.base.graph.node(*bn).op, Op::BatchNorm(_)))
     }
 
-    /// Where the f32 output of `conv` goes: into an addition that alone reads it, on top of the other summand, where that is there before; else it is a tensor of its own.
-    fn stream_of(&self, conv: NodeId) -> (NodeId, Option<NodeId>) {
-        let graph = self.base.graph;
-        if let Some(sum) = graph.reader(conv)
-            && matches!(graph.node(sum).op, Op::Add(_))
-            && let Some(other) = graph.node(sum).inputs.iter().copied().find(|input| *input != conv)
-            && other.0 < conv.0
-        {
-            return (sum, Some(other));
-        }
-        (conv, None)
-    }
-
     /// The convolution that is a block with `bn`.
     fn conv_of(&self, bn: NodeId) -> Option<NodeId> {
         self.base.graph.node(bn).inputs.first().copied().filter(|conv| self.block_of(*conv) == Some(bn))

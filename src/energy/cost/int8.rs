@@ -19,37 +19,35 @@ impl Counter<'_> {
         self.batch * (shape.h * shape.w) as u64 * (shape.c as u64).next_multiple_of(CHANNELS)
     }
 
-    /// The convolution whose stored output the batchnorm `id` reads.
-    fn conv_of(&self, id: NodeId) -> Option<NodeId> {
-        let input = self.graph.node(id).inputs[0];
-        (matches!(self.graph.node(input).op, Op::Conv2d(_)) && self.graph.reader(input) == Some(id)).then_some(input)
+    fn is_conv(&self, id: NodeId) -> bool {
+        matches!(self.graph.node(id).op, Op::Conv2d(_))
+    }
+
+    fn is_batchnorm(&self, id: NodeId) -> bool {
+        matches!(self.graph.node(id).op, Op::BatchNorm(_))
     }
 
     /// Whether a batchnorm reads this convolution's output and nothing else does.
     fn in_block(&self, conv: NodeId) -> bool {
-        self.graph.reader(conv).is_some_and(|reader| matches!(self.graph.node(reader).op, Op::BatchNorm(_)))
+        self.graph.reader(conv).is_some_and(|reader| self.is_batchnorm(reader))
     }
 
-    /// Where a convolution in no block writes: itself, or the addition that alone reads it, on top of the other summand, where that is there before.
-    fn stream_of(&self, conv: NodeId) -> (NodeId, Option<NodeId>) {
-        let sum = self.graph.reader(conv).filter(|sum| matches!(self.graph.node(*sum).op, Op::Add(_)));
-        let other = |sum: NodeId| self.graph.node(sum).inputs.iter().copied().find(|input| *input != conv);
-        match sum.and_then(|sum| Some((sum, other(sum)?))) {
-            Some((sum, other)) if other.0 < conv.0 => (sum, Some(other)),
-            _ => (conv, None),
-        }
+    /// Whether the batchnorm `id` reads what a convolution stored for it alone.
+    fn behind_conv(&self, id: NodeId) -> bool {
+        let input = self.graph.node(id).inputs[0];
+        self.is_conv(input) && self.in_block(input)
     }
 
     /// Whether a convolution computes the addition `id`.
     fn sums_on_the_way(&self, id: NodeId) -> bool {
         let mut inputs = self.graph.node(id).inputs.iter();
-        inputs.any(|input| matches!(self.graph.node(*input).op, Op::Conv2d(_)) && self.stream_of(*input).0 == id)
+        inputs.any(|input| self.is_conv(*input) && self.graph.added_into(*input).is_some_and(|(sum, _)| sum == id))
     }
 
     /// Whether the convolution that made `input` has stored it for the batchnorm `bn`: for the first that reads it.
     fn stored_by_conv(&self, input: NodeId, bn: NodeId) -> bool {
         let readers = self.graph.consumers(input);
-        let first = readers.iter().find(|reader| matches!(self.graph.node(**reader).op, Op::BatchNorm(_)));
+        let first = readers.iter().find(|reader| self.is_batchnorm(**reader));
         let made = match self.graph.node(input).op {
             Op::Conv2d(_) => !self.in_block(input),
             Op::Add(_) => self.sums_on_the_way(input),
@@ -85,7 +83,7 @@ impl Counter<'_> {
         match self.graph.node(id).op {
             Op::Conv2d(_) => false,
             Op::Relu(_) | Op::MaxPool(_) => self.pass_of(id).is_none(),
-            Op::BatchNorm(_) => self.conv_of(id).is_none(),
+            Op::BatchNorm(_) => !self.behind_conv(id),
             _ => true,
         }
     }
@@ -97,7 +95,7 @@ impl Counter<'_> {
 
     /// Conversions of inputs that `id` is the first to want in the other form; a batchnorm reads what a convolution stored, or stores it itself.
     fn conversions(&self, id: NodeId) -> Cost {
-        if matches!(self.graph.node(id).op, Op::BatchNorm(_)) {
+        if self.is_batchnorm(id) {
             return Cost::default();
         }
         let f32 = self.wants_f32(id);
@@ -106,21 +104,22 @@ impl Counter<'_> {
             let is_f32 = self.pass_of(**input).is_none();
             let others = self.graph.consumers(**input);
             // The stored output of a convolution is converted by the convolution's own pass.
-            let bytes = matches!(self.graph.node(**input).op, Op::Conv2d(_));
-            f32 != is_f32 && !(f32 && bytes) && others.iter().find(|other| self.wants_f32(**other) == f32) == Some(&id)
+            f32 != is_f32
+                && !(f32 && self.is_conv(**input))
+                && others.iter().find(|other| self.wants_f32(**other) == f32) == Some(&id)
         });
         first.map(|input| self.conversion(*input, if f32 { 1 } else { ROUND_OPS })).sum()
     }
 
     /// How the gradient of the output of `id` arrives: bytes per element, and whether the data gradient's own pass has masked it and left its sums.
     fn gradient_of(&self, id: NodeId) -> (u64, bool) {
-        let one = self.graph.reader(id).filter(|reader| matches!(self.graph.node(*reader).op, Op::Conv2d(_)));
+        let from_conv = self.graph.reader(id).is_some_and(|reader| self.is_conv(reader));
         let masks = matches!(self.graph.node(id).op, Op::Relu(_)) && self.pass_of(id).is_some();
-        (if one.is_some() { 1 } else { 4 }, one.is_some() && masks)
+        (if from_conv { 1 } else { 4 }, from_conv && masks)
     }
 
-    /// Work of `id`, forward and backward.
-    pub(super) fn layer_i8(&self, id: NodeId) -> (Cost, Cost) {
+    /// Work of `id`, forward and backward; `f32`: what it would be in f32.
+    pub(super) fn layer_i8(&self, id: NodeId, f32: (Cost, Cost, Cost)) -> (Cost, Cost) {
         let node = self.graph.node(id);
         let (forward, backward) = match &node.op {
             Op::Conv2d(attr) => {
@@ -130,11 +129,7 @@ impl Counter<'_> {
             Op::BatchNorm(_) => self.batchnorm_i8(id),
             Op::Relu(_) | Op::MaxPool(_) if self.pass_of(id).is_some() => Default::default(),
             Op::Add(_) if self.sums_on_the_way(id) => Default::default(),
-            _ => {
-                let of_f32 = Counter { numerics: super::Numerics::F32, ..self.clone() };
-                let (forward, backward, _) = of_f32.work(id);
-                (forward, backward)
-            }
+            _ => (f32.0, f32.1),
         };
         (forward + self.conversions(id), backward + self.meeting_i8(id))
     }
@@ -151,9 +146,10 @@ impl Counter<'_> {
             forward = forward + self.moved(y + sums, 0);
         } else {
             // Its output is f32, on top of what it is added to, and stored for a batchnorm behind; its gradient comes in f32: a pass for the exponents, one that rounds twice.
-            let (to, other) = self.stream_of(id);
-            forward = forward + self.moved(4 * elements * if other.is_some() { 2 } else { 1 }, elements);
-            if self.graph.consumers(to).iter().any(|reader| matches!(self.graph.node(*reader).op, Op::BatchNorm(_))) {
+            let sum = self.graph.added_into(id);
+            forward = forward + self.moved(4 * elements * if sum.is_some() { 2 } else { 1 }, elements);
+            let readers = self.graph.consumers(sum.map_or(id, |(sum, _)| sum));
+            if readers.iter().any(|reader| self.is_batchnorm(*reader)) {
                 forward = forward + self.moved(y + sums, 0);
             }
             backward = backward + self.moved(8 * elements + 2 * y, 2 * ROUND_OPS * elements);
@@ -172,23 +168,22 @@ impl Counter<'_> {
         let (end, pool) = self.end_of(id);
         let (y, out, elements) = (self.bytes_i8(id), self.bytes_i8(end), self.elements(id));
         let (index, sums) = (if pool.is_some() { out } else { 0 }, y / ELEMENTS_PER_BYTE_OF_SUMS);
-        let mut forward = self.moved(y + sums + out + index, (6 + ROUND_OPS) * elements);
+        let forward = self.moved(y + sums + out + index, (6 + ROUND_OPS) * elements);
         let (bytes, masked) = self.gradient_of(end);
         let up = if bytes == 1 { out } else { 4 * self.elements(end) };
         let grad = if masked { Cost::default() } else { self.moved(up + index + 2 * y + sums, ROUND_OPS * elements) };
-        let mut backward = grad + self.moved(4 * y + 2 * sums, (9 + 2 * ROUND_OPS) * elements);
-        if self.conv_of(id).is_none() {
-            // An f32 tensor is stored first, unless who made it has done so; its gradient is f32 again, on top of what other readers hand on.
-            let input = self.graph.node(id).inputs[0];
-            if !self.stored_by_conv(input, id) {
-                forward = forward + self.conversion(input, ROUND_OPS) + self.moved(sums, 0);
-            }
-            let others = self.graph.consumers(input).len() > 1;
-            backward = self.moved(2 * y + sums, 9 * elements)
-                + self.moved(4 * elements * if others { 2 } else { 1 }, elements)
-                + grad;
+        if self.behind_conv(id) {
+            return (forward, grad + self.moved(4 * y + 2 * sums, (9 + 2 * ROUND_OPS) * elements));
         }
-        (forward, backward)
+        // An f32 tensor is stored first, unless who made it has done so; its gradient is f32 again, on top of what other readers hand on.
+        let input = self.graph.node(id).inputs[0];
+        let store = match self.stored_by_conv(input, id) {
+            true => Cost::default(),
+            false => self.conversion(input, ROUND_OPS) + self.moved(sums, 0),
+        };
+        let others = self.graph.consumers(input).len() > 1;
+        let onto = self.moved(4 * elements * if others { 2 } else { 1 }, elements);
+        (forward + store, grad + self.moved(2 * y + sums, 9 * elements) + onto)
     }
 
     /// Gradients of several readers meet in f32; so does a convolution's data gradient whose input is f32.
@@ -197,10 +192,9 @@ impl Counter<'_> {
         if !self.needs[id.0] || readers.is_empty() || (self.pass_of(id).is_some() && readers.len() == 1) {
             return Cost::default();
         }
-        let count = |wanted: &dyn Fn(&Op) -> bool| readers.iter().filter(|r| wanted(&self.graph.node(**r).op)).count();
-        let stored = count(&|op| matches!(op, Op::Conv2d(_)));
+        let stored = readers.iter().filter(|reader| self.is_conv(**reader)).count();
         // A batchnorm at a stream adds its own on the way.
-        let added = count(&|op| matches!(op, Op::BatchNorm(_)));
+        let added = readers.iter().filter(|reader| self.is_batchnorm(**reader)).count();
         let meet = (readers.len() - 1).saturating_sub(added);
         let sums = self.moved(12 * self.elements(id), self.elements(id)).times(meet as f64);
         self.conversion(id, 1).times(stored as f64) + sums

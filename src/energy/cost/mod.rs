@@ -7,7 +7,6 @@
 mod int8;
 
 use crate::graph::{Graph, NodeId, Op};
-use crate::ops::Shape;
 
 /// Counted work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,7 +135,8 @@ pub struct LayerCost {
 
 /// Every layer of `graph` for a batch of `batch` images. The optimiser's step is not in it: [`optimiser`].
 pub fn layers(graph: &Graph, batch: usize, numerics: Numerics) -> Vec<LayerCost> {
-    let counter = Counter { graph, batch: batch as u64, numerics, needs: needs(graph) };
+    let needs = graph.needs_gradients();
+    let counter = Counter { graph, batch: batch as u64, numerics, needs: &needs };
     graph.ids().filter(|id| graph.node(*id).op.operator().is_some()).map(|id| counter.layer(id)).collect()
 }
 
@@ -184,24 +184,12 @@ fn on_chip(cost: Cost) -> Cost {
     Cost { sram_bytes: cost.sram_bytes + cost.dram_bytes, ..cost }
 }
 
-/// Whether a gradient flows into a node: not into the images.
-fn needs(graph: &Graph) -> Vec<bool> {
-    let mut needs = Vec::new();
-    for id in graph.ids() {
-        let node = graph.node(id);
-        let inputs: Vec<Shape> = node.inputs.iter().map(|i| graph.shape(*i)).collect();
-        let trains = node.op.operator().is_some_and(|op| op.parameters(&inputs).iter().any(|p| p.kind.trained()));
-        needs.push(trains || node.inputs.iter().any(|i| needs[i.0]));
-    }
-    needs
-}
-
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 struct Counter<'g> {
     graph: &'g Graph,
     batch: u64,
     numerics: Numerics,
-    needs: Vec<bool>,
+    needs: &'g [bool],
 }
 
 impl Counter<'_> {
@@ -226,8 +214,9 @@ impl Counter<'_> {
     fn layer(&self, id: NodeId) -> LayerCost {
         let node = self.graph.node(id);
         let (forward, backward, evaluation) = if self.numerics == Numerics::Int8 {
-            let (forward, backward) = self.layer_i8(id);
-            (forward, backward, Counter { numerics: Numerics::F32, ..self.clone() }.work(id).2)
+            let f32 = Counter { numerics: Numerics::F32, ..*self }.work(id);
+            let (forward, backward) = self.layer_i8(id, f32);
+            (forward, backward, f32.2)
         } else {
             let (forward, backward, evaluation) = self.work(id);
             (forward, backward + self.meeting(id), evaluation)

@@ -80,9 +80,11 @@ impl Eight<'_, '_> {
 
     /// A convolution in no block: its output, or the sum that it goes into, in f32, and stored for the first batchnorm that reads it.
     fn forward_stream(&mut self, id: NodeId, made: &Conv) {
-        let (graph, (to, other)) = (self.base.graph, self.stream_of(id));
+        let graph = self.base.graph;
+        let sum = graph.added_into(id);
+        let to = sum.map_or(id, |(sum, _)| sum);
         let x = self.operand_of(graph.node(id).inputs[0]);
-        let other = other.map(|other| self.f32_of(other));
+        let other = sum.map(|(_, other)| self.f32_of(other));
         let reader = graph.consumers(to).into_iter().find(|reader| matches!(graph.node(*reader).op, Op::BatchNorm(_)));
         let mut inputs = vec![x.mantissas, x.exponents, made.weights.mantissas, made.weights.exponents, self.step];
         inputs.extend(other);

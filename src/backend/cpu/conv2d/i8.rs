@@ -228,8 +228,8 @@ impl Cpu {
         y: Bfp,
         sums: Span,
     ) -> Result<()> {
-        let none = step.part(0, 0)?;
-        self.forward_i8("conv2d_fwd_i8", p, [x, w, y], step, [none; 2], sums)
+        let stored = Conv2dStreamI8 { product: *p, add: 0, store: 1 };
+        self.forward_i8("conv2d_fwd_i8", &stored, [x, w, y], step, None, sums)
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -244,27 +244,23 @@ impl Cpu {
         q: Bfp,
         sums: Span,
     ) -> Result<()> {
-        let bytes = p.product.conv.y_len() * 4;
-        let other = other.part(0, if p.add != 0 { bytes } else { 0 })?;
-        let none = step.part(0, 0)?;
-        let (q, sums) = if p.store != 0 { (q, sums) } else { (Bfp { mantissas: none, exponents: none }, none) };
-        self.forward_i8("conv2d_stream_i8", &p.product, [x, w, q], step, [other, s.part(0, bytes)?], sums)
+        self.forward_i8("conv2d_stream_i8", p, [x, w, q], step, Some([other, s]), sums)
     }
 
-    /// The forward pass, stored in `y` unless that is empty; `stream`: what is added, and where the f32 sums go, neither where it is empty.
+    /// The forward pass; `stream`: what is added, and where the f32 sums go, where they are wanted.
     fn forward_i8(
         &self,
         op: &'static str,
-        p: &Conv2dI8,
+        p: &Conv2dStreamI8,
         [x, w, y]: [Bfp; 3],
         step: Span,
-        stream: [Span; 2],
+        stream: Option<[Span; 2]>,
         sums: Span,
     ) -> Result<()> {
-        let (conv, shape) = (&p.conv, p.conv.padded());
-        let (n, k, rows) = (conv.n as usize, conv.k as usize, conv.rows());
-        // All or nothing: a stream alone is not stored.
-        let stored = usize::from(stream[1].bytes() == 0 || y.mantissas.bytes() > 0);
+        let (conv, shape) = (&p.product.conv, p.product.conv.padded());
+        let (n, k, rows, stored) = (conv.n as usize, conv.k as usize, conv.rows(), usize::from(p.store != 0));
+        let written = if stream.is_some() { conv.y_len() * 4 } else { 0 };
+        let [other, sum] = stream.unwrap_or([step.part(0, 0)?; 2]);
         let io = self.memory.open(
             op,
             [
@@ -273,13 +269,13 @@ impl Cpu {
                 (w.mantissas, k * (shape.r * shape.s * shape.c) as usize),
                 (w.exponents, k),
                 (step, 4),
-                (stream[0], stream[0].bytes()),
+                (other, if p.add != 0 { written } else { 0 }),
             ],
             [
                 (y.mantissas, stored * rows * pad(k)),
                 (y.exponents, stored * blocks(rows, k)),
                 (sums, stored * rows.div_ceil(ROWS) * pad(k) * size_of::<OutputSums>()),
-                (stream[1], stream[1].bytes()),
+                (sum, written),
             ],
         )?;
         let ([x, xe, w, we, step, other], [y, ye, sums, sum]) = (io.read, io.write);
@@ -298,7 +294,7 @@ impl Cpu {
             row_exponents: i8s(xe),
             image: (conv.p * conv.q) as usize,
             column_exponents: Some(i8s(we)),
-            noise: Source::new(&p.noise, u32_of(step)),
+            noise: Source::new(&p.product.noise, u32_of(step)),
         };
         let out = Output { rows, channels: k, mantissas: i8s_mut(y), exponents: i8s_mut(ye) };
         let stream = Stream { other: f32s(other), sum: f32s_mut(sum) };
