@@ -42,6 +42,7 @@ impl Tile {
         let mut rows = mantissas.chunks_exact(stride);
         for to in &mut self.other {
             match rows.next() {
+                Some(row) if width == COLUMNS => to.copy_from_slice(&row[first..first + COLUMNS]),
                 Some(row) => {
                     to[..width].copy_from_slice(&row[first..first + width]);
                     to[width..].fill(0);
@@ -90,8 +91,18 @@ impl Strip<'_> {
         }
         let (stride, width, first) = (pad(self.channels), self.width(column), column * COLUMNS);
         for (to, from) in self.mantissas.chunks_exact_mut(stride).zip(&tile.mantissas) {
-            to[first..first + width].copy_from_slice(&from[..width]);
+            copy(&mut to[first..first + width], from);
         }
+    }
+}
+
+/// The first `to.len()` bytes of a row; whole rows are moves of known length, not calls.
+#[inline(always)]
+fn copy(to: &mut [i8], from: &[i8; COLUMNS]) {
+    let width = to.len();
+    match <&mut [i8; COLUMNS]>::try_from(&mut *to) {
+        Ok(to) => *to = *from,
+        Err(_) => to.copy_from_slice(&from[..width]),
     }
 }
 

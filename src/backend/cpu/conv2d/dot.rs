@@ -5,6 +5,9 @@
 use super::super::tile::{COLUMNS, ROWS};
 use super::taps::Taps;
 
+/// Most blocks of 64 rows of a task.
+pub(super) const BLOCKS: usize = 4;
+
 /// Sums of 64 rows x 32 channels.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]

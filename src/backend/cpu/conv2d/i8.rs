@@ -14,11 +14,12 @@ use super::super::noise::Source;
 use super::super::simd_int8::{Level, vectorised_i8};
 use super::super::tile::{self, COLUMNS, ROWS, Strip, Tile};
 use super::choice::IntegerPath;
-use super::dot::{self, Sums};
+use super::dot::{self, BLOCKS, Sums};
+use super::lines::Lines;
 use super::packed::{Packed, Scratch};
 use super::panels::Weights;
 use super::taps::{Backward, Forward, Taps};
-use super::winograd::{self, Filter, Winograd};
+use super::winograd::{Filter, Winograd};
 use super::{wgrad_i8, wgrad_packed, wgrad_wide_i8};
 use crate::Result;
 use crate::backend::{Bfp, Normalised, Span};
@@ -41,7 +42,8 @@ impl Engine<'_> {
     /// Blocks of 64 rows of a task.
     fn blocks(&self) -> usize {
         match self {
-            Engine::Plain(_) | Engine::Packed(_) => 1,
+            Engine::Plain(_) => 1,
+            Engine::Packed(packed) => packed.blocks(),
             Engine::Winograd(filter) => filter.blocks(),
         }
     }
@@ -67,12 +69,7 @@ impl Engine<'_> {
                     }
                 }
             }
-            Engine::Packed(packed) => {
-                for block in range {
-                    let mut each = |column: usize, sums: &Sums| each(block, column, sums);
-                    packed.sums(level, taps, x, block * ROWS, there(block), &mut each);
-                }
-            }
+            Engine::Packed(packed) => packed.sums(level, taps, x, range, rows, each),
             Engine::Winograd(filter) => filter.sums(x, range, rows, each),
         }
     }
@@ -154,7 +151,7 @@ impl Input<'_> {
         let gradients = Parts::new(gradients, stride);
         (0..strips.div_ceil(group)).into_par_iter().for_each(|task| {
             let range = task * group..((task + 1) * group).min(strips);
-            let scales: [[f32; ROWS]; winograd::BLOCKS] =
+            let scales: [[f32; ROWS]; BLOCKS] =
                 std::array::from_fn(|i| self.row_scales((range.start + i).min(range.end - 1), all));
             let mut tile = Tile::new();
             self.engine.sums(level, taps, self.x, range.clone(), all, &mut |number, column, acc| {
@@ -203,10 +200,12 @@ impl Input<'_> {
 }
 
 impl Cpu {
-    /// What computes the sums of a pass; `shape` says whether Winograd's algorithm can with given products.
+    /// What computes the sums of a pass; `shape` says whether Winograd's algorithm can with given products, `lines` how tiles find rows in lines of pixels.
     fn engine<'a>(
         &self,
         shape: impl Fn(IntegerPath) -> Option<Winograd>,
+        lines: Option<Lines>,
+        rows: usize,
         x: &'a [i8],
         w: Weights<'a>,
         scratch: &'a mut Scratch,
@@ -214,7 +213,7 @@ impl Cpu {
         let products = self.products.of_depth(w.taps * w.used);
         match (shape(products), products.form()) {
             (Some(shape), Some(_)) => Engine::Winograd(Filter::new(products, shape, w, scratch)),
-            (None, Some(form)) => Engine::Packed(Packed::new(products, form, w, scratch)),
+            (None, Some(form)) => Engine::Packed(Packed::new(products, form, rows, lines, w, scratch)),
             (_, None) => Engine::Plain(dot::Gemm { x, w: w.w, width: w.width, flipped: w.flipped }),
         }
     }
@@ -286,10 +285,18 @@ impl Cpu {
             depth: shape.c as usize,
             used: conv.c.next_multiple_of(4) as usize,
             flipped: false,
+            line: None,
         };
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let input = Input {
-            engine: self.engine(|products| Winograd::forward(products, conv), i8s(x), weights, &mut scratch),
+            engine: self.engine(
+                |products| Winograd::forward(products, conv),
+                Lines::forward(&shape),
+                rows,
+                i8s(x),
+                weights,
+                &mut scratch,
+            ),
             x: i8s(x),
             row_exponents: i8s(xe),
             image: (conv.p * conv.q) as usize,
@@ -346,10 +353,18 @@ impl Cpu {
             depth: shape.k as usize,
             used: conv.k.next_multiple_of(4) as usize,
             flipped: true,
+            line: None,
         };
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let input = Input {
-            engine: self.engine(|products| Winograd::backward(products, conv), i8s(dyd), weights, &mut scratch),
+            engine: self.engine(
+                |products| Winograd::backward(products, conv),
+                Lines::backward(&shape),
+                rows,
+                i8s(dyd),
+                weights,
+                &mut scratch,
+            ),
             x: i8s(dyd),
             row_exponents: i8s(ed),
             image: (conv.h * conv.w) as usize,

@@ -12,7 +12,7 @@
 use std::marker::PhantomData;
 
 use super::choice::IntegerPath;
-use super::tiles::{self, Machine};
+use super::tiles::{self, Machine, Overlapping};
 
 /// A register of 32-bit sums, and the dot product of words into it.
 ///
@@ -322,6 +322,17 @@ impl Unit {
             unsafe { tiles::configure(machine) };
         }
         Unit { products, _stays: PhantomData }
+    }
+
+    /// Writes the sums of the products of rows in lines of pixels with the columns, whose panels have `rows.lines * rows.steps` times 16 steps. Nothing where products have no tiles.
+    ///
+    /// # Safety
+    /// As [`Unit::multiply`]; each tile has 16 rows, of each of which all steps of all lines are valid.
+    pub(in super::super) unsafe fn multiply_lines(&self, rows: Overlapping, columns: Columns) {
+        if let Some(machine) = Machine::of(self.products) {
+            // SAFETY: the registers are configured; the rest is the caller's promise.
+            unsafe { tiles::multiply_lines(machine, rows, columns) };
+        }
     }
 
     /// Adds `sum over steps of dot(rows, columns)` to the sums of all rows and columns, or writes it over what is there where they are `fresh`. Nothing where products are plain.

@@ -10,6 +10,7 @@ mod emulated_tiles;
 mod gemm;
 mod i8;
 mod lanes;
+mod lines;
 mod packed;
 mod panels;
 mod registers;

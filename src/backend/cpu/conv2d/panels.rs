@@ -122,12 +122,30 @@ pub(super) struct Weights<'a> {
     pub used: usize,
     /// Whether the taps are wanted in reverse order.
     pub flipped: bool,
+    /// Taps whose words lie beside each other, with all bytes in memory, before zeros fill up a step; `None`: all taps, with the bytes that count.
+    pub line: Option<usize>,
 }
 
 impl Weights<'_> {
     /// Words per row: all taps.
     pub(super) fn words(&self, form: Form) -> usize {
-        self.taps * self.used / form.depth()
+        match self.line {
+            Some(taps) => self.taps / taps * self.line_words(form, taps),
+            None => self.taps * self.used / form.depth(),
+        }
+    }
+
+    /// Words of a line of `taps` taps.
+    fn line_words(&self, form: Form, taps: usize) -> usize {
+        (taps * self.depth).div_ceil(form.depth()).next_multiple_of(form.grain())
+    }
+
+    /// First word of a tap.
+    fn place(&self, form: Form, tap: usize) -> usize {
+        match self.line {
+            Some(taps) => tap / taps * self.line_words(form, taps) + tap % taps * self.depth / form.depth(),
+            None => tap * self.used / form.depth(),
+        }
     }
 
     /// The same with the zeros that fill up the last step.
@@ -147,16 +165,16 @@ impl Weights<'_> {
         *correction = [0; COLUMNS];
         let (width, all) = (products.panel(), self.steps(form));
         let there = (self.width - block * COLUMNS).min(COLUMNS);
-        if there < COLUMNS || all > self.words(form) {
+        if there < COLUMNS || all * form.depth() > self.taps * self.used {
             out.fill(0);
         }
-        let steps = self.used / form.depth();
-        for j in 0..there {
-            let panel = &mut out[j / width * all * width..];
-            for tap in 0..self.taps {
-                let from = if self.flipped { self.taps - 1 - tap } else { tap };
+        // Tap by tap: the lines of memory that a tap of all columns shares stay in the first-level cache until they are full.
+        for tap in 0..self.taps {
+            let from = if self.flipped { self.taps - 1 - tap } else { tap };
+            for j in 0..there {
                 let from = &self.w[((block * COLUMNS + j) * self.taps + from) * self.depth..][..self.used];
-                let to = panel[tap * steps * width + j % width..].iter_mut().step_by(width);
+                let panel = &mut out[j / width * all * width..];
+                let to = panel[self.place(form, tap) * width + j % width..].iter_mut().step_by(width);
                 match form {
                     Form::Pairs => {
                         for (to, pair) in to.zip(from.chunks_exact(2)) {

@@ -119,8 +119,12 @@ struct Block {
     c: *mut u8,
     c1: *mut u8,
     sc: usize,
-    /// Steps of 64 bytes, at least one.
+    /// Steps of 64 bytes until the rows jump, at least one.
     steps: usize,
+    /// How often that, at least once.
+    turns: usize,
+    /// Bytes by which the rows move on then.
+    jump: usize,
     /// Whether the sums are written over what is there: 1, else 0.
     fresh: usize,
 }
@@ -176,10 +180,13 @@ macro_rules! block {
                     } else {
                         $(emulation!(tiles block load $tile, $at + $more, sc);)*
                     }
-                    for _ in 0..block.steps {
-                        $(emulation!(tiles block $($step)*);)*
-                        $(block.$row = block.$row.wrapping_add(64);)*
-                        block.b = block.b.wrapping_add(ADVANCE);
+                    for _ in 0..block.turns {
+                        for _ in 0..block.steps {
+                            $(emulation!(tiles block $($step)*);)*
+                            $(block.$row = block.$row.wrapping_add(64);)*
+                            block.b = block.b.wrapping_add(ADVANCE);
+                        }
+                        $(block.$row = block.$row.wrapping_add(block.jump);)*
                     }
                     $(emulation!(tiles block store $tile, $at + $more, sc);)*
                     Ok(())
@@ -196,17 +203,25 @@ macro_rules! block {
                             "2:",
                             $(assembly!(load $tile, $at + $more, sc),)*
                             "3:",
+                            // Whether they were fresh is not asked again.
+                            "mov {fresh}, {steps}",
+                            "4:",
                             $(assembly!($($step)*),)*
                             $(concat!("add {", stringify!($row), "}, 64"),)*
                             "add {b}, {advance}",
-                            "dec {steps}",
+                            "dec {fresh}",
+                            "jnz 4b",
+                            $(concat!("add {", stringify!($row), "}, {jump}"),)*
+                            "dec {turns}",
                             "jnz 3b",
                             $(assembly!(store $tile, $at + $more, sc),)*
                             $($row = inout(reg) block.$row => _,)*
                             $($pointer = in(reg) block.$pointer,)*
                             b = inout(reg) block.b => _,
-                            steps = inout(reg) block.steps => _,
-                            fresh = in(reg) block.fresh,
+                            steps = in(reg) block.steps,
+                            turns = inout(reg) block.turns => _,
+                            jump = in(reg) block.jump,
+                            fresh = inout(reg) block.fresh => _,
                             sa = in(reg) block.sa,
                             sb = in(reg) block.sb,
                             sc = in(reg) block.sc,
@@ -244,6 +259,40 @@ block! {
     one_by_one; rows a; sums c: [0 c + 0]; step [load 4, a + 0, sa] [load 6, b + 0, sb] [dot 0, 4, 6]
 }
 
+/// A block of the tiles of rows from `a` and `a1` on, in lines that are `jump` bytes longer than the steps.
+#[allow(clippy::too_many_arguments)]
+fn block(
+    [a, a1]: [*const u8; 2],
+    sa: usize,
+    columns: &Columns,
+    panel: *const u32,
+    (row, column): (usize, usize),
+    steps: usize,
+    (turns, jump): (usize, usize),
+    fresh: bool,
+) -> Block {
+    let c = columns.sums.wrapping_add(row * columns.stride + column);
+    let c1 = c.wrapping_add(TILE * columns.stride);
+    let (b, sb, sc) = (panel.cast(), 4 * PANEL, 4 * columns.stride);
+    Block { a, a1, sa, b, sb, c: c.cast(), c1: c1.cast(), sc, steps, turns, jump, fresh: usize::from(fresh) }
+}
+
+/// Multiplies a block of one or two tiles of rows and of columns.
+///
+/// # Safety
+/// The tiles of `machine` are configured; the pointers of the tiles that there are are valid; nobody else touches the sums.
+unsafe fn multiply_block(machine: Machine, (high, wide): (bool, bool), block: Block) {
+    // SAFETY: the caller's promises; the second half of a block is only used where it is there.
+    unsafe {
+        match (high, wide) {
+            (true, true) => two_by_two(machine, block),
+            (true, false) => two_by_one(machine, block),
+            (false, true) => one_by_two(machine, block),
+            (false, false) => one_by_one(machine, block),
+        }
+    }
+}
+
 /// What [`super::lanes::Unit::multiply`] does. Columns outermost: the rows pass by a panel that stays in the first-level cache.
 ///
 /// # Safety
@@ -258,30 +307,45 @@ pub(super) unsafe fn multiply(machine: Machine, rows: Rows, columns: Columns, st
     for column in (0..columns.count).step_by(PANEL) {
         let panel = columns.start.wrapping_add(column / PANEL * columns.panel);
         for row in (0..rows.count).step_by(2 * TILE) {
-            let a = rows.start.wrapping_add(row * stride);
-            let c = columns.sums.wrapping_add(row * columns.stride + column);
-            let block = Block {
-                a: a.cast(),
-                a1: a.wrapping_add(TILE * stride).cast(),
-                sa: 4 * stride,
-                b: panel.cast(),
-                sb: 4 * PANEL,
-                c: c.cast(),
-                c1: c.wrapping_add(TILE * columns.stride).cast(),
-                sc: 4 * columns.stride,
-                steps: steps / TILE,
-                fresh: usize::from(fresh),
-            };
-            let (high, wide) = (row + 2 * TILE <= rows.count, column + PANEL <= columns.count);
-            // SAFETY: the caller's promises; the second half of a block is only used where it is there.
-            unsafe {
-                match (high, wide) {
-                    (true, true) => two_by_two(machine, block),
-                    (true, false) => two_by_one(machine, block),
-                    (false, true) => one_by_two(machine, block),
-                    (false, false) => one_by_one(machine, block),
-                }
-            }
+            let a = [row, row + TILE].map(|row| rows.start.wrapping_add(row * stride).cast());
+            let there = (row + 2 * TILE <= rows.count, column + PANEL <= columns.count);
+            let block = block(a, 4 * stride, &columns, panel, (row, column), steps / TILE, (1, 0), fresh);
+            // SAFETY: the caller's promises.
+            unsafe { multiply_block(machine, there, block) };
+        }
+    }
+}
+
+/// Rows that a tile finds in lines of pixels ([`super::lines`]).
+#[derive(Clone, Copy)]
+pub(in super::super) struct Overlapping<'a> {
+    /// Where the rows of each tile start.
+    pub tiles: &'a [*const u8],
+    /// Bytes from row to row.
+    pub row: usize,
+    /// Bytes from line to line.
+    pub line: usize,
+    /// Steps of 64 bytes per line.
+    pub steps: usize,
+    /// Lines.
+    pub lines: usize,
+}
+
+/// What [`super::lanes::Unit::multiply_lines`] does.
+///
+/// # Safety
+/// As there, and the tiles of `machine` are configured; columns are multiples of [`TILE`] and panels 32 wide.
+pub(super) unsafe fn multiply_lines(machine: Machine, rows: Overlapping, columns: Columns) {
+    debug_assert!(columns.width == PANEL && rows.steps > 0 && rows.lines > 0);
+    let jump = rows.line.wrapping_sub(64 * rows.steps);
+    for column in (0..columns.count).step_by(PANEL) {
+        let panel = columns.start.wrapping_add(column / PANEL * columns.panel);
+        for (pair, tiles) in rows.tiles.chunks(2).enumerate() {
+            let (a, at) = ([tiles[0], tiles[tiles.len() - 1]], (2 * TILE * pair, column));
+            let there = (tiles.len() == 2, column + PANEL <= columns.count);
+            let block = block(a, rows.row, &columns, panel, at, rows.steps, (rows.lines, jump), true);
+            // SAFETY: the caller's promises.
+            unsafe { multiply_block(machine, there, block) };
         }
     }
 }

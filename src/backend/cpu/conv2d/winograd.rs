@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::super::tile::{COLUMNS, ROWS};
 use super::choice::IntegerPath;
-use super::dot::Sums;
+use super::dot::{BLOCKS, Sums};
 use super::lanes::{self, Unit};
 use super::packed::{Scratch, grow};
 use super::panels::Weights;
@@ -31,8 +31,6 @@ pub(super) const MOST: usize = 3328;
 const LEAST: usize = 8;
 /// Bytes of transformed inputs of a task: they should stay in the second-level cache.
 const INPUTS: usize = 256 << 10;
-/// Blocks of rows of a task at most.
-pub(super) const BLOCKS: usize = 4;
 
 /// The geometry of a pass, as the forward pass sees it: the data gradient is a correlation with the transposed weights, padded by `2 - pad`.
 #[derive(Clone, Copy, Debug)]
