@@ -1,4 +1,4 @@
-//! Block floating point with 8-bit mantissas: the number format of `int8` and `eb8`, bit by bit.
+//! Block floating point with 8-bit mantissas, and with 16-bit ones for residual streams: the number formats of `int8` and `eb8`, bit by bit.
 //!
 //! A block of numbers shares one exponent `e`; each number is `m * 2^(e-6)` with an integer mantissa `m` in -127..=127. `e = floor(log2(max |v|))`, so
 //! the largest number of a block has a mantissa of 64 or more. It is the grid of QPyTorch's `BlockFloatingPoint(wl=8)`, which the official code trains on
@@ -8,6 +8,11 @@
 //! rounds towards minus infinity and the sum is unbiased: `P(up)` is the fraction of `v * 2^(6-e)` in units of `2^-15`. `r = 2^14` gives round-half-up, QPyTorch's
 //! "nearest". QPyTorch adds `6 * 2^e` to the float and the noise to its bits; both give the same mantissas for the same `r`, because that sum lies in
 //! `[4 * 2^e, 8 * 2^e)`, where a float's last bit is `2^(e-21)`. Tensors that are only stored use [`round_nearest`] instead: half to even, one instruction.
+//!
+//! **16 bits**, [`round_16`]: the same blocks and the same exponent rule with mantissas in -32767..=32767 and numbers `m * 2^(e-14)`, to nearest, halves to even; the largest number of a
+//! block has a mantissa of 16384 or more. Residual streams and their gradients are stored so: they are summed up over many layers, and 8 bits of them would drown what one layer adds.
+//! Every number of a block of 8 bits is one of the 16-bit block of the same exponent, `256 m`, and a block stored in both widths from the same values has one exponent for both.
+//! Not to be mixed up with [`round_wide`], whose 16 bits are two operands of 8 each.
 //!
 //! **Simulated** rounding, [`Grid`]: f32 in, numbers of the grid out, still f32. It is QPyTorch's own formula and therefore has f32's whole range of exponents, where the packed
 //! format ends at [`MIN_EXPONENT`] and [`MAX_EXPONENT`]; between them, [`Grid::round`] is the [`value`] of [`round_stochastic`], bit for bit. `eb8` is made of it.
@@ -79,6 +84,21 @@ pub fn round_nearest(v: f32, e: i32) -> i8 {
 #[inline(always)]
 pub fn value(m: i8, e: i32) -> f32 {
     f32::from(m) * power(e - 6)
+}
+
+/// 16-bit mantissas lie in `-MAX_16..=MAX_16`.
+pub const MAX_16: i32 = 32_767;
+
+/// 16-bit mantissa of `v` in a block of exponent `e`, to nearest, halves to even: `clamp(rne(v * 2^(14-e)), -32767, 32767)`.
+#[inline(always)]
+pub fn round_16(v: f32, e: i32) -> i16 {
+    rne((v * power(14 - e)).clamp(-MAX_16 as f32, MAX_16 as f32)) as i16
+}
+
+/// The number that the 16-bit mantissa `m` stands for in a block of exponent `e`: exact, `m * 2^(e-14)`.
+#[inline(always)]
+pub fn value_16(m: i16, e: i32) -> f32 {
+    f32::from(m) * power(e - 14)
 }
 
 /// The numbers that a block of f32 may become, as f32: QPyTorch's `BlockFloatingPoint(wl=8)`, formula by formula (early-bird.md 5.4).
@@ -176,6 +196,62 @@ mod tests {
                     assert_eq!(Grid::of(power(e)).round(v, r).to_bits(), v.to_bits());
                 }
                 assert_eq!(round_nearest(v, e), m);
+            }
+        }
+    }
+
+    /// Every 16-bit mantissa: what it stands for stays, what lies between two goes to the nearer, halves to the even one, and nothing leaves the range.
+    #[test]
+    fn sixteen_bits_are_rounded_to_the_nearest_mantissa() {
+        for e in [MIN_EXPONENT, -47, -3, 0, 12, MAX_EXPONENT] {
+            for m in -MAX_16..=MAX_16 {
+                let v = value_16(m as i16, e);
+                assert_eq!(f64::from(v), f64::from(m) * 2f64.powi(e - 14));
+                assert_eq!(i32::from(round_16(v, e)), m);
+                for quarters in 1..4 {
+                    let between = ((f64::from(m) + f64::from(quarters) / 4.0) * 2f64.powi(e - 14)) as f32;
+                    let want = (f64::from(m) + f64::from(quarters) / 4.0).round_ties_even();
+                    assert_eq!(f64::from(round_16(between, e)), want.min(f64::from(MAX_16)), "{between:e} at {e}");
+                }
+            }
+        }
+    }
+
+    /// Blocks by their largest number: at both ends of each binade, subnormal, zero and beyond the range of exponents.
+    #[test]
+    fn blocks_of_16_bits_use_their_range_and_saturate_where_8_bits_do() {
+        for field in 0..=255u32 {
+            for fraction in [0, 1, 1 << 22, (1 << 23) - 1] {
+                let max = f32::from_bits(if field == 255 { field << 23 } else { field << 23 | fraction });
+                let e = exponent(max);
+                let (up, down) = (i32::from(round_16(max, e)), i32::from(round_16(-max, e)));
+                assert_eq!(up, -down, "{max:e}");
+                let floor = field as i32 - 127;
+                match floor {
+                    ..MIN_EXPONENT => assert!(up <= 16_384, "{max:e}: {up}"),
+                    MIN_EXPONENT..=MAX_EXPONENT => {
+                        assert!((16_384..=MAX_16).contains(&up), "{max:e}: {up}");
+                        let off = f64::from(value_16(up as i16, e)) - f64::from(max);
+                        // Half a step, a whole one at the clip.
+                        let step = if up == MAX_16 { 1.0 } else { 0.5 };
+                        assert!(off.abs() <= step * 2f64.powi(e - 14), "{max:e} is off by {off:e}");
+                    }
+                    _ => assert_eq!(up, MAX_16, "{max:e}"),
+                }
+                assert_eq!(round_16(0.0, e), 0);
+            }
+        }
+        for v in [0.0, -0.0, f32::from_bits(1), -f32::MIN_POSITIVE] {
+            assert_eq!((exponent(v.abs()), round_16(v, exponent(v.abs()))), (MIN_EXPONENT, 0));
+        }
+    }
+
+    #[test]
+    fn numbers_of_8_bits_are_numbers_of_16_bits() {
+        for e in MIN_EXPONENT..=MAX_EXPONENT {
+            for m in -127..=127i8 {
+                assert_eq!(round_16(value(m, e), e), i16::from(m) * 256);
+                assert_eq!(value_16(i16::from(m) * 256, e).to_bits(), value(m, e).to_bits());
             }
         }
     }

@@ -8,6 +8,7 @@
 //! | weights | `[K][R][S][pad C]` | `[K]`, one per output channel | GEMMs, forward |
 //! | transposed | `[C][R][S][pad K]`, taps flipped | none: the same mantissas | GEMM of the data gradient |
 //! | stored | `[M][pad K]`, M = N*P*Q rows, sample-major | `[ceil(M/64)][ceil(pad K/32)]`: blocks of 64 rows x 32 channels | between a GEMM and its batchnorm |
+//! | 16 bits | `[M][pad K]` of two bytes each | as stored | residual streams and their gradients |
 //!
 //! Exponents are one signed byte each. **Random bits**: Philox4x32 with 7 rounds (Salmon et al., SC 2011), key = the run's seed, counter = (group, step, tensor, 0); each call gives
 //! eight 16-bit halfwords (halfword `h` is bits `16*(h%2)..` of word `h/2`), of which a number uses the upper 15 bits. Nothing depends on the order of work.
