@@ -4,7 +4,8 @@
 //           extremes in the sums where blocks of rows lie in one image, else from the image itself) and normalises, pools and rounds its part. 1 B read, 1 B written (pooled: 1/4).
 // gradient  ReLU mask and un-pooling in one pass, stored in blocks with sums: 1 B read of y, 1 B (or 4) of what comes from behind, 1 B written.
 // backward  First blocks: A, B, D, the bounds' parts and the channels' exponents; where blocks of rows span images, before those the extremes of each image and channel. Then one
-//           pass with both roundings: 2 B read, 2 B written (`_wide`: 3 B). `_stream`: to f32, on top of another tensor or not: 2 B (6 B) read, 4 B written.
+//           pass with both roundings: 2 B read, 2 B written (`_wide`: 3 B). `_stream`: to 16 bits, on top of another tensor or not: 2 B (4 B) read, 2 B written; in f32
+//           4 B for each 2.
 #include "phases.cuh"
 #include "stored.cuh"
 
@@ -23,7 +24,7 @@ struct BatchNormI8 {
 
 // rust: crate::ops::batchnorm::BatchNormBwdStreamI8
 struct BatchNormBwdStreamI8 {
-    u32 rows, c, add;
+    u32 rows, c, add, other, form;
 };
 
 struct Sizes {
@@ -503,13 +504,20 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_i8(
     phases.end();
 }
 
-// Coefficients, then the gradient of a stream in f32, on top of `other` or not. Blocks of 256: padded channels / 2 for the coefficients, then any number of at least one; a thread
-// has four channels of a row at a time.
+__device__ __forceinline__ void coef8(const f32* from, f32 (&to)[8]) {
+    const float4 low = *(const float4*)from, high = *(const float4*)(from + 4);
+    to[0] = low.x, to[1] = low.y, to[2] = low.z, to[3] = low.w, to[4] = high.x, to[5] = high.y, to[6] = high.z, to[7] = high.w;
+}
+
+// Coefficients, then the gradient of a stream, on top of `other` or not. Blocks of 256: padded channels / 2 for the coefficients, then any number of at least one, each with one
+// block of the tensor after the other, so that a block's largest value never leaves the multiprocessor; a thread has eight channels of a row.
 extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_i8_stream(
     const __grid_constant__ BatchNormBwdStreamI8 p, const i8* __restrict__ dz, const i8* __restrict__ dz_exponents, const GradientSums* __restrict__ sums,
     const i8* __restrict__ y, const i8* __restrict__ y_exponents, const f32* __restrict__ gamma, const f32* __restrict__ mean, const f32* __restrict__ invstd,
-    const f32* __restrict__ other, f32* __restrict__ dgamma, f32* __restrict__ dbeta, f32* coef, f32* __restrict__ dx, u32* tickets) {
+    const void* __restrict__ other, const i8* __restrict__ other_exponents, f32* __restrict__ dgamma, f32* __restrict__ dbeta, f32* coef, void* __restrict__ dx,
+    i8* __restrict__ dx_exponents, u32* tickets) {
     __shared__ Lanes lanes;
+    __shared__ u32 scratch[32];
     const Phases phases = {tickets};
     const u32 number = phases.begin(), stride = pad16(p.c), across = div_up(stride, BLOCK_CHANNELS), first = stride / SUM_CHANNELS;
     if (number < first) {
@@ -532,38 +540,57 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_i8_stream(
         return phases.end();
     }
     phases.wait(1, first);
-    const u32 groups = div_up(p.c, 4), count = p.rows * groups, start = (number - first) * blockDim.x + threadIdx.x, pace = (gridDim.x - first) * blockDim.x;
-    const bool same = pace % groups == 0, wide = p.c % 4 == 0; // a thread has the same channels every time; rows are whole float4
-    u32 row = start / groups, channel = start % groups * 4;
-    f32 a[4], b[4], d[4];
-    for (u32 i = start; i < count; i += pace) {
-        if (i == start || !same) {
-            row = i / groups, channel = i % groups * 4;
-#pragma unroll
-            for (u32 j = 0; j < 4; j++) a[j] = coef[channel + j], b[j] = coef[stride + channel + j], d[j] = coef[2 * stride + channel + j];
-        } else {
-            row += pace / groups;
+    const u32 count = div_up(p.rows, BLOCK_ROWS) * across, start = number - first, pace = gridDim.x - first;
+    const bool same = pace % across == 0; // a thread has the same channels every time
+    f32 a[8], b[8], d[8];
+    for (u32 block = start; block < count; block += pace) {
+        const u32 tile = block / across, row = tile * BLOCK_ROWS + threadIdx.x / 4, channel = (block - tile * across) * BLOCK_CHANNELS + threadIdx.x % 4 * 8;
+        const bool there = row < p.rows && channel < stride;
+        if (block == start || !same) {
+            const u32 from = channel < stride ? channel : 0; // channels behind the last one are nobody's
+            coef8(coef + from, a), coef8(coef + stride + from, b), coef8(coef + 2 * stride + from, d);
         }
-        const u32 at = row * stride + channel, block = row / BLOCK_ROWS * across + channel / BLOCK_CHANNELS, mz = *(const u32*)(dz + at), my = *(const u32*)(y + at);
-        const f32 z_scale = power(dz_exponents[block] - 6), y_scale = power(y_exponents[block] - 6);
-        f32 v[4];
+        f32 v[8] = {0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f};
+        u32 bits = 0;
+        if (there) {
+            const u32 at = row * stride + channel;
+            const uint2 mz = *(const uint2*)(dz + at), my = *(const uint2*)(y + at);
+            const f32 z_scale = power(dz_exponents[block] - 6), y_scale = power(y_exponents[block] - 6);
 #pragma unroll
-        for (u32 j = 0; j < 4; j++) {
-            v[j] = __fmaf_rn(a[j], __fmul_rn(mantissa_f32(mz, j), z_scale), __fmaf_rn(b[j], __fmul_rn(mantissa_f32(my, j), y_scale), d[j]));
-        }
-        const u64 to = (u64)row * p.c + channel;
-        if (wide) {
-            if (p.add) {
-                const float4 o = *(const float4*)(other + to);
-                v[0] = __fadd_rn(o.x, v[0]), v[1] = __fadd_rn(o.y, v[1]), v[2] = __fadd_rn(o.z, v[2]), v[3] = __fadd_rn(o.w, v[3]);
+            for (u32 j = 0; j < 8; j++) {
+                const f32 z = __fmul_rn(mantissa_f32(j < 4 ? mz.x : mz.y, j & 3), z_scale), w = __fmul_rn(mantissa_f32(j < 4 ? my.x : my.y, j & 3), y_scale);
+                v[j] = __fmaf_rn(a[j], z, __fmaf_rn(b[j], w, d[j]));
             }
-            *(float4*)(dx + to) = make_float4(v[0], v[1], v[2], v[3]);
+            if (p.add) {
+                f32 o[8];
+                load8(p.other, other, other_exponents, row, channel, p.c, o);
+#pragma unroll
+                for (u32 j = 0; j < 8; j++) v[j] = __fadd_rn(o[j], v[j]);
+            }
+#pragma unroll
+            for (u32 j = 0; j < 8; j++) bits = max(bits, magnitude(v[j]));
+        }
+        if (p.form == FORM_F32) {
+            if (!there) continue;
+            f32* to = (f32*)dx + (u64)row * p.c + channel;
+            if (p.c % 4 == 0) {
+                if (channel < p.c) *(float4*)to = make_float4(v[0], v[1], v[2], v[3]);
+                if (channel + 4 < p.c) *(float4*)(to + 4) = make_float4(v[4], v[5], v[6], v[7]);
+                continue;
+            }
+#pragma unroll
+            for (u32 j = 0; j < 8; j++) {
+                if (channel + j < p.c) to[j] = v[j];
+            }
             continue;
         }
-#pragma unroll
-        for (u32 j = 0; j < 4; j++) {
-            if (channel + j < p.c) dx[to + j] = p.add ? __fadd_rn(other[to + j], v[j]) : v[j];
-        }
+        bits = block_max(bits, scratch);
+        const i32 e = exponent_of(bits);
+        if (threadIdx.x == 0) dx_exponents[block] = (i8)e;
+        const To16 round(bits, e);
+        uint4 out = make_uint4(round.pair<false>(v[0], v[1]), round.pair<false>(v[2], v[3]), round.pair<false>(v[4], v[5]), round.pair<false>(v[6], v[7]));
+        if (round.clips) out = make_uint4(round.pair<true>(v[0], v[1]), round.pair<true>(v[2], v[3]), round.pair<true>(v[4], v[5]), round.pair<true>(v[6], v[7]));
+        if (there) store16((u16*)dx + (u64)row * stride + channel, out);
     }
     phases.end();
 }

@@ -1,4 +1,4 @@
-// Block floating point with 8-bit mantissas, and its random bits: the device side of src/quant, which is the specification. Bit by bit the same.
+// Block floating point with mantissas of 8 and 16 bits, and its random bits: the device side of src/quant, which is the specification. Bit by bit the same.
 // Not here: integer GEMMs (conv2d_i8.cuh), blocks on their way into a stored tensor (stored.cuh).
 #pragma once
 #include "philox.cuh"
@@ -54,6 +54,32 @@ __device__ __forceinline__ i32 round_wide(f32 scaled, u32 noise) {
     return (round_even(fminf(fmaxf(scaled, -limit), limit)) + (i32)(noise >> 8)) >> 7;
 }
 
+// Forms of a tensor that f32 and 8-bit operators both know: crate::ops::quantize::Form.
+enum Form { FORM_F32, FORM_STORED, FORM_BFP16 };
+
+// Numbers of pairs of 16-bit mantissas in a block of exponent `e`. A mantissa and 2^15 go behind the exponent of 2^23: one fma takes both off again and scales, exactly.
+struct From16 {
+    f32 scale, shift;
+    __device__ __forceinline__ explicit From16(i32 e) : scale(power(e - 14)), shift(-8421376.f * scale) {}
+    __device__ __forceinline__ void operator()(u32 pair, f32& low, f32& high) const {
+        pair ^= 0x80008000u;
+        low = __fmaf_rn(__uint_as_float(__byte_perm(pair, 0x4b000000u, 0x7610)), scale, shift);
+        high = __fmaf_rn(__uint_as_float(__byte_perm(pair, 0x4b000000u, 0x7632)), scale, shift);
+    }
+};
+
+// Pairs of 16-bit mantissas, to nearest even, in a block whose largest absolute value has these bits and exponent `e`. CLIPS: whether a number of the block may be clipped; `clips` says so.
+struct To16 {
+    f32 scale;
+    bool clips;
+    __device__ __forceinline__ To16(u32 bits, i32 e) : scale(power(14 - e)), clips(!(__fmul_rn(__uint_as_float(bits), scale) < 32767.5f)) {}
+    template <bool CLIPS> __device__ __forceinline__ u32 pair(f32 low, f32 high) const {
+        if (!CLIPS) return __byte_perm(__float_as_uint(__fmaf_rn(low, scale, 12582912.f)), __float_as_uint(__fmaf_rn(high, scale, 12582912.f)), 0x5410);
+        low = fminf(fmaxf(__fmul_rn(low, scale), -32767.f), 32767.f), high = fminf(fmaxf(__fmul_rn(high, scale), -32767.f), 32767.f);
+        return ((u32)round_even(low) & 0xffffu) | (u32)round_even(high) << 16;
+    }
+};
+
 // Philox4x32-7 of (group, step, tensor, zero): eight 16-bit halfwords. `zero` is 0; where it comes out of other work, the compiler cannot start all calls at once, which
 // would take more registers than there are.
 struct Philox {
@@ -93,6 +119,34 @@ struct Grid {
 // Byte i of a word of mantissas.
 __device__ __forceinline__ i32 mantissa(u32 word, u32 i) { return (i32)(word << (24 - 8 * i)) >> 24; }
 __device__ __forceinline__ f32 mantissa_f32(u32 word, u32 i) { return __int2float_rn(mantissa(word, i)); }
+
+// Eight neighbours of a row from `channel` (a multiple of 8, of a channel that the tensor has or pads) on, of a tensor of `c` channels in `form`; 0 behind the last channel.
+__device__ __forceinline__ void load8(u32 form, const void* __restrict__ x, const i8* __restrict__ exponents, u32 row, u32 channel, u32 c, f32 (&v)[8]) {
+    const u32 stride = pad16(c);
+    if (form == FORM_F32) {
+        const f32* from = (const f32*)x + (u64)row * c + channel;
+        if (c % 4 == 0 && aligned16(x)) {
+            const float4 zero = make_float4(0.f, 0.f, 0.f, 0.f), low = channel < c ? *(const float4*)from : zero, high = channel + 4 < c ? *(const float4*)(from + 4) : zero;
+            v[0] = low.x, v[1] = low.y, v[2] = low.z, v[3] = low.w, v[4] = high.x, v[5] = high.y, v[6] = high.z, v[7] = high.w;
+            return;
+        }
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) v[j] = channel + j < c ? from[j] : 0.f;
+        return;
+    }
+    const i32 e = exponents[row / BLOCK_ROWS * div_up(stride, BLOCK_CHANNELS) + channel / BLOCK_CHANNELS];
+    const u64 at = (u64)row * stride + channel;
+    if (form == FORM_STORED) {
+        const uint2 m = *(const uint2*)((const i8*)x + at);
+        const f32 scale = power(e - 6);
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) v[j] = __fmul_rn(mantissa_f32(j < 4 ? m.x : m.y, j & 3), scale);
+        return;
+    }
+    const uint4 m = load16((const u16*)x + at);
+    const From16 from(e);
+    from(m.x, v[0], v[1]), from(m.y, v[2], v[3]), from(m.z, v[4], v[5]), from(m.w, v[6], v[7]);
+}
 
 // Eight mantissas as they lie in memory.
 __device__ __forceinline__ uint2 pack8(const i32 (&q)[8]) {

@@ -22,7 +22,7 @@ struct Conv2dI8 {
 // rust: crate::ops::conv2d::Conv2dStreamI8
 struct Conv2dStreamI8 {
     Conv2dI8 product;
-    u32 add, store;
+    u32 add, other, form, store;
 };
 
 enum Pass { FORWARD, STREAM, DGRAD, DGRAD_MASKED };
@@ -102,32 +102,36 @@ struct Epilogue {
     i8* exponents;
     uint2* sums; // OutputSums or GradientSums
     u32 zero;    // always 0, see Philox
-    // Of a residual stream: what is added (null: nothing), what comes of it, and whether that is stored, too.
-    const f32* other;
-    f32* stream;
-    u32 store;
+    // Of a residual stream: what is added (null: nothing), what comes of it, their forms, and whether it is stored, too.
+    const void* other;
+    const i8* other_exponents;
+    void* stream;
+    i8* stream_exponents;
+    u32 other_form, form, store;
 };
 
-// Two neighbours of a stream at element `at`, an even channel of `c`: adds `other`, and writes them.
-__device__ __forceinline__ void stream_pair(const Epilogue& e, u64 at, u32 channel, u32 c, f32& first, f32& second) {
+// Two neighbours of an f32 tensor at element `at`, an even channel of `c`: adds them, writes them.
+__device__ __forceinline__ void add_pair(const f32* __restrict__ other, u64 at, u32 channel, u32 c, f32& first, f32& second) {
     if (c % 2 == 0) {
-        if (e.other) {
-            const float2 o = *(const float2*)(e.other + at);
-            first = __fadd_rn(o.x, first), second = __fadd_rn(o.y, second);
-        }
-        *(float2*)(e.stream + at) = make_float2(first, second);
+        const float2 o = *(const float2*)(other + at);
+        first = __fadd_rn(o.x, first), second = __fadd_rn(o.y, second);
         return;
     }
-    if (e.other) first = __fadd_rn(e.other[at], first);
-    e.stream[at] = first;
-    if (channel + 1 >= c) return;
-    if (e.other) second = __fadd_rn(e.other[at + 1], second);
-    e.stream[at + 1] = second;
+    first = __fadd_rn(other[at], first);
+    if (channel + 1 < c) second = __fadd_rn(other[at + 1], second);
+}
+__device__ __forceinline__ void put_pair(f32* __restrict__ to, u64 at, u32 channel, u32 c, f32 first, f32 second) {
+    if (c % 2 == 0) {
+        *(float2*)(to + at) = make_float2(first, second);
+        return;
+    }
+    to[at] = first;
+    if (channel + 1 < c) to[at + 1] = second;
 }
 
-// 16 bytes of the staged block of a warp: rows of WN bytes with pieces exchanged, so that neither pairs of bytes nor pieces meet a bank twice.
-template <u32 WN> __device__ __forceinline__ u32 staged(u32 row, u32 piece) {
-    return row * WN + ((piece ^ (WN == 64 ? row >> 1 & 3 : row >> 2 & 1)) << 4);
+// 16 bytes of the staged block of a warp: rows of BYTES bytes with pieces exchanged, so that neither pairs of mantissas nor pieces meet a bank twice.
+template <u32 BYTES> __device__ __forceinline__ u32 staged(u32 row, u32 piece) {
+    return row * BYTES + ((piece ^ (BYTES == 128 ? row & 7 : BYTES == 64 ? row >> 1 & 3 : row >> 2 & 1)) << 4);
 }
 
 // Adds (or takes the larger, smaller) over the 8 lanes that hold the rows of a warp: each step halves the columns that a lane still has.
@@ -145,7 +149,26 @@ template <u32 N, class F> __device__ __forceinline__ void fold_rows(i32 (&v)[N],
     fold_half<N / 8>(v, 16, f);
 }
 
-// Scales, masks or adds, rounds and writes the 64 x WN results of a warp, and their sums. `m0`, `n0`: first row and column. `stage`: 64 * WN bytes of shared memory.
+// Calls f(j, row, first, second) for the pairs of neighbours that this thread has in block `b` of 32 columns, j counting 8 of them; `row` is that of lane 0.
+template <u32 WN, class F> __device__ __forceinline__ void each_pair(i32 (&acc)[4][WN / 8][4], u32 b, F f) {
+#pragma unroll
+    for (u32 j = 0; j < 4; j++) {
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+#pragma unroll
+            for (u32 h = 0; h < 2; h++) {
+                f32 first = __int_as_float(acc[i][b * 4 + j][h * 2]), second = __int_as_float(acc[i][b * 4 + j][h * 2 + 1]);
+                f(j, i * 16 + h * 8, first, second);
+                acc[i][b * 4 + j][h * 2] = __float_as_int(first), acc[i][b * 4 + j][h * 2 + 1] = __float_as_int(second);
+            }
+        }
+    }
+}
+
+// Bytes of a warp's shared memory for its 64 x WN results: of 8 bits, and before those of a stream's 16.
+template <u32 WN, Pass PASS> constexpr u32 STAGED_BYTES = 64 * WN * (PASS == STREAM ? 3 : 1);
+
+// Scales, masks or adds, rounds and writes the 64 x WN results of a warp, and their sums. `m0`, `n0`: first row and column. `stage`: STAGED_BYTES of shared memory.
 template <u32 WN, Pass PASS>
 __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise, const Epilogue& e, i32 (&acc)[4][WN / 8][4], u8* stage, u32 m0, u32 n0) {
     constexpr u32 NI = WN / 8;
@@ -162,6 +185,21 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
             store16(stage + staged<WN>(r, piece), v);
         }
         __syncwarp();
+    }
+    u8* const pairs = stage; // mantissas of 16 bits
+    if (PASS == STREAM) {
+        stage += 64 * WN * 2;
+        if (e.other && e.other_form == FORM_BFP16) {
+#pragma unroll
+            for (u32 i = 0; i < 64 * WN / 8 / 32; i++) {
+                const u32 at = i * 32 + lane, r = at / (WN / 8), piece = at % (WN / 8);
+                const bool there = m0 + r < rows && n0 + piece * 8 < stride;
+                ptx_cp_async16(ptx_shared(pairs + staged<2 * WN>(r, piece)), (const i8*)e.other + (there ? ((u64)(m0 + r) * stride + n0 + piece * 8) * 2 : 0), there ? 16 : 0);
+            }
+            ptx_cp_async_commit();
+            ptx_cp_async_wait<0>();
+            __syncwarp();
+        }
     }
     f32 row_scale[4][2];
 #pragma unroll
@@ -213,20 +251,42 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
                     acc[i][b * 4 + j][x] = __float_as_int(v);
                     if (PASS != STREAM) bits = max(bits, magnitude(v));
                 }
-                if (PASS == STREAM) {
-#pragma unroll
-                    for (u32 h = 0; h < 2; h++) {
-                        const u32 m = m0 + i * 16 + h * 8 + row;
-                        f32 first = __int_as_float(acc[i][b * 4 + j][h * 2]), second = __int_as_float(acc[i][b * 4 + j][h * 2 + 1]);
-                        if (m < rows && channel < g.out_c) stream_pair(e, (u64)m * g.out_c + channel, channel, g.out_c, first, second);
-                        bits = max(bits, max(magnitude(first), magnitude(second)));
-                        acc[i][b * 4 + j][h * 2] = __float_as_int(first), acc[i][b * 4 + j][h * 2 + 1] = __float_as_int(second);
-                    }
-                }
             }
         }
+        if (PASS == STREAM) {
+            // What is uniform is asked once, not for each pair.
+            if (e.other && e.other_form == FORM_BFP16) {
+                const From16 from(e.other_exponents[block]);
+                each_pair<WN>(acc, b, [&](u32 j, u32 r, f32& first, f32& second) {
+                    f32 low, high;
+                    from(*(const u32*)(pairs + staged<2 * WN>(r + row, b * 4 + j) + pair * 2), low, high);
+                    first = __fadd_rn(low, first), second = __fadd_rn(high, second);
+                });
+            } else if (e.other) {
+                each_pair<WN>(acc, b, [&](u32 j, u32 r, f32& first, f32& second) {
+                    const u32 m = m0 + r + row, channel = n0 + b * 32 + j * 8 + pair;
+                    if (m < rows && channel < g.out_c) add_pair((const f32*)e.other, (u64)m * g.out_c + channel, channel, g.out_c, first, second);
+                });
+            }
+            if (e.form == FORM_F32) {
+                each_pair<WN>(acc, b, [&](u32 j, u32 r, f32& first, f32& second) {
+                    const u32 m = m0 + r + row, channel = n0 + b * 32 + j * 8 + pair;
+                    if (m < rows && channel < g.out_c) put_pair((f32*)e.stream, (u64)m * g.out_c + channel, channel, g.out_c, first, second);
+                });
+                if (!e.store) continue;
+            }
+            each_pair<WN>(acc, b, [&](u32, u32, f32& first, f32& second) { bits = max(bits, max(magnitude(first), magnitude(second))); });
+        }
+        bits = __reduce_max_sync(FULL_WARP, bits);
+        const i32 exponent = exponent_of(bits);
+        if (PASS == STREAM && e.form == FORM_BFP16) {
+            if (lane == 0) e.stream_exponents[block] = (i8)exponent;
+            const To16 to(bits, exponent);
+            auto put = [&](u32 j, u32 r, u32 packed) { *(u32*)(pairs + staged<2 * WN>(r + row, b * 4 + j) + pair * 2) = packed; };
+            if (to.clips) each_pair<WN>(acc, b, [&](u32 j, u32 r, f32& first, f32& second) { put(j, r, to.pair<true>(first, second)); });
+            else each_pair<WN>(acc, b, [&](u32 j, u32 r, f32& first, f32& second) { put(j, r, to.pair<false>(first, second)); });
+        }
         if (PASS == STREAM && !e.store) continue;
-        const i32 exponent = exponent_of(__reduce_max_sync(FULL_WARP, bits));
         if (lane == 0) e.exponents[block] = (i8)exponent;
         const StoredRounding round(exponent, noise.stochastic != 0);
 #pragma unroll
@@ -251,6 +311,14 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
                 acc[i][b * 4 + j][0] = (i32)packed;
                 chain = packed;
             }
+        }
+    }
+    if (PASS == STREAM && e.form == FORM_BFP16) {
+        __syncwarp();
+#pragma unroll
+        for (u32 i = 0; i < 64 * WN / 8 / 32; i++) {
+            const u32 at = i * 32 + lane, r = at / (WN / 8), piece = at % (WN / 8);
+            if (m0 + r < rows && n0 + piece * 8 < stride) store16((u16*)e.stream + (u64)(m0 + r) * stride + n0 + piece * 8, load16(pairs + staged<2 * WN>(r, piece)));
         }
     }
     if (PASS == STREAM && !e.store) return;
@@ -306,9 +374,6 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
         if (m0 + r < rows && n0 + piece * 16 < stride) store16(e.mantissas + (u64)(m0 + r) * stride + n0 + piece * 16, load16(stage + staged<WN>(r, piece)));
     }
 }
-
-// Bytes of shared memory of a tile.
-template <u32 BM, u32 BN, u32 STAGES> constexpr u32 TILE_BYTES = STAGES * (BM + BN) * 64;
 
 // One tile: x [pixels][padded channels], w [columns][taps][padded channels]. Blocks of BM / 64 * BN / WN warps, grid x over rows, y over columns.
 template <u32 BM, u32 BN, u32 WN, u32 STAGES, Pass PASS, bool ANY>
@@ -412,5 +477,5 @@ __device__ __forceinline__ void conv_tile(const Conv2dI8& p, const i8* __restric
     }
     ptx_cp_async_wait<0>();
     __syncthreads();
-    store_tile<WN, PASS>(g, p.noise, e, acc, shared + warp_id() * 64 * WN, m0 + wm, n0 + wn);
+    store_tile<WN, PASS>(g, p.noise, e, acc, shared + warp_id() * STAGED_BYTES<WN, PASS>, m0 + wm, n0 + wn);
 }

@@ -1,10 +1,10 @@
 // quantize: f32 tensors to block floating point and back, and what behind it says which exponent (src/ops/quantize.rs, formulas in src/backend/int8.rs).
 //
-// Images to operands: the block of an image finds its largest value, then rounds; the image comes from L2 the second time. Traffic per element: 8 B read, 1 B written.
+// Images to operands: the block of an image finds its largest value, then rounds; the image comes from L2 the second time. Traffic per element: 8 B read (of 16 bits 4 B), 1 B written.
 // Rows to stored tensors: a block per 64 x 32 block, 4 B read, 1 B written, sums.
 // Groups of f32 to the numbers of their grids, in place: a block per group, 8 B read (4 from L2) and 4 B written.
-// Output gradients of convolutions without a batchnorm: first blocks largest values per image and channel, then exponents of channels, then a pass that rounds twice: 8 B read, 2 B
-// written.
+// Output gradients of convolutions without a batchnorm: first blocks largest values per image and channel, then exponents of channels, then a pass that rounds twice: 8 B read
+// (of 16 bits 4 B), 2 B written.
 #include "phases.cuh"
 #include "stored.cuh"
 
@@ -15,7 +15,7 @@ struct Round {
 };
 // rust: crate::ops::quantize::Quantize
 struct Quantize {
-    u32 n, pixels, c;
+    u32 n, pixels, c, form;
     Noise noise;
 };
 // rust: crate::ops::quantize::Dequantize
@@ -29,7 +29,7 @@ struct Store {
 };
 // rust: crate::ops::quantize::QuantizeGradient
 struct QuantizeGradient {
-    u32 n, pixels, k, dgrad;
+    u32 n, pixels, k, dgrad, form;
     Noise noise;
     u32 dyd_tensor, wide;
 };
@@ -53,35 +53,23 @@ extern "C" __global__ void __launch_bounds__(256) quantize_round_i8(
     }
 }
 
-// Eight values of an operand from padded index `at` (a multiple of 8) of image `n` on; 0 in padded channels.
-__device__ __forceinline__ void load8(const f32* __restrict__ x, u32 pixels, u32 c, u32 n, u32 at, f32 (&v)[8]) {
-    const u32 stride = pad16(c), pixel = at / stride, channel = at % stride;
-    const f32* from = x + ((u64)n * pixels + pixel) * c + channel;
-#pragma unroll
-    for (u32 j = 0; j < 8; j++) v[j] = channel + j < c ? from[j] : 0.f;
-}
-
-// The same in two reads where rows are whole groups.
-__device__ __forceinline__ void load8_wide(const f32* __restrict__ x, u32 pixels, u32 c, u32 n, u32 at, f32 (&v)[8]) {
-    if (c % 8 != 0 || !aligned16(x)) return load8(x, pixels, c, n, at, v);
-    const u32 stride = pad16(c), pixel = at / stride, channel = at % stride;
-    if (channel >= c) {
-#pragma unroll
-        for (u32 j = 0; j < 8; j++) v[j] = 0.f;
-        return;
-    }
-    const f32* from = x + ((u64)n * pixels + pixel) * c + channel;
-    const float4 low = *(const float4*)from, high = *(const float4*)(from + 4);
-    v[0] = low.x, v[1] = low.y, v[2] = low.z, v[3] = low.w, v[4] = high.x, v[5] = high.y, v[6] = high.z, v[7] = high.w;
-}
-
 // Images to an operand: a block per image.
 extern "C" __global__ void __launch_bounds__(256) quantize_fwd_i8(
-    const __grid_constant__ Quantize p, const f32* __restrict__ x, const u32* __restrict__ step, i8* __restrict__ q, i8* __restrict__ exponents) {
+    const __grid_constant__ Quantize p, const void* __restrict__ x, const i8* __restrict__ x_exponents, const u32* __restrict__ step, i8* __restrict__ q,
+    i8* __restrict__ exponents) {
     __shared__ u32 scratch[32];
-    const u32 n = blockIdx.x, image = p.pixels * pad16(p.c), length = p.pixels * p.c;
+    const u32 n = blockIdx.x, stride = pad16(p.c), image = p.pixels * stride, length = p.pixels * p.c;
     u32 bits = 0;
-    for (u32 i = threadIdx.x; i < length; i += blockDim.x) bits = max(bits, magnitude(x[(u64)n * length + i]));
+    if (p.form == FORM_F32) {
+        for (u32 i = threadIdx.x; i < length; i += blockDim.x) bits = max(bits, magnitude(((const f32*)x)[(u64)n * length + i]));
+    } else {
+        for (u32 at = threadIdx.x * 8; at < image; at += blockDim.x * 8) {
+            f32 v[8];
+            load8(p.form, x, x_exponents, n * p.pixels + at / stride, at % stride, p.c, v);
+#pragma unroll
+            for (u32 j = 0; j < 8; j++) bits = max(bits, magnitude(v[j]));
+        }
+    }
     const i32 e = exponent_of(block_max(bits, scratch));
     if (threadIdx.x == 0) exponents[n] = (i8)e;
     const f32 scale = power(21 - e);
@@ -90,7 +78,7 @@ extern "C" __global__ void __launch_bounds__(256) quantize_fwd_i8(
         const u32 index = n * image + at;
         const Philox noise = operand_noise(p.noise, p.noise.tensor, index / 8, now);
         f32 v[8];
-        load8(x, p.pixels, p.c, n, at, v);
+        load8(p.form, x, x_exponents, n * p.pixels + at / stride, at % stride, p.c, v);
         i32 m[8];
 #pragma unroll
         for (u32 j = 0; j < 8; j++) m[j] = round_scaled(__fmul_rn(v[j], scale), noise[j]);
@@ -98,14 +86,16 @@ extern "C" __global__ void __launch_bounds__(256) quantize_fwd_i8(
     }
 }
 
-// Operand or stored tensor to f32. Any grid.
+// Operand or tensor in blocks, of 8 or 16 bits, to f32. Any grid.
 extern "C" __global__ void __launch_bounds__(256) dequantize_fwd_i8(
-    const __grid_constant__ Dequantize p, const i8* __restrict__ q, const i8* __restrict__ exponents, f32* __restrict__ x) {
+    const __grid_constant__ Dequantize p, const void* __restrict__ q, const i8* __restrict__ exponents, f32* __restrict__ x) {
     const u32 stride = pad16(p.c), across = div_up(stride, BLOCK_CHANNELS), count = p.n * p.pixels * p.c;
     for (u32 i = thread_index(); i < count; i += thread_count()) {
         const u32 row = i / p.c, channel = i % p.c;
         const u32 block = p.stored ? row / BLOCK_ROWS * across + channel / BLOCK_CHANNELS : row / p.pixels;
-        x[i] = __fmul_rn(__int2float_rn(q[(u64)row * stride + channel]), power(exponents[block] - 6));
+        const u64 at = (u64)row * stride + channel;
+        const bool wide = p.stored == FORM_BFP16;
+        x[i] = __fmul_rn(__int2float_rn(wide ? (i32)((const short*)q)[at] : (i32)((const i8*)q)[at]), power(exponents[block] - (wide ? 14 : 6)));
     }
 }
 
@@ -143,33 +133,53 @@ extern "C" __global__ void __launch_bounds__(256) quantize_store_i8(
 }
 
 // largest[n][k] = max |dy| of image n and 32 channels from `column` * 32 on.
-__device__ __forceinline__ void image_largest(const QuantizeGradient& p, u32 n, u32 column, const f32* __restrict__ dy, f32* largest) {
+__device__ __forceinline__ void image_largest(const QuantizeGradient& p, u32 n, u32 column, const void* __restrict__ dy, const i8* __restrict__ dy_exponents, f32* largest) {
     __shared__ u32 scratch[8][32];
     const u32 channel = column * 32 + lane_id();
-    u32 bits = 0;
-    if (channel < p.k) {
-        for (u32 pixel = warp_id(); pixel < p.pixels; pixel += 8) bits = max(bits, magnitude(dy[((u64)n * p.pixels + pixel) * p.k + channel]));
+    if (p.form == FORM_F32) {
+        u32 bits = 0;
+        if (channel < p.k) {
+            for (u32 pixel = warp_id(); pixel < p.pixels; pixel += 8) bits = max(bits, magnitude(((const f32*)dy)[((u64)n * p.pixels + pixel) * p.k + channel]));
+        }
+        scratch[warp_id()][lane_id()] = bits;
+    } else { // eight channels of every eighth row
+        const u32 own = lane_id() % 4 * 8;
+        f32 most[8] = {0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f};
+        if (column * 32 + own < pad16(p.k)) {
+            for (u32 pixel = warp_id() * 8 + lane_id() / 4; pixel < p.pixels; pixel += 64) {
+                f32 v[8];
+                load8(FORM_BFP16, dy, dy_exponents, n * p.pixels + pixel, column * 32 + own, p.k, v);
+#pragma unroll
+                for (u32 j = 0; j < 8; j++) most[j] = fmaxf(most[j], fabsf(v[j]));
+            }
+        }
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) {
+#pragma unroll
+            for (u32 d = 4; d < 32; d <<= 1) most[j] = fmaxf(most[j], __shfl_xor_sync(FULL_WARP, most[j], d));
+            if (lane_id() < 4) scratch[warp_id()][own + j] = __float_as_uint(most[j]);
+        }
     }
-    scratch[warp_id()][lane_id()] = bits;
     __syncthreads();
     if (warp_id() != 0 || channel >= p.k) return;
+    u32 bits = 0;
 #pragma unroll
-    for (u32 w = 1; w < 8; w++) bits = max(bits, scratch[w][lane_id()]);
+    for (u32 w = 0; w < 8; w++) bits = max(bits, scratch[w][lane_id()]);
     largest[(u64)n * p.k + channel] = __uint_as_float(bits);
 }
 
 // Largest values, exponents, then both roundings. Blocks of 256: channels / 32 for the largest values of each image, then channels / 8 for the exponents, a warp for each, then `parts`
 // for each image.
 extern "C" __global__ void __launch_bounds__(256) quantize_bwd_i8(
-    const __grid_constant__ QuantizeGradient p, const f32* __restrict__ dy, f32* largest, const i8* __restrict__ weight_exponents,
-    const i8* __restrict__ input_exponents, const u32* __restrict__ step, i8* __restrict__ dyd, i8* __restrict__ dyd_exponents, i8* __restrict__ dyw,
-    i8* dyw_exponents, u32* tickets, u32 parts) {
+    const __grid_constant__ QuantizeGradient p, const void* __restrict__ dy, const i8* __restrict__ dy_exponents, f32* largest,
+    const i8* __restrict__ weight_exponents, const i8* __restrict__ input_exponents, const u32* __restrict__ step, i8* __restrict__ dyd,
+    i8* __restrict__ dyd_exponents, i8* __restrict__ dyw, i8* dyw_exponents, u32* tickets, u32 parts) {
     __shared__ u32 scratch[32];
     const Phases phases = {tickets};
     const u32 across = div_up(p.k, 32), first = across * p.n, second = div_up(p.k, 8);
     u32 number = phases.begin();
     if (number < first) {
-        image_largest(p, number / across, number % across, dy, largest);
+        image_largest(p, number / across, number % across, dy, dy_exponents, largest);
         phases.done(1);
         return phases.end();
     }
@@ -198,10 +208,13 @@ extern "C" __global__ void __launch_bounds__(256) quantize_bwd_i8(
     const f32 x = power(input_exponents[n]), sample = power(21 - e);
     const u32 start = (part * blockDim.x + threadIdx.x) * 8, pace = parts * blockDim.x * 8;
     const bool same = pace / 8 % groups == 0; // a thread has the same channels every time
+    const u32 rows = pace / stride; // that it goes down each time if so
+    u32 row = 0, channel = 0;
     f32 to_w[8], to_d[8];
-    for (u32 at = start; at < image; at += pace) {
-        const u32 index = n * image + at, channel = at % stride;
+    for (u32 at = start; at < image; at += pace, row += rows) {
+        const u32 index = n * image + at;
         if (at == start || !same) {
+            row = n * p.pixels + at / stride, channel = at % stride;
 #pragma unroll
             for (u32 j = 0; j < 8; j++) {
                 const bool there = channel + j < p.k;
@@ -210,7 +223,7 @@ extern "C" __global__ void __launch_bounds__(256) quantize_bwd_i8(
             }
         }
         f32 v[8], scaled[8];
-        load8_wide(dy, p.pixels, p.k, n, at, v);
+        load8(p.form, dy, dy_exponents, row, channel, p.k, v);
 #pragma unroll
         for (u32 j = 0; j < 8; j++) scaled[j] = __fmul_rn(v[j], to_w[j]);
         put_gradient(scaled, operand_noise(p.noise, p.noise.tensor, index / 8, now), p.wide, dyw, index, (u64)p.n * image);

@@ -16,6 +16,7 @@ use earlybird::graph::Graph;
 use earlybird::nn;
 use earlybird::ops::conv2d::Conv2dAttr;
 use earlybird::ops::pool::Window;
+use earlybird::ops::quantize::Form;
 use earlybird::ops::{Kernel, Shape};
 use earlybird::vgpu::prof::{Class, Summary};
 
@@ -158,7 +159,9 @@ fn bytes_agree_with_the_lowered_program_in_int8() {
                 Kernel::Conv2dFwdI8(p) | Kernel::Conv2dDgradI8(p) | Kernel::Conv2dWgradI8(p) => macs += p.conv.macs(),
                 Kernel::Conv2dStreamI8(p) => macs += p.product.conv.macs(),
                 // Once for the exponents, once to round.
-                Kernel::QuantizeBwdI8(p) => bytes += 4 * u64::from(p.n) * u64::from(p.pixels) * u64::from(p.k),
+                Kernel::QuantizeBwdI8(p) => {
+                    bytes += Form::of(p.form).bytes((p.n * p.pixels) as usize, p.k as usize)[0] as u64;
+                }
                 _ => {}
             }
         }

@@ -2,6 +2,7 @@
 
 use crate::backend::{Backend, BatchNormGradients, BatchNormState, Bfp, Int8, Normalised, Span};
 use crate::ops::batchnorm::GradientForm;
+use crate::ops::quantize::Form;
 use crate::ops::{Call, Kernel, Value};
 use crate::{Error, Result};
 
@@ -79,10 +80,10 @@ fn execute_i8<'m, 'a>(
     let nothing = Bfp { mantissas: none, exponents: none };
     match &call.kernel {
         Kernel::QuantizeRound(p) => int8.quantize_round_i8(p, a.next()?, a.next()?),
-        Kernel::QuantizeFwdI8(p) => int8.quantize_fwd_i8(p, a.next()?, a.next()?, a.bfp()?),
+        Kernel::QuantizeFwdI8(p) => int8.quantize_fwd_i8(p, a.tensor(p.form)?, a.next()?, a.bfp()?),
         Kernel::QuantizeStoreI8(p) => int8.quantize_store_i8(p, a.next()?, a.next()?, a.bfp()?, a.next()?),
         Kernel::QuantizeBwdI8(p) => {
-            let (dy, weight_exponents, input_exponents, step) = (a.next()?, a.next()?, a.next()?, a.next()?);
+            let (dy, weight_exponents, input_exponents, step) = (a.tensor(p.form)?, a.next()?, a.next()?, a.next()?);
             let dyd = if p.dgrad != 0 { a.bfp()? } else { nothing };
             int8.quantize_bwd_i8(p, dy, weight_exponents, input_exponents, step, dyd, a.bfp()?, ws)
         }
@@ -90,8 +91,8 @@ fn execute_i8<'m, 'a>(
         Kernel::Conv2dFwdI8(p) => int8.conv2d_fwd_i8(p, a.bfp()?, a.bfp()?, a.next()?, a.bfp()?, a.next()?),
         Kernel::Conv2dStreamI8(p) => {
             let (x, w, step) = (a.bfp()?, a.bfp()?, a.next()?);
-            let other = if p.add != 0 { a.next()? } else { none };
-            let s = a.next()?;
+            let other = if p.add != 0 { a.tensor(p.other)? } else { nothing };
+            let s = a.tensor(p.form)?;
             let (q, sums) = if p.store != 0 { (a.bfp()?, a.next()?) } else { (nothing, none) };
             int8.conv2d_stream_i8(p, x, w, step, other, s, q, sums)
         }
@@ -134,8 +135,8 @@ fn execute_i8<'m, 'a>(
         }
         Kernel::BatchNormBwdStreamI8(p) => {
             let (dz, sums, y, gamma, mean, invstd) = (a.bfp()?, a.next()?, a.bfp()?, a.next()?, a.next()?, a.next()?);
-            let other = if p.add != 0 { a.next()? } else { none };
-            let (dgamma, dbeta, dx) = (a.next()?, a.next()?, a.next()?);
+            let other = if p.add != 0 { a.tensor(p.other)? } else { nothing };
+            let (dgamma, dbeta, dx) = (a.next()?, a.next()?, a.tensor(p.form)?);
             int8.batchnorm_bwd_stream_i8(p, dz, sums, y, gamma, mean, invstd, other, dgamma, dbeta, dx, ws)
         }
         Kernel::ClassifierFwd(p) => {
@@ -179,5 +180,10 @@ impl<'m, 'a, I: Iterator<Item = &'a Value>> Arguments<'a, 'm, I> {
     /// The next two values: mantissas, then exponents.
     fn bfp(&mut self) -> Result<Bfp<'m>> {
         Ok(Bfp { mantissas: self.next()?, exponents: self.next()? })
+    }
+
+    /// The next value in f32, or the next two.
+    fn tensor(&mut self, form: u32) -> Result<Bfp<'m>> {
+        if Form::of(form) == Form::F32 { Ok(Bfp::f32(self.next()?)) } else { self.bfp() }
     }
 }

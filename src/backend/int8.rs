@@ -12,16 +12,25 @@ use crate::Result;
 use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8};
 use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::{Conv2dI8, Conv2dStreamI8};
+#[cfg(doc)]
+use crate::ops::quantize::Form;
 use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Round, Store};
 use crate::ops::sgd::SgdI8;
 
-/// Mantissas and exponents of one tensor.
+/// Mantissas and exponents of one tensor. Where an operator's parameters name a [`Form`], the tensor is in that form.
 #[derive(Clone, Copy, Debug)]
 pub struct Bfp<'m> {
-    /// One signed byte per (padded) element.
+    /// One signed byte per (padded) element; two in [`Form::Bfp16`]; the unpadded f32 themselves in [`Form::F32`].
     pub mantissas: Span<'m>,
-    /// One signed byte per block.
+    /// One signed byte per block; does not count in [`Form::F32`].
     pub exponents: Span<'m>,
+}
+
+impl<'m> Bfp<'m> {
+    /// A tensor in [`Form::F32`].
+    pub fn f32(elements: Span<'m>) -> Bfp<'m> {
+        Bfp { mantissas: elements, exponents: elements }
+    }
 }
 
 /// A batchnorm's input as it was stored, with what is needed to know its output again.
@@ -75,21 +84,21 @@ pub trait Int8 {
     /// [`crate::quant::layout::NoiseKey::element`] of the place in `x`.
     fn quantize_round_i8(&self, p: &Round, step: Span, x: Span) -> Result<()>;
 
-    /// f32 images to an operand: exponent of each sample from its exact largest absolute value, noise [`crate::quant::layout::NoiseKey::element`].
-    fn quantize_fwd_i8(&self, p: &Quantize, x: Span, step: Span, q: Bfp) -> Result<()>;
+    /// Images, in f32 or 16 bits, to an operand: exponent of each sample from its exact largest absolute value, noise [`crate::quant::layout::NoiseKey::element`].
+    fn quantize_fwd_i8(&self, p: &Quantize, x: Bfp, step: Span, q: Bfp) -> Result<()>;
 
-    /// Block floating point (operand or stored) to unpadded f32.
+    /// Block floating point (an operand, or blocks of 8 or 16 bits) to unpadded f32.
     fn dequantize_fwd_i8(&self, p: &Dequantize, q: Bfp, x: Span) -> Result<()>;
 
     /// f32 rows to a stored tensor, with exact block maxima, noise `stored` (or nearest even), and its [`crate::ops::batchnorm::OutputSums`]: what `conv2d_fwd_i8` does behind its sum.
     fn quantize_store_i8(&self, p: &Store, x: Span, step: Span, q: Bfp, sums: Span) -> Result<()>;
 
-    /// Both quantised gradients of a convolution that has no batchnorm behind it, from an f32 gradient: exponents are exact, `Ed[n]` of `max_{pixels,k} |dy * 2^ew[k]|`,
+    /// Both quantised gradients of a convolution that has no batchnorm behind it, from a gradient in f32 or 16 bits: exponents are exact, of the numbers that it stands for, `Ed[n]` of `max_{pixels,k} |dy * 2^ew[k]|`,
     /// `Ew[k]` of `max_{n,pixels} |dy * 2^ex[n]|`; rounding as in [`Int8::batchnorm_bwd_i8`], `p.wide` too.
     fn quantize_bwd_i8(
         &self,
         p: &QuantizeGradient,
-        dy: Span,
+        dy: Bfp,
         weight_exponents: Span,
         input_exponents: Span,
         step: Span,
@@ -102,16 +111,17 @@ pub trait Int8 {
     /// maximum; rounded stochastically (noise `stored`) or to nearest even. `sums`: one [`crate::ops::batchnorm::OutputSums`] per (64-row block, padded channel), of the mantissas written.
     fn conv2d_fwd_i8(&self, p: &Conv2dI8, x: Bfp, w: Bfp, step: Span, y: Bfp, sums: Span) -> Result<()>;
 
-    /// As [`Int8::conv2d_fwd_i8`], into a residual stream: `s = y` in f32, with `p.add` `s = other + y` (one f32 sum), unpadded; y itself is not rounded. With `p.store` also what
-    /// [`Int8::quantize_store_i8`] makes of `s`: `q` and `sums`, which are empty otherwise, as `other` is without `p.add`.
+    /// As [`Int8::conv2d_fwd_i8`], into a residual stream: `s = y`, with `p.add` `s = other + y` (one f32 sum of the number that `other` stands for); y itself is not rounded. `s` is written in
+    /// f32 or, as `p.form` says, in 16 bits: each block's exponent from the exact maximum of the f32 sums, [`crate::quant::bfp::round_16`], padded channels 0. With `p.store` also what
+    /// [`Int8::quantize_store_i8`] makes of the f32 sums, as they are before they are rounded to 16 bits: `q` and `sums`, which are empty otherwise, as `other` is without `p.add`.
     fn conv2d_stream_i8(
         &self,
         p: &Conv2dStreamI8,
         x: Bfp,
         w: Bfp,
         step: Span,
-        other: Span,
-        s: Span,
+        other: Bfp,
+        s: Bfp,
         q: Bfp,
         sums: Span,
     ) -> Result<()>;
@@ -177,8 +187,8 @@ pub trait Int8 {
         ws: Span,
     ) -> Result<()>;
 
-    /// As [`Int8::batchnorm_bwd_i8`] for a batchnorm that reads a residual stream, which no convolution wants in 8 bits: `dx = dY` in f32, with `p.add` `dx = other + dY` (one f32 sum),
-    /// unpadded; `other` is empty otherwise.
+    /// As [`Int8::batchnorm_bwd_i8`] for a batchnorm that reads a residual stream, which no convolution wants in 8 bits: `dx = dY`, with `p.add` `dx = other + dY` (one f32 sum of the number
+    /// that `other` stands for), written in f32 or 16 bits as in [`Int8::conv2d_stream_i8`]; `other` is empty without `p.add`.
     fn batchnorm_bwd_stream_i8(
         &self,
         p: &BatchNormBwdStreamI8,
@@ -188,10 +198,10 @@ pub trait Int8 {
         gamma: Span,
         mean: Span,
         invstd: Span,
-        other: Span,
+        other: Bfp,
         dgamma: Span,
         dbeta: Span,
-        dx: Span,
+        dx: Bfp,
         ws: Span,
     ) -> Result<()>;
 

@@ -5,6 +5,7 @@ use super::operands::{Content, Operands};
 use crate::ops::Kernel;
 use crate::ops::batchnorm::{BatchNormI8, GradientForm, GradientSums, OutputSums, SizesI8};
 use crate::ops::conv2d::Conv2dI8;
+use crate::ops::quantize::Form;
 use crate::quant::layout::{BLOCK_ROWS, blocks, pad};
 
 /// Mantissas, or anything else a byte wide.
@@ -15,6 +16,14 @@ fn bytes(n: usize) -> (usize, Content) {
 /// Floats.
 fn floats(n: usize) -> (usize, Content) {
     (n * 4, Content::Noise)
+}
+
+/// A tensor in a form.
+fn tensor(form: u32, rows: usize, c: usize) -> Vec<(usize, Content)> {
+    match Form::of(form) {
+        Form::F32 => vec![floats(rows * c)],
+        form => form.bytes(rows, c).map(bytes).to_vec(),
+    }
 }
 
 /// The step counter.
@@ -36,7 +45,9 @@ pub fn operands(kernel: &Kernel) -> Option<Operands> {
         Kernel::QuantizeRound(p) => (vec![STEP], vec![p.groups as usize * p.length as usize * 4]),
         Kernel::QuantizeFwdI8(p) => {
             let (n, all) = (p.n as usize, (p.n * p.pixels) as usize);
-            (vec![floats(all * p.c as usize), STEP], vec![all * pad(p.c as usize), n])
+            let mut inputs = tensor(p.form, all, p.c as usize);
+            inputs.push(STEP);
+            (inputs, vec![all * pad(p.c as usize), n])
         }
         Kernel::QuantizeStoreI8(p) => {
             let (rows, c) = (p.rows as usize, p.c as usize);
@@ -47,18 +58,21 @@ pub fn operands(kernel: &Kernel) -> Option<Operands> {
             let (n, k, all) = (p.n as usize, p.k as usize, (p.n * p.pixels) as usize);
             let mut outputs = if p.dgrad != 0 { vec![all * pad(k), n] } else { Vec::new() };
             outputs.extend([all * pad(k) * (1 + usize::from(p.wide != 0)), k]);
-            (vec![floats(all * k), bytes(k), bytes(n), STEP], outputs)
+            let mut inputs = tensor(p.form, all, k);
+            inputs.extend([bytes(k), bytes(n), STEP]);
+            (inputs, outputs)
         }
         Kernel::DequantizeFwdI8(p) => {
             let (rows, c) = ((p.n * p.pixels) as usize, p.c as usize);
-            let exponents = if p.stored != 0 { blocks(rows, c) } else { p.n as usize };
-            (vec![bytes(rows * pad(c)), bytes(exponents)], vec![rows * c * 4])
+            let [m, e] = if p.stored != 0 { Form::of(p.stored).bytes(rows, c) } else { [rows * pad(c), p.n as usize] };
+            (vec![bytes(m), bytes(e)], vec![rows * c * 4])
         }
         Kernel::Conv2dFwdI8(p) => product(p),
         Kernel::Conv2dStreamI8(p) => {
-            let (elements, (mut inputs, stored)) = (p.product.conv.y_len(), product(&p.product));
-            inputs.extend((p.add != 0).then_some(floats(elements)));
-            let mut outputs = vec![elements * 4];
+            let (mut inputs, stored) = product(&p.product);
+            let (rows, k) = (p.product.conv.rows(), p.product.conv.k as usize);
+            inputs.extend((p.add != 0).then(|| tensor(p.other, rows, k)).into_iter().flatten());
+            let mut outputs: Vec<usize> = tensor(p.form, rows, k).into_iter().map(|(bytes, _)| bytes).collect();
             outputs.extend((p.store != 0).then_some(stored).into_iter().flatten());
             (inputs, outputs)
         }
@@ -102,8 +116,10 @@ pub fn operands(kernel: &Kernel) -> Option<Operands> {
             let s = SizesI8::of_stream(p);
             let ([m, e], one) = (stored(s.rows, s.c).map(bytes), floats(s.c));
             let mut inputs = vec![m, e, bytes(s.sums() * gradient_sums), m, e, one, one, one];
-            inputs.extend((p.add != 0).then_some(floats(s.rows * s.c)));
-            (inputs, vec![s.c * 4, s.c * 4, s.rows * s.c * 4])
+            inputs.extend((p.add != 0).then(|| tensor(p.other, s.rows, s.c)).into_iter().flatten());
+            let mut outputs = vec![s.c * 4, s.c * 4];
+            outputs.extend(tensor(p.form, s.rows, s.c).into_iter().map(|(bytes, _)| bytes));
+            (inputs, outputs)
         }
         _ => return None,
     };
@@ -152,8 +168,8 @@ pub fn compulsory(symbol: &str, kernel: &Kernel, workspace: usize) -> Option<(us
         }
         // The gradient is looked at before it is rounded; largest values and exponents are read again by all blocks.
         (Kernel::QuantizeBwdI8(p), _) => {
-            let (n, k) = (p.n as usize, p.k as usize);
-            (read + n * p.pixels as usize * k * 4 + workspace + k, written + workspace)
+            let (rows, k) = ((p.n * p.pixels) as usize, p.k as usize);
+            (read + Form::of(p.form).bytes(rows, k)[0] + workspace + k, written + workspace)
         }
         _ => (read, written),
     })

@@ -8,7 +8,7 @@ use crate::ops::Kernel;
 use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientForm};
 use crate::ops::conv2d::{Conv2d, Conv2dI8, Conv2dStreamI8};
 use crate::ops::pool::Pool;
-use crate::ops::quantize::{Dequantize, Noise, Quantize, QuantizeGradient, Store};
+use crate::ops::quantize::{Dequantize, Form, Noise, Quantize, QuantizeGradient, Store};
 use crate::ops::sgd::{Segment, Sgd, SgdI8};
 use crate::quant::layout::pad;
 
@@ -75,8 +75,10 @@ fn operators() -> Vec<Kernel> {
         conv(1, 16, 32, 32, 3, 1),
         conv(1, 8, 16, 16, 13, 1),
     ] {
-        let stream = Conv2dStreamI8 { product: p, add: 1, store: 1 };
-        all.extend([Kernel::Conv2dFwdI8(p), Kernel::Conv2dStreamI8(stream), Kernel::Conv2dDgradI8(p)]);
+        all.extend([Kernel::Conv2dFwdI8(p), Kernel::Conv2dDgradI8(p)]);
+        for form in [Form::Bfp16, Form::F32].map(|form| form as u32) {
+            all.push(Kernel::Conv2dStreamI8(Conv2dStreamI8 { product: p, add: 1, other: form, form, store: 1 }));
+        }
     }
     // One slice and several, and gradients of 16 bits.
     let wide = Conv2dI8 { wide: 1, ..conv(2, 16, 128, 128, 1, 1) };
@@ -88,16 +90,17 @@ fn operators() -> Vec<Kernel> {
     for p in [batchnorm(8, 16, 64, false), batchnorm(8, 16, 64, true), batchnorm(64, 4, 64, false)] {
         all.extend([Kernel::BatchNormFwdI8(p), Kernel::BatchNormGradI8(p), Kernel::BatchNormBwdI8(p)]);
     }
-    for (c, add) in [(64, 1), (37, 0)] {
-        all.push(Kernel::BatchNormBwdStreamI8(BatchNormBwdStreamI8 { rows: 2048, c, add }));
+    for (c, add, form) in [(64, 1, Form::Bfp16), (64, 1, Form::F32), (37, 0, Form::F32)] {
+        let form = form as u32;
+        all.push(Kernel::BatchNormBwdStreamI8(BatchNormBwdStreamI8 { rows: 2048, c, add, other: form, form }));
     }
     let (n, pixels, c) = (8, 256, 64);
-    all.push(Kernel::QuantizeFwdI8(Quantize { n, pixels, c, noise: NOISE }));
-    all.push(Kernel::DequantizeFwdI8(Dequantize { n, pixels, c, stored: 0 }));
-    all.push(Kernel::DequantizeFwdI8(Dequantize { n, pixels, c, stored: 1 }));
+    let both = [Form::F32, Form::Bfp16].map(|form| form as u32);
+    all.extend(both.map(|form| Kernel::QuantizeFwdI8(Quantize { n, pixels, c, form, noise: NOISE })));
+    all.extend([0, 1, 2].map(|stored| Kernel::DequantizeFwdI8(Dequantize { n, pixels, c, stored })));
     all.push(Kernel::QuantizeStoreI8(Store { rows: n * pixels, c, noise: NOISE }));
-    let p = QuantizeGradient { n, pixels, k: c, dgrad: 1, noise: NOISE, dyd_tensor: 4, wide: 0 };
-    all.push(Kernel::QuantizeBwdI8(p));
+    let gradient = |form| QuantizeGradient { n, pixels, k: c, dgrad: 1, form, noise: NOISE, dyd_tensor: 4, wide: 0 };
+    all.extend(both.map(|form| Kernel::QuantizeBwdI8(gradient(form))));
     all
 }
 

@@ -67,7 +67,7 @@ pub struct BatchNormI8 {
     pub wide: u32,
 }
 
-/// The backward pass of a batchnorm that reads a residual stream: the gradient of the stream, in f32.
+/// The backward pass of a batchnorm that reads a residual stream: the gradient of the stream, in 16 bits or f32.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct BatchNormBwdStreamI8 {
@@ -77,6 +77,10 @@ pub struct BatchNormBwdStreamI8 {
     pub c: u32,
     /// 1: on top of what comes to the stream from elsewhere.
     pub add: u32,
+    /// [`super::quantize::Form`] of that, any.
+    pub other: u32,
+    /// [`super::quantize::Form`] of what is written: f32 or 16 bits.
+    pub form: u32,
 }
 
 /// Sizes of the 8-bit tensors around a batchnorm.

@@ -129,14 +129,18 @@ pub struct Conv2dI8 {
     pub wide: u32,
 }
 
-/// The forward pass of a convolution whose output is f32: what a residual stream is made of. The sums are scaled as for a stored output, and never rounded to 8 bits.
+/// The forward pass of a convolution whose output has 16 bits or is f32: what a residual stream is made of. The sums are scaled as for a stored output, and never rounded to 8 bits.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct Conv2dStreamI8 {
     /// The product, and the rounding of the stored copy.
     pub product: Conv2dI8,
-    /// 1: another f32 tensor of the same shape is added.
+    /// 1: another tensor of the same shape is added.
     pub add: u32,
+    /// [`super::quantize::Form`] of that tensor: f32 or 16 bits.
+    pub other: u32,
+    /// [`super::quantize::Form`] of what is written: f32 or 16 bits.
+    pub form: u32,
     /// 1: what comes of it is stored in blocks, too, with its sums: for the batchnorm that reads it.
     pub store: u32,
 }

@@ -5,6 +5,37 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::quant::layout::{blocks, pad};
+
+/// How a tensor that f32 and 8-bit operators both know lies in memory: residual streams, their gradients, and what meets them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Form {
+    /// f32 `[rows][C]`, unpadded, without exponents.
+    #[default]
+    F32 = 0,
+    /// 8-bit mantissas `[rows][pad C]` in blocks ([`crate::quant::layout`]).
+    Stored = 1,
+    /// 16-bit mantissas in the same blocks ([`crate::quant::bfp::round_16`]).
+    Bfp16 = 2,
+}
+
+impl Form {
+    /// The form of this number; f32 for numbers that are none.
+    pub fn of(number: u32) -> Form {
+        [Form::F32, Form::Stored, Form::Bfp16].into_iter().find(|form| *form as u32 == number).unwrap_or_default()
+    }
+
+    /// Bytes of the elements, and of the exponents, of a tensor of `rows` x `c`.
+    pub fn bytes(self, rows: usize, c: usize) -> [usize; 2] {
+        match self {
+            Form::F32 => [rows * c * 4, 0],
+            Form::Stored => [rows * pad(c), blocks(rows, c)],
+            Form::Bfp16 => [rows * pad(c) * 2, blocks(rows, c)],
+        }
+    }
+}
+
 /// What keys the rounding of one tensor; the step is in device memory, because it changes under a captured graph.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
@@ -29,7 +60,7 @@ pub struct Round {
     pub noise: Noise,
 }
 
-/// f32 images `[N][pixels][C]` to an operand.
+/// Images `[N][pixels][C]`, in f32 or 16 bits, to an operand.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct Quantize {
@@ -39,6 +70,8 @@ pub struct Quantize {
     pub pixels: u32,
     /// Channels C, unpadded.
     pub c: u32,
+    /// [`Form`] of the images: f32 or 16 bits.
+    pub form: u32,
     /// Rounding.
     pub noise: Noise,
 }
@@ -53,7 +86,7 @@ pub struct Dequantize {
     pub pixels: u32,
     /// Channels C, unpadded.
     pub c: u32,
-    /// 0: an operand; 1: a stored tensor.
+    /// 0: an operand; otherwise the [`Form`] of a tensor in blocks.
     pub stored: u32,
 }
 
@@ -69,7 +102,7 @@ pub struct Store {
     pub noise: Noise,
 }
 
-/// An f32 output gradient `[N][pixels][K]` of a convolution to both of its quantised forms.
+/// An output gradient `[N][pixels][K]` of a convolution, in f32 or 16 bits, to both of its quantised forms.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct QuantizeGradient {
@@ -81,6 +114,8 @@ pub struct QuantizeGradient {
     pub k: u32,
     /// 1: the convolution wants a data gradient, too.
     pub dgrad: u32,
+    /// [`Form`] of the gradient: f32 or 16 bits.
+    pub form: u32,
     /// Rounding, and the tensor number, of dY for the weight gradient.
     pub noise: Noise,
     /// Tensor number of dY for the data gradient.

@@ -3,13 +3,13 @@
 use super::side::{Rule, Side, bfp, positive};
 use super::{Case, Result};
 use crate::Error;
-use crate::backend::{BatchNormGradients, BatchNormState, Memory, Normalised};
+use crate::backend::{BatchNormGradients, BatchNormState, Bfp, Memory, Normalised};
 use crate::data::noise;
 use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientSums, OutputSums};
 use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8, Conv2dStreamI8};
 use crate::ops::pool::Pool;
-use crate::ops::quantize::{Dequantize, Noise, Quantize, QuantizeGradient, Round, Store};
+use crate::ops::quantize::{Dequantize, Form, Noise, Quantize, QuantizeGradient, Round, Store};
 use crate::ops::sgd::{Format, Segment, Sgd, SgdI8};
 use crate::ops::{Kernel, Metrics, Shape};
 use crate::quant::layout::{BLOCK_ROWS, blocks, pad};
@@ -64,6 +64,23 @@ fn mantissas(s: &Side, rows: usize, c: usize, seed: u64) -> Result<Memory> {
     s.put(&all)
 }
 
+/// A tensor of `rows` x `c` in f32 or 16 bits: elements and exponents.
+fn stream_of(s: &Side, form: Form, rows: usize, c: usize, seed: u64) -> Result<[Memory; 2]> {
+    if form == Form::F32 {
+        return Ok([s.noise(rows * c, seed)?, s.put::<i8>(&[])?]);
+    }
+    let mut random = Stream::new(seed, 8);
+    let mut all: Vec<i16> = (0..rows * pad(c)).map(|_| (random.below(65_535) as i32 - 32_767) as i16).collect();
+    all.chunks_exact_mut(pad(c)).for_each(|row| row[c..].fill(0));
+    Ok([s.put(&all)?, exponents(s, blocks(rows, c), seed)?])
+}
+
+/// Room for such a tensor.
+fn stream_out(s: &mut Side, form: Form, rows: usize, c: usize) -> Result<[Memory; 2]> {
+    let [elements, exponents] = form.bytes(rows, c);
+    Ok([s.out("stream", elements, Rule::Exact)?, s.out("its exponents", exponents, Rule::Exact)?])
+}
+
 fn sums_bytes<T>(rows: usize, c: usize) -> usize {
     rows.div_ceil(BLOCK_ROWS) * pad(c) * size_of::<T>()
 }
@@ -80,8 +97,8 @@ fn conversions(s: &mut Side) -> Result<()> {
         rounded.all(),
     )?;
     let (q, e) = (s.out("operand", rows * pad(c), Rule::Exact)?, s.out("its exponents", n, Rule::Exact)?);
-    let p = Quantize { n: images, pixels: per_image, c: channels, noise: rounding(5) };
-    i8.quantize_fwd_i8(&p, x.all(), step.all(), bfp(&q, &e))?;
+    let p = Quantize { n: images, pixels: per_image, c: channels, form: 0, noise: rounding(5) };
+    i8.quantize_fwd_i8(&p, Bfp::f32(x.all()), step.all(), bfp(&q, &e))?;
     let back = s.out("operand in f32", rows * c * 4, Rule::Exact)?;
     let p = Dequantize { n: images, pixels: per_image, c: channels, stored: 0 };
     i8.dequantize_fwd_i8(&p, bfp(&q, &e), back.all())?;
@@ -94,20 +111,32 @@ fn conversions(s: &mut Side) -> Result<()> {
     let p = Dequantize { n: images, pixels: per_image, c: channels, stored: 1 };
     i8.dequantize_fwd_i8(&p, bfp(&q, &e), back.all())?;
 
-    let p = QuantizeGradient {
-        n: images,
-        pixels: per_image,
-        k: channels,
-        dgrad: 1,
-        noise: rounding(7),
-        dyd_tensor: 8,
-        wide: 0,
-    };
+    let [wide, wide_exponents] = stream_of(s, Form::Bfp16, rows, c, 4)?;
+    let back = s.out("16 bits in f32", rows * c * 4, Rule::Exact)?;
+    let p = Dequantize { n: images, pixels: per_image, c: channels, stored: Form::Bfp16 as u32 };
+    i8.dequantize_fwd_i8(&p, bfp(&wide, &wide_exponents), back.all())?;
+    let (q, e) = (s.out("operand of 16 bits", rows * pad(c), Rule::Exact)?, s.out("its exponents", n, Rule::Exact)?);
+    let p = Quantize { n: images, pixels: per_image, c: channels, form: Form::Bfp16 as u32, noise: rounding(5) };
+    i8.quantize_fwd_i8(&p, bfp(&wide, &wide_exponents), step.all(), bfp(&q, &e))?;
+
     let (we, xe) = (exponents(s, c, 2)?, exponents(s, n, 3)?);
-    let (dyd, ed) = (s.out("dyd", rows * pad(c), Rule::Exact)?, s.out("its exponents", n, Rule::Exact)?);
-    let (dyw, ew) = (s.out("dyw", rows * pad(c), Rule::Exact)?, s.out("its exponents", c, Rule::Exact)?);
-    let ws = s.workspace(&Kernel::QuantizeBwdI8(p))?;
-    i8.quantize_bwd_i8(&p, x.all(), we.all(), xe.all(), step.all(), bfp(&dyd, &ed), bfp(&dyw, &ew), ws.all())
+    for (form, dy) in [(Form::F32, Bfp::f32(x.all())), (Form::Bfp16, bfp(&wide, &wide_exponents))] {
+        let p = QuantizeGradient {
+            n: images,
+            pixels: per_image,
+            k: channels,
+            dgrad: 1,
+            form: form as u32,
+            noise: rounding(7),
+            dyd_tensor: 8,
+            wide: 0,
+        };
+        let (dyd, ed) = (s.out("dyd", rows * pad(c), Rule::Exact)?, s.out("its exponents", n, Rule::Exact)?);
+        let (dyw, ew) = (s.out("dyw", rows * pad(c), Rule::Exact)?, s.out("its exponents", c, Rule::Exact)?);
+        let ws = s.workspace(&Kernel::QuantizeBwdI8(p))?;
+        i8.quantize_bwd_i8(&p, dy, we.all(), xe.all(), step.all(), bfp(&dyd, &ed), bfp(&dyw, &ew), ws.all())?;
+    }
+    Ok(())
 }
 
 /// Batch, side, C, K, kernel, stride, padding.
@@ -153,21 +182,21 @@ fn forward(s: &mut Side, conv: Conv2d) -> Result<()> {
     s.backend.int8()?.conv2d_fwd_i8(&p, bfp(&x, &xe), bfp(&w, &we), step.all(), bfp(&y, &ye), sums.all())
 }
 
-/// On top of another tensor and stored as well, then alone.
+/// On top of another tensor and stored as well, then alone, in f32 and 16 bits.
 fn stream(s: &mut Side, conv: Conv2d) -> Result<()> {
     let [n, c, k, taps, rows, pixels] = sizes(&conv);
     let (x, xe) = (mantissas(s, pixels, c, 1)?, exponents(s, n, 2)?);
     let (w, we, step) = (mantissas(s, k * taps, c, 3)?, exponents(s, k, 4)?, step(s)?);
-    let (other, product) = (s.noise(rows * k, 5)?, Conv2dI8 { conv, noise: rounding(36), wide: 0 });
-    for both in [1, 0] {
-        let p = Conv2dStreamI8 { product, add: both, store: both };
+    let product = Conv2dI8 { conv, noise: rounding(36), wide: 0 };
+    for (both, form) in [(1, Form::F32), (0, Form::F32), (1, Form::Bfp16), (0, Form::Bfp16)] {
+        let p = Conv2dStreamI8 { product, add: both, other: form as u32, form: form as u32, store: both };
         let stored = both as usize;
-        let (sum, q) =
-            (s.out("stream", rows * k * 4, Rule::Exact)?, s.out("stored", stored * rows * pad(k), Rule::Exact)?);
+        let ([other, oe], [sum, se]) = (stream_of(s, form, rows, k, 5)?, stream_out(s, form, rows, k)?);
+        let q = s.out("stored", stored * rows * pad(k), Rule::Exact)?;
         let e = s.out("its exponents", stored * blocks(rows, k), Rule::Exact)?;
         let sums = s.out("sums", stored * sums_bytes::<OutputSums>(rows, k), Rule::Exact)?;
-        let (x, w, q) = (bfp(&x, &xe), bfp(&w, &we), bfp(&q, &e));
-        s.backend.int8()?.conv2d_stream_i8(&p, x, w, step.all(), other.all(), sum.all(), q, sums.all())?;
+        let (x, w, other, sum, q) = (bfp(&x, &xe), bfp(&w, &we), bfp(&other, &oe), bfp(&sum, &se), bfp(&q, &e));
+        s.backend.int8()?.conv2d_stream_i8(&p, x, w, step.all(), other, sum, q, sums.all())?;
     }
     Ok(())
 }
@@ -274,15 +303,24 @@ fn batchnorm(s: &mut Side, (n, h, w, c, window): Layer) -> Result<()> {
     let (y, dyd, dyw) = (bfp(&y, &ye), bfp(&dyd, &ed), bfp(&dyw, &ew));
     i8.batchnorm_bwd_i8(&p, dzs, dz_sums.all(), y, y_sums.all(), gradients, step.all(), dyd, dyw, ws.all())?;
 
-    let other = s.noise(rows * channels, 11)?;
-    for add in [1, 0] {
-        let p = BatchNormBwdStreamI8 { rows: rows as u32, c, add };
+    // On top of a tensor in each form and alone, in f32 and 16 bits.
+    for (add, other, form) in [
+        (1, Form::F32, Form::F32),
+        (0, Form::F32, Form::F32),
+        (1, Form::Bfp16, Form::Bfp16),
+        (1, Form::Stored, Form::Bfp16),
+    ] {
+        let p = BatchNormBwdStreamI8 { rows: rows as u32, c, add, other: other as u32, form: form as u32 };
+        let [below, be] = match other {
+            Form::Stored => [mantissas(s, rows, channels, 11)?, exponents(s, blocks(rows, channels), 12)?],
+            _ => stream_of(s, other, rows, channels, 11)?,
+        };
         let (dgamma, dbeta) = (s.out("dgamma of a stream", one, out)?, s.out("dbeta of a stream", one, out)?);
-        let (dx, ws) = (s.out("dx", rows * channels * 4, out)?, s.workspace(&Kernel::BatchNormBwdStreamI8(p))?);
+        let ([dx, dxe], ws) = (stream_out(s, form, rows, channels)?, s.workspace(&Kernel::BatchNormBwdStreamI8(p))?);
         let ([gamma, mean, invstd], [dgamma, dbeta]) =
             ([&gamma, &mean, &invstd].map(Memory::all), [&dgamma, &dbeta].map(Memory::all));
-        let (sums, other) = (dz_sums.all(), other.all());
-        i8.batchnorm_bwd_stream_i8(&p, dzs, sums, y, gamma, mean, invstd, other, dgamma, dbeta, dx.all(), ws.all())?;
+        let (sums, below, dx, ws) = (dz_sums.all(), bfp(&below, &be), bfp(&dx, &dxe), ws.all());
+        i8.batchnorm_bwd_stream_i8(&p, dzs, sums, y, gamma, mean, invstd, below, dgamma, dbeta, dx, ws)?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use earlybird::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientSums,
 use earlybird::ops::classifier::Classifier;
 use earlybird::ops::conv2d::{Conv2d, Conv2dI8, Conv2dStreamI8};
 use earlybird::ops::pool::Pool;
-use earlybird::ops::quantize::{Dequantize, Noise, Quantize, QuantizeGradient, Round, Store};
+use earlybird::ops::quantize::{Dequantize, Form, Noise, Quantize, QuantizeGradient, Round, Store};
 use earlybird::ops::sgd::{Format, Segment, Sgd, SgdI8};
 use earlybird::ops::{Kernel, Metrics};
 use earlybird::quant::layout::{blocks, pad};
@@ -47,6 +47,23 @@ impl Random {
     fn floats(&mut self, count: usize) -> Vec<f32> {
         let mut one = || (self.below(2001) as f32 - 1000.0) / 256.0 * (self.below(9) as f32 - 4.0).exp2();
         (0..count).map(|_| one()).collect()
+    }
+
+    /// Elements and exponents of a tensor in this form.
+    fn tensor(&mut self, form: Form, rows: usize, c: usize) -> (Vec<u8>, Vec<i8>) {
+        let elements: Vec<u8> = match form {
+            Form::F32 => bytemuck::cast_slice(&self.floats(rows * c)).to_vec(),
+            Form::Stored => bytemuck::cast_slice(&self.mantissas(rows, c, false)).to_vec(),
+            Form::Bfp16 => {
+                let mut all = vec![0i16; rows * pad(c)];
+                for row in all.chunks_exact_mut(pad(c)) {
+                    row[..c].fill_with(|| (self.below(65_535) as i32 - 32_767) as i16);
+                }
+                bytemuck::cast_slice(&all).to_vec()
+            }
+        };
+        let exponents = self.exponents(form.bytes(rows, c)[1]);
+        (elements, exponents)
     }
 
     fn between(&mut self, low: i32, high: i32) -> i8 {
@@ -92,6 +109,18 @@ impl Side {
         let memory = self.put(data);
         self.outputs.push((name, memory.clone()));
         memory
+    }
+
+    /// A tensor in this form that is read.
+    fn tensor(&self, random: &mut Random, form: Form, rows: usize, c: usize) -> [Memory; 2] {
+        let (elements, exponents) = random.tensor(form, rows, c);
+        [self.put(&elements), self.put(&exponents)]
+    }
+
+    /// Room for a tensor in this form.
+    fn stream(&mut self, form: Form, rows: usize, c: usize) -> [Memory; 2] {
+        let [elements, exponents] = form.bytes(rows, c);
+        [self.out("stream", elements), self.out("exponents of the stream", exponents)]
     }
 
     fn ws(&self, kernel: &Kernel) -> Memory {
@@ -180,8 +209,17 @@ fn operands_and_stored_tensors_from_f32_and_back(gpus: &[Named]) {
             let i8 = side.backend.clone();
             let i8 = i8.int8().unwrap();
             let (q, e) = (side.out("mantissas", rows * pad(c)), side.out("exponents", n));
-            let p = Quantize { n: n as u32, pixels: pixels as u32, c: c as u32, noise: noise(5, stochastic) };
-            i8.quantize_fwd_i8(&p, x.all(), step.all(), bfp(&q, &e)).unwrap();
+            let [n_, pixels_, c_] = [n, pixels, c].map(|v| v as u32);
+            let [wide, wide_e] = side.tensor(&mut random, Form::Bfp16, rows, c);
+            let inputs = [(Form::F32, Bfp::f32(x.all())), (Form::Bfp16, bfp(&wide, &wide_e))];
+            let p = Quantize { n: n_, pixels: pixels_, c: c_, form: 0, noise: noise(5, stochastic) };
+            i8.quantize_fwd_i8(&p, Bfp::f32(x.all()), step.all(), bfp(&q, &e)).unwrap();
+            let (r, re) = (side.out("mantissas of 16 bits", rows * pad(c)), side.out("their exponents", n));
+            let p = Quantize { form: Form::Bfp16 as u32, ..p };
+            i8.quantize_fwd_i8(&p, inputs[1].1, step.all(), bfp(&r, &re)).unwrap();
+            let back = side.out("16 bits in f32", rows * c * 4);
+            let p = Dequantize { n: n_, pixels: pixels_, c: c_, stored: Form::Bfp16 as u32 };
+            i8.dequantize_fwd_i8(&p, inputs[1].1, back.all()).unwrap();
             let back = side.out("operand in f32", rows * c * 4);
             let p = Dequantize { n: n as u32, pixels: pixels as u32, c: c as u32, stored: 0 };
             i8.dequantize_fwd_i8(&p, bfp(&q, &e), back.all()).unwrap();
@@ -200,12 +238,19 @@ fn operands_and_stored_tensors_from_f32_and_back(gpus: &[Named]) {
                 i8.quantize_round_i8(&p, step.all(), rounded.all()).unwrap();
             }
 
-            for (dgrad, wide) in [(true, 0), (false, 0), (true, 1)] {
+            for (dgrad, wide, (form, dy)) in [
+                (true, 0, inputs[0]),
+                (false, 0, inputs[0]),
+                (true, 1, inputs[0]),
+                (true, 0, inputs[1]),
+                (false, 1, inputs[1]),
+            ] {
                 let p = QuantizeGradient {
                     n: n as u32,
                     pixels: pixels as u32,
                     k: c as u32,
                     dgrad: u32::from(dgrad),
+                    form: form as u32,
                     noise: noise(7, stochastic),
                     dyd_tensor: 8,
                     wide,
@@ -216,7 +261,7 @@ fn operands_and_stored_tensors_from_f32_and_back(gpus: &[Named]) {
                 let (dyw, ew) = (side.out("dyw", (rows * pad(c)) << wide), side.out("dyw exponents", c));
                 let ws = side.ws(&Kernel::QuantizeBwdI8(p));
                 let (we, xe, dyd, dyw) = (we.all(), xe.all(), bfp(&dyd, &ed), bfp(&dyw, &ew));
-                i8.quantize_bwd_i8(&p, x.all(), we, xe, step.all(), dyd, dyw, ws.all()).unwrap();
+                i8.quantize_bwd_i8(&p, dy, we, xe, step.all(), dyd, dyw, ws.all()).unwrap();
             }
         });
     }
@@ -289,15 +334,21 @@ fn gemms(side: &mut Side, conv: Conv2d, large: bool, stochastic: bool) {
     let sums = side.out("y sums", rows.div_ceil(64) * pad(k) * size_of::<OutputSums>());
     i8.conv2d_fwd_i8(&p, bfp(&x, &xe), bfp(&w, &we), step.all(), bfp(&y, &ye), sums.all()).unwrap();
 
-    let other = side.put(&random.floats(rows * k));
-    for (add, store) in [(1, 1), (0, 1), (1, 0)] {
-        let p = Conv2dStreamI8 { product: p, add, store };
+    for (add, store, other, form) in [
+        (1, 1, Form::F32, Form::F32),
+        (1, 0, Form::Bfp16, Form::F32),
+        (0, 1, Form::F32, Form::Bfp16),
+        (1, 1, Form::Bfp16, Form::Bfp16),
+        (1, 0, Form::F32, Form::Bfp16),
+    ] {
+        let p = Conv2dStreamI8 { product: p, add, other: other as u32, form: form as u32, store };
         let stored = store as usize;
-        let (s, q) = (side.out("stream", rows * k * 4), side.out("its mantissas", stored * rows * pad(k)));
+        let [other, oe] = side.tensor(&mut random, other, rows, k);
+        let ([s, se], q) = (side.stream(form, rows, k), side.out("its mantissas", stored * rows * pad(k)));
         let e = side.out("its exponents", stored * blocks(rows, k));
         let sums = side.out("its sums", stored * rows.div_ceil(64) * pad(k) * size_of::<OutputSums>());
         let (x, w, q) = (bfp(&x, &xe), bfp(&w, &we), bfp(&q, &e));
-        i8.conv2d_stream_i8(&p, x, w, step.all(), other.all(), s.all(), q, sums.all()).unwrap();
+        i8.conv2d_stream_i8(&p, x, w, step.all(), bfp(&other, &oe), bfp(&s, &se), q, sums.all()).unwrap();
     }
 
     let (dy, ed) = (side.put(&quiet(random.mantissas(rows, k, large), k)), side.put(&random.exponents(n)));
@@ -445,28 +496,21 @@ fn batchnorm(gpus: &[Named], layer: Layer, relu: bool, stored: bool, stochastic:
         i8.batchnorm_bwd_i8(&p, dzs, sums.all(), ys, y_sums.all(), gradients, step.all(), dyds, dyws, ws.all())
             .unwrap();
 
-        let other = side.put(&random.floats(rows * c));
-        for add in [1, 0] {
-            let p = BatchNormBwdStreamI8 { rows: rows as u32, c: c as u32, add };
+        for (add, other, form) in [
+            (1, Form::F32, Form::F32),
+            (0, Form::F32, Form::Bfp16),
+            (1, Form::Bfp16, Form::Bfp16),
+            (1, Form::Stored, Form::Bfp16),
+            (1, Form::Bfp16, Form::F32),
+        ] {
+            let p =
+                BatchNormBwdStreamI8 { rows: rows as u32, c: c as u32, add, other: other as u32, form: form as u32 };
+            let [below, be] = side.tensor(&mut random, other, rows, c);
             let (dgamma, dbeta) = (side.out("dgamma of a stream", c * 4), side.out("dbeta of a stream", c * 4));
-            let (dx, ws) = (side.out("dx", rows * c * 4), side.ws(&Kernel::BatchNormBwdStreamI8(p)));
+            let ([dx, dxe], ws) = (side.stream(form, rows, c), side.ws(&Kernel::BatchNormBwdStreamI8(p)));
             let [gamma, mean, invstd, dgamma, dbeta] = [&gamma, &mean, &invstd, &dgamma, &dbeta].map(Memory::all);
-            let (sums, other) = (sums.all(), other.all());
-            i8.batchnorm_bwd_stream_i8(
-                &p,
-                dzs,
-                sums,
-                ys,
-                gamma,
-                mean,
-                invstd,
-                other,
-                dgamma,
-                dbeta,
-                dx.all(),
-                ws.all(),
-            )
-            .unwrap();
+            let (sums, below, dx, ws) = (sums.all(), bfp(&below, &be), bfp(&dx, &dxe), ws.all());
+            i8.batchnorm_bwd_stream_i8(&p, dzs, sums, ys, gamma, mean, invstd, below, dgamma, dbeta, dx, ws).unwrap();
         }
     });
 }
@@ -544,11 +588,7 @@ fn integer_gemms_have_no_bank_conflicts() {
         let counted = driver.take_summaries();
         let products: Vec<_> =
             counted.iter().filter(|s| s.kernel.starts_with("conv2d") && !s.kernel.contains("sum")).collect();
-        assert_eq!(
-            products.len(),
-            8,
-            "forward, three into a stream, two data gradients, weight gradients of 8 and 16 bits"
-        );
+        assert_eq!(products.len(), 10, "forward, five into a stream, two data gradients, two weight gradients");
         for s in products {
             assert_eq!(s.shared.wavefronts, s.shared.ideal, "{}: bank conflicts", s.kernel);
         }

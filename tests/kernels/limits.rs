@@ -72,7 +72,10 @@ fn mantissas(n: u32) -> Vec<Kernel> {
         let wide = Conv2dI8 { wide: 1, ..p };
         all.extend([Kernel::Conv2dFwdI8(p), Kernel::Conv2dDgradI8(p), Kernel::Conv2dWgradI8(p)]);
         all.push(Kernel::Conv2dWgradI8(wide));
-        all.push(Kernel::Conv2dStreamI8(Conv2dStreamI8 { product: p, add: 1, store: 1 }));
+        for form in [0, 2] {
+            let stream = Conv2dStreamI8 { product: p, add: 1, other: form, form, store: 1 };
+            all.push(Kernel::Conv2dStreamI8(stream));
+        }
     }
     for (kernel, gradient) in [(0, 0), (0, 1), (2, 0), (2, 1)] {
         let p = BatchNormI8 {
@@ -89,12 +92,16 @@ fn mantissas(n: u32) -> Vec<Kernel> {
         all.extend([Kernel::BatchNormFwdI8(p), Kernel::BatchNormGradI8(p), Kernel::BatchNormBwdI8(p)]);
     }
     let (pixels, c, noise) = (1024, 50, NOISE);
-    all.push(Kernel::BatchNormBwdStreamI8(BatchNormBwdStreamI8 { rows: n * pixels, c, add: 1 }));
-    all.push(Kernel::QuantizeFwdI8(Quantize { n, pixels, c, noise }));
+    for form in [0, 2] {
+        let p = BatchNormBwdStreamI8 { rows: n * pixels, c, add: 1, other: form, form };
+        all.push(Kernel::BatchNormBwdStreamI8(p));
+        all.push(Kernel::QuantizeFwdI8(Quantize { n, pixels, c, form, noise }));
+    }
     all.push(Kernel::QuantizeStoreI8(Store { rows: n * pixels, c, noise }));
     all.push(Kernel::DequantizeFwdI8(Dequantize { n, pixels, c, stored: 1 }));
-    for wide in [0, 1] {
-        all.push(Kernel::QuantizeBwdI8(QuantizeGradient { n, pixels, k: c, dgrad: 1, noise, dyd_tensor: 4, wide }));
+    for (wide, form) in [(0, 0), (1, 2)] {
+        let p = QuantizeGradient { n, pixels, k: c, dgrad: 1, form, noise, dyd_tensor: 4, wide };
+        all.push(Kernel::QuantizeBwdI8(p));
     }
     all
 }

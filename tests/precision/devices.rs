@@ -142,6 +142,31 @@ fn vgg_in_small() -> Arc<Graph> {
     Arc::new(g)
 }
 
+/// Streams where 16 bits, f32 and 8 bits meet in both directions: `a` has a reader in f32, so that it is added to a stream of 16 bits in f32; `s` has three readers, whose gradients are of
+/// 8 and 16 bits; `t` is read by an addition alone.
+pub fn streams_in_small() -> Arc<Graph> {
+    let mut g = Graph::new("streams in small");
+    let x = g.input(Shape::new(9, 9, 3));
+    let mut conv = |g: &mut Graph, x, name: &str, kernel| {
+        g.conv2d(x, name, Conv2dAttr::square(20, kernel, 1, kernel / 2)).unwrap()
+    };
+    let a = conv(&mut g, x, "a", 3);
+    let relu = g.relu(a, "relu").unwrap();
+    let b = conv(&mut g, relu, "b", 1);
+    let s = g.add(b, a, "s").unwrap();
+    let n = g.batchnorm(s, "bn1").unwrap();
+    let n = g.relu(n, "relu1").unwrap();
+    let c = conv(&mut g, n, "c", 3);
+    let t = g.add(c, s, "t").unwrap();
+    let d = conv(&mut g, s, "d", 1);
+    let u = g.add(d, t, "u").unwrap();
+    let n = g.batchnorm(u, "bn2").unwrap();
+    let n = g.relu(n, "relu2").unwrap();
+    let n = g.global_avgpool(n, "mean").unwrap();
+    g.linear(n, "head", 5).unwrap();
+    Arc::new(g)
+}
+
 /// A VGG with odd widths: each GPU leaves the weights, momenta, statistics and masks that the plain CPU leaves after as many steps, byte for byte.
 fn twenty_steps(gpus: &[(&str, Arc<dyn Backend>, u64)]) {
     let graph = vgg_in_small();
@@ -150,12 +175,14 @@ fn twenty_steps(gpus: &[(&str, Arc<dyn Backend>, u64)]) {
     }
 }
 
-/// The same for residual networks: a bottleneck PreResNet, and a ResNet-18 with its strides, 1x1 convolutions and 7x7 stem.
+/// The same for residual networks: a bottleneck PreResNet, a ResNet-18 with its strides, 1x1 convolutions and 7x7 stem, and streams of all forms.
 fn residual_networks(gpus: [Arc<dyn Backend>; 2]) {
     for ((model, width, side), gpu) in [("preresnet20", 0.25, 16), ("resnet18", 0.0625, 32)].into_iter().zip(gpus) {
         let options = ModelOptions { width, input: Shape::new(side, side, 3), classes: 5 };
         let graph = Arc::new(build(model, &options).unwrap());
-        same(model, &run(&graph, plain(), 2, 0..2), &run(&graph, gpu, 2, 0..2));
+        same(model, &run(&graph, plain(), 2, 0..2), &run(&graph, gpu.clone(), 2, 0..2));
+        let graph = streams_in_small();
+        same(graph.name(), &run(&graph, plain(), 3, 0..3), &run(&graph, gpu, 3, 0..3));
     }
 }
 

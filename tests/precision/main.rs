@@ -14,6 +14,7 @@ use earlybird::backend::Backend;
 use earlybird::backend::cpu::{Cpu, IntegerPath, Path};
 use earlybird::graph::Graph;
 use earlybird::nn::{ModelOptions, build, init};
+use earlybird::ops::quantize::Form;
 use earlybird::ops::{Kernel, Shape};
 
 /// No options: `Default` is no constant.
@@ -125,6 +126,53 @@ fn a_vgg_is_blocks_from_the_images_to_the_head() {
     };
     assert_eq!(count(&all, f32_passes), 0);
     assert_eq!(count(&all, |k| matches!(k, Kernel::ClassifierFwd(_) | Kernel::ClassifierBwd(_))), 2);
+}
+
+/// Streams of a PreResNet have 16 bits in both directions, what conv1 and the blocks write as well as what batchnorms and convolutions read; only what the head reads is f32.
+#[test]
+fn a_preresnet_has_streams_of_16_bits() {
+    let all = kernels(&mut session(&small("preresnet20", 0.25), Cpu::new(), INT8), 4);
+    let (f32, bfp16, stored) = (Form::F32 as u32, Form::Bfp16 as u32, Form::Stored as u32);
+    let streams = |add, other| {
+        count(&all, |k| matches!(k, Kernel::Conv2dStreamI8(p) if (p.add, p.other, p.form) == (add, other, bfp16)))
+    };
+    // conv1 and the third convolutions of three first blocks, each below a down-sample convolution; the other blocks.
+    assert_eq!((streams(0, f32), streams(1, bfp16)), (4, 6));
+    assert_eq!(count(&all, |k| matches!(k, Kernel::Conv2dStreamI8(_))), 10);
+    let gradients = |add, other| {
+        count(&all, |k| matches!(k, Kernel::BatchNormBwdStreamI8(p) if (p.add, p.other, p.form) == (add, other, bfp16)))
+    };
+    // The last batchnorm begins; the first one of a stage adds to a data gradient of 8 bits.
+    assert_eq!((gradients(0, f32), gradients(1, stored), gradients(1, bfp16)), (1, 3, 3));
+    assert_eq!(count(&all, |k| matches!(k, Kernel::QuantizeBwdI8(p) if p.form == bfp16)), 10);
+    assert_eq!(count(&all, |k| matches!(k, Kernel::QuantizeFwdI8(p) if p.form == bfp16)), 3);
+    assert_eq!(count(&all, |k| matches!(k, Kernel::DequantizeFwdI8(_))), 1);
+    assert_eq!(count(&all, |k| matches!(k, Kernel::AddFwd(_) | Kernel::QuantizeStoreI8(_))), 0);
+}
+
+/// Where f32 operators read a stream it is f32, and where gradients of several forms meet they meet in f32.
+#[test]
+fn streams_of_several_forms_meet() {
+    let all = kernels(&mut session(&devices::streams_in_small(), Cpu::new(), INT8), 2);
+    let streams: Vec<_> = all
+        .iter()
+        .filter_map(|k| match k {
+            Kernel::Conv2dStreamI8(p) => Some((p.add, p.other, p.form, p.store)),
+            _ => None,
+        })
+        .collect();
+    // a, then a + b, c on top of that, and d on top of it.
+    assert_eq!(streams, [(0, 0, 0, 0), (1, 0, 2, 1), (1, 2, 2, 0), (1, 2, 2, 1)]);
+    let gradients: Vec<_> = all
+        .iter()
+        .filter_map(|k| match k {
+            Kernel::BatchNormBwdStreamI8(p) => Some((p.add, p.other, p.form)),
+            Kernel::QuantizeBwdI8(p) => Some((9, 9, p.form)),
+            _ => None,
+        })
+        .collect();
+    // bn2; d and c from it; bn1 on top of what came from d and t; b from that, and a from that and the ReLU.
+    assert_eq!(gradients, [(0, 0, 2), (9, 9, 2), (9, 9, 2), (1, 0, 2), (9, 9, 2), (9, 9, 0)]);
 }
 
 /// In `eb8` every convolution is f32 and its output and gradient are rounded; the classifier's are not.

@@ -3,8 +3,9 @@
 //! A convolution without bias whose only reader is a batchnorm is a *block* with it, with the ReLU and the max-pool behind them where those are the only readers: integer GEMM, then
 //! normalise + ReLU + pool + quantise in one pass; backwards both quantisations of the output gradient in one pass. Where a block's input comes from another
 //! block with a ReLU and no pool, the data gradient's epilogue masks it and sums it up. Everything else is f32 as in [`super`], on tensors that are converted where they are first
-//! wanted so. A convolution that is in no block writes its output in f32, where an addition alone reads it on top of the other summand: so the stream of a residual network, which stays
-//! f32, is written once. A batchnorm that reads such a tensor begins a block of its own; what it reads is stored in the same pass. Where a product is in f32, convolutions have their own conversions.
+//! wanted so. A convolution that is in no block writes its output in more than 8 bits, where an addition alone reads it on top of the other summand: so the stream of a residual network
+//! is written once. A batchnorm that reads such a tensor begins a block of its own; what it reads is stored in the same pass. Such a tensor and its gradient have 16 bits where 8-bit operators
+//! alone read it ([`Eight::is_16`]), else they are f32. Where a product is in f32, convolutions have their own conversions.
 //!
 //! The noise of a tensor is keyed by its node and its [`Role`]; each tensor has one writer, so that no two share their random bits.
 
@@ -19,7 +20,7 @@ use super::{Lowering, Place};
 use crate::graph::{NodeId, Op};
 use crate::ops::batchnorm::BatchNormI8;
 use crate::ops::conv2d::Conv2d;
-use crate::ops::quantize::{Dequantize, Noise, Quantize};
+use crate::ops::quantize::{Dequantize, Form, Noise, Quantize};
 use crate::ops::{Emit, Kernel, Node, Value, u};
 use crate::quant::layout::{BLOCK_ROWS, Role, blocks, pad, tensor};
 
@@ -56,10 +57,19 @@ struct Bfp {
     exponents: Value,
 }
 
+/// A gradient in blocks of 8 or 16 bits.
+#[derive(Clone, Copy)]
+struct Blocks {
+    q: Bfp,
+    form: Form,
+}
+
 /// The output of a node, in the forms that exist so far.
 #[derive(Clone, Copy, Default)]
 struct Edge {
     f32: Option<Value>,
+    /// A residual stream in 16 bits.
+    stream: Option<Bfp>,
     /// An operand of an integer GEMM.
     operand: Option<Bfp>,
 }
@@ -116,7 +126,8 @@ struct Eight<'l, 'a> {
     inner: HashSet<NodeId>,
     /// Nodes as lowered in f32.
     f32_nodes: HashMap<NodeId, Node>,
-    stored_gradients: HashMap<NodeId, Bfp>,
+    /// Gradients in blocks.
+    stored_gradients: HashMap<NodeId, Blocks>,
     /// Gradients behind batchnorms, masked and summed up: by batchnorm.
     behind: HashMap<NodeId, (Bfp, Value)>,
 }
@@ -138,6 +149,13 @@ impl Eight<'_, '_> {
             mantissas: self.value(id, what, mantissas),
             exponents: self.value(id, &format!("exponents of {what}"), exponents),
         }
+    }
+
+    /// A tensor of 16 bits as large as the output of `id`.
+    fn new_stream(&mut self, id: NodeId, what: &str) -> Bfp {
+        let (n, shape) = (self.base.batch, self.base.graph.shape(id));
+        let [mantissas, exponents] = Form::Bfp16.bytes(n * shape.h * shape.w, shape.c);
+        self.bfp(id, what, mantissas, exponents)
     }
 
     /// An operand as large as the output of `id`.
@@ -164,13 +182,25 @@ impl Eight<'_, '_> {
     fn f32_of(&mut self, id: NodeId) -> Value {
         match self.edges[id.0] {
             Edge { f32: Some(value), .. } => value,
-            Edge { operand: Some(q), .. } => {
-                let value = self.dequantized(id, q, false);
-                self.edges[id.0].f32 = Some(value);
-                value
-            }
+            Edge { stream: Some(q), .. } => self.now_f32(id, q, Form::Bfp16 as u32),
+            Edge { operand: Some(q), .. } => self.now_f32(id, q, 0),
             // Nodes come after what they read, and each leaves one form at least.
             _ => Value(0),
+        }
+    }
+
+    /// The output of `id`, from another form of it.
+    fn now_f32(&mut self, id: NodeId, q: Bfp, stored: u32) -> Value {
+        let value = self.dequantized(id, q, stored);
+        self.edges[id.0].f32 = Some(value);
+        value
+    }
+
+    /// The output of `id` as what an operator takes in f32 or in 16 bits, whichever there is.
+    fn stream_of(&mut self, id: NodeId) -> (Vec<Value>, Form) {
+        match self.edges[id.0].stream {
+            Some(q) => (vec![q.mantissas, q.exponents], Form::Bfp16),
+            None => (vec![self.f32_of(id)], Form::F32),
         }
     }
 
@@ -179,20 +209,22 @@ impl Eight<'_, '_> {
         if let Some(operand) = self.edges[id.0].operand {
             return operand;
         }
-        let (x, q, shape) = (self.f32_of(id), self.new_operand(id), self.base.graph.shape(id));
-        let noise = self.noise(id, Role::X);
-        let p = Quantize { n: u(self.base.batch), pixels: u(shape.h * shape.w), c: u(shape.c), noise };
-        self.base.call(Kernel::QuantizeFwdI8(p), &[x, self.step], &[q.mantissas, q.exponents]);
+        let ((mut inputs, form), q) = (self.stream_of(id), self.new_operand(id));
+        let (shape, noise) = (self.base.graph.shape(id), self.noise(id, Role::X));
+        let (n, pixels) = (u(self.base.batch), u(shape.h * shape.w));
+        let p = Quantize { n, pixels, c: u(shape.c), form: form as u32, noise };
+        inputs.push(self.step);
+        self.base.call(Kernel::QuantizeFwdI8(p), &inputs, &[q.mantissas, q.exponents]);
         self.edges[id.0].operand = Some(q);
         q
     }
 
-    /// `q`, as large as the output of `id`, in f32.
-    fn dequantized(&mut self, id: NodeId, q: Bfp, stored: bool) -> Value {
+    /// `q`, as large as the output of `id`, in f32; `stored` as in [`Dequantize`].
+    fn dequantized(&mut self, id: NodeId, q: Bfp, stored: u32) -> Value {
         let shape = self.base.graph.shape(id);
         let value = self.value(id, "f32 of ", self.base.bytes(id));
         let (n, pixels) = (u(self.base.batch), u(shape.h * shape.w));
-        let p = Dequantize { n, pixels, c: u(shape.c), stored: u32::from(stored) };
+        let p = Dequantize { n, pixels, c: u(shape.c), stored };
         self.base.call(Kernel::DequantizeFwdI8(p), &[q.mantissas, q.exponents], &[value]);
         value
     }
@@ -203,6 +235,21 @@ impl Eight<'_, '_> {
     fn block_of(&self, conv: NodeId) -> Option<NodeId> {
         let whole = self.options.f32_products.is_empty() && self.packing.convolution(conv).is_some();
         self.base.graph.reader(conv).filter(|bn| whole && matches!(self.base.graph.node(*bn).op, Op::BatchNorm(_)))
+    }
+
+    /// Whether a convolution in no block writes `to` in 16 bits: where all that reads it does so in 8 or 16 bits. That is the batchnorm `kept`, for which it is stored as well,
+    /// convolutions with integer products, and such that add it to their own.
+    fn is_16(&self, to: NodeId, kept: Option<NodeId>) -> bool {
+        let graph = self.base.graph;
+        let integer = |id: NodeId| self.packing.convolution(id).is_some();
+        let adds = |sum: NodeId, conv: NodeId| integer(conv) && graph.added_into(conv) == Some((sum, to));
+        let readers = graph.consumers(to);
+        !readers.is_empty()
+            && readers.into_iter().all(|reader| match graph.node(reader).op {
+                Op::Conv2d(_) => integer(reader),
+                Op::Add(_) => graph.node(reader).inputs.iter().any(|input| adds(reader, *input)),
+                _ => Some(reader) == kept,
+            })
     }
 
     /// The convolution that is a block with `bn`.

@@ -14,7 +14,7 @@ impl Int8 for Cpu {
         self.quantize_round_i8(p, step, x)
     }
 
-    fn quantize_fwd_i8(&self, p: &Quantize, x: Span, step: Span, q: Bfp) -> Result<()> {
+    fn quantize_fwd_i8(&self, p: &Quantize, x: Bfp, step: Span, q: Bfp) -> Result<()> {
         self.quantize_fwd_i8(p, x, step, q)
     }
 
@@ -29,7 +29,7 @@ impl Int8 for Cpu {
     fn quantize_bwd_i8(
         &self,
         p: &QuantizeGradient,
-        dy: Span,
+        dy: Bfp,
         weight_exponents: Span,
         input_exponents: Span,
         step: Span,
@@ -50,8 +50,8 @@ impl Int8 for Cpu {
         x: Bfp,
         w: Bfp,
         step: Span,
-        other: Span,
-        s: Span,
+        other: Bfp,
+        s: Bfp,
         q: Bfp,
         sums: Span,
     ) -> Result<()> {
@@ -111,13 +111,13 @@ impl Int8 for Cpu {
         gamma: Span,
         mean: Span,
         invstd: Span,
-        other: Span,
+        other: Bfp,
         dgamma: Span,
         dbeta: Span,
-        dx: Span,
+        dx: Bfp,
         ws: Span,
     ) -> Result<()> {
-        self.batchnorm_bwd_stream_i8(p, dz, sums, y, [gamma, mean, invstd], other, [dgamma, dbeta, dx, ws])
+        self.batchnorm_bwd_stream_i8(p, dz, sums, y, [gamma, mean, invstd], [other, dx], [dgamma, dbeta, ws])
     }
 
     fn conv2d_dgrad_i8(

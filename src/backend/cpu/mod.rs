@@ -25,6 +25,7 @@ mod sgd_i8;
 mod simd;
 mod simd_int8;
 mod softmax_xent;
+mod stream;
 mod tile;
 
 pub use conv2d::{IntegerPath, NoAmx, amx};

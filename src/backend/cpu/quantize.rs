@@ -10,11 +10,12 @@ use super::Cpu;
 use super::memory::{Parts, f32s, f32s_mut, i8s, i8s_mut, u32_of};
 use super::noise::{GROUP, Source};
 use super::simd_int8::{Level, vectorised_i8};
+use super::stream::{Read, expand, expand_16};
 use super::tile::{self, COLUMNS, ROWS, Strip, Tile};
 use crate::Result;
 use crate::backend::{Bfp, Span};
 use crate::ops::batchnorm::OutputSums;
-use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Round, Store};
+use crate::ops::quantize::{Dequantize, Form, Quantize, QuantizeGradient, Round, Store};
 use crate::quant::bfp;
 use crate::quant::layout::{blocks, blocks_across, pad};
 
@@ -52,13 +53,6 @@ vectorised_i8! {
         for (max, x) in max.iter_mut().zip(x) {
             *max = f32::from_bits(max.to_bits().max(x.to_bits() & 0x7fff_ffff));
         }
-    }
-}
-
-vectorised_i8! {
-    /// `out = m * 2^(e-6)`.
-    fn expand(m: &[i8], e: i32, out: &mut [f32]) {
-        out.iter_mut().zip(m).for_each(|(out, m)| *out = bfp::value(*m, e));
     }
 }
 
@@ -191,24 +185,26 @@ impl Cpu {
         Ok(())
     }
 
-    pub(super) fn quantize_fwd_i8(&self, p: &Quantize, x: Span, step: Span, q: Bfp) -> Result<()> {
+    pub(super) fn quantize_fwd_i8(&self, p: &Quantize, x: Bfp, step: Span, q: Bfp) -> Result<()> {
         let (n, pixels, c) = (p.n as usize, p.pixels as usize, p.c as usize);
         let (image, stride) = (pixels * pad(c), pad(c));
+        let [elements, exponents] = Form::of(p.form).bytes(n * pixels, c);
         let io = self.memory.open(
             "quantize_fwd_i8",
-            [(x, n * pixels * c * 4), (step, 4)],
+            [(x.mantissas, elements), (x.exponents, exponents), (step, 4)],
             [(q.mantissas, n * image), (q.exponents, n)],
         )?;
-        let ([x, step], [q, e]) = (io.read, io.write);
+        let ([x, xe, step], [q, e]) = (io.read, io.write);
         let (level, noise) = (self.level, Source::new(&p.noise, u32_of(step)));
-        let images = i8s_mut(q).par_chunks_mut(image).zip(i8s_mut(e)).zip(f32s(x).par_chunks(pixels * c));
-        images.enumerate().for_each(|(i, ((q, e), x))| {
-            let mut max = 0.0;
-            largest(level, x, &mut max);
-            let exponent = bfp::exponent(max);
-            *e = exponent as i8;
+        let x = Read::new(p.form, x, xe, c);
+        i8s_mut(q).par_chunks_mut(image).zip(i8s_mut(e)).enumerate().for_each(|(i, (q, e))| {
             let mut run = Run::new();
-            with_scratch(stride, |scale| {
+            with_scratch(stride + x.room(pixels), |scratch| {
+                let (scale, room) = scratch.split_at_mut(stride);
+                let (x, mut max) = (x.rows(level, i * pixels, pixels, room), 0.0);
+                largest(level, x, &mut max);
+                let exponent = bfp::exponent(max);
+                *e = exponent as i8;
                 scale.fill(bfp::power(21 - exponent));
                 for (first, length) in pieces(pixels, stride) {
                     run.take(level, x, scale, (c, stride), first, length);
@@ -222,18 +218,24 @@ impl Cpu {
     pub(super) fn dequantize_fwd_i8(&self, p: &Dequantize, q: Bfp, x: Span) -> Result<()> {
         let (n, pixels, c) = (p.n as usize, p.pixels as usize, p.c as usize);
         let (rows, stride, across) = (n * pixels, pad(c), blocks_across(c));
-        let exponents = if p.stored != 0 { blocks(rows, c) } else { n };
+        let (wide, exponents) = (p.stored == Form::Bfp16 as u32, if p.stored != 0 { blocks(rows, c) } else { n });
         let io = self.memory.open(
             "dequantize_fwd_i8",
-            [(q.mantissas, rows * stride), (q.exponents, exponents)],
+            [(q.mantissas, (rows * stride) << usize::from(wide)), (q.exponents, exponents)],
             [(x, rows * c * 4)],
         )?;
-        let ([q, e], [x]) = (io.read.map(i8s), io.write.map(f32s_mut));
-        x.par_chunks_mut(ROWS * c).zip(q.par_chunks(ROWS * stride)).enumerate().for_each(|(block, (x, q))| {
-            for (i, (x, q)) in x.chunks_exact_mut(c).zip(q.chunks_exact(stride)).enumerate() {
-                for (column, (x, q)) in x.chunks_mut(COLUMNS).zip(q.chunks(COLUMNS)).enumerate() {
+        let ([q, e], [x]) = (io.read, io.write.map(f32s_mut));
+        let e = i8s(e);
+        x.par_chunks_mut(ROWS * c).enumerate().for_each(|(block, x)| {
+            for (i, x) in x.chunks_exact_mut(c).enumerate() {
+                let at = (block * ROWS + i) * stride;
+                for (column, x) in x.chunks_mut(COLUMNS).enumerate() {
                     let e = if p.stored != 0 { e[block * across + column] } else { e[(block * ROWS + i) / pixels] };
-                    expand(self.level, q, i32::from(e), x);
+                    let (at, e) = (at + column * COLUMNS, i32::from(e));
+                    match wide {
+                        true => expand_16(self.level, &bytemuck::cast_slice(q)[at..], e, x),
+                        false => expand(self.level, &i8s(q)[at..], e, x),
+                    }
                 }
             }
         });
@@ -276,7 +278,7 @@ impl Cpu {
     pub(super) fn quantize_bwd_i8(
         &self,
         p: &QuantizeGradient,
-        dy: Span,
+        dy: Bfp,
         weight_exponents: Span,
         input_exponents: Span,
         step: Span,
@@ -287,9 +289,16 @@ impl Cpu {
         let (n, pixels, k) = (p.n as usize, p.pixels as usize, p.k as usize);
         let (stride, wanted, wide) = (pad(k), usize::from(p.dgrad != 0), usize::from(p.wide != 0));
         let (image, all) = (pixels * stride, n * pixels * stride);
+        let [elements, exponents] = Form::of(p.form).bytes(n * pixels, k);
         let io = self.memory.open(
             "quantize_bwd_i8",
-            [(dy, n * pixels * k * 4), (weight_exponents, wanted * k), (input_exponents, n), (step, 4)],
+            [
+                (dy.mantissas, elements),
+                (dy.exponents, exponents),
+                (weight_exponents, wanted * k),
+                (input_exponents, n),
+                (step, 4),
+            ],
             [
                 (dyd.mantissas, wanted * all),
                 (dyd.exponents, wanted * n),
@@ -298,13 +307,16 @@ impl Cpu {
                 (ws, Self::quantize_bwd_i8_workspace(p)),
             ],
         )?;
-        let ([dy, we, xe, step], [dyd, ed, dyw, ew, ws]) = (io.read, io.write);
-        let (dy, we, xe, step) = (f32s(dy), i8s(we), i8s(xe), u32_of(step));
+        let ([dy, dye, we, xe, step], [dyd, ed, dyw, ew, ws]) = (io.read, io.write);
+        let (dy, we, xe, step) = (Read::new(p.form, dy, dye, k), i8s(we), i8s(xe), u32_of(step));
         let (level, largest_of_channels) = (self.level, f32s_mut(ws));
         // Largest |dy| per sample and channel: powers of two change no order.
-        largest_of_channels.par_chunks_mut(k).zip(dy.par_chunks(pixels * k)).for_each(|(max, dy)| {
+        largest_of_channels.par_chunks_mut(k).enumerate().for_each(|(i, max)| {
             max.fill(0.0);
-            dy.chunks_exact(k).for_each(|row| raise(level, row, max));
+            with_scratch(dy.room(pixels), |room| {
+                let dy = dy.rows(level, i * pixels, pixels, room);
+                dy.chunks_exact(k).for_each(|row| raise(level, row, max));
+            });
         });
         let ew = i8s_mut(ew);
         for (channel, ew) in ew.iter_mut().enumerate() {
@@ -316,19 +328,21 @@ impl Cpu {
         let ew = &*ew;
         let (dyw, low) = i8s_mut(dyw).split_at_mut(all);
         let low = Parts::new(low, image * wide);
-        dyw.par_chunks_mut(image).zip(dy.par_chunks(pixels * k)).enumerate().for_each(|(i, (dyw, dy))| {
+        dyw.par_chunks_mut(image).enumerate().for_each(|(i, dyw)| {
             // SAFETY: each task has its own image.
             let (dyd, ed, low) = unsafe { (dyd.part(i), ed.part(i), low.part(i)) };
-            let mut run = Run::new();
-            let mut put = |out: &mut [i8], low: &mut [i8], noise: Source, scale: &[f32]| {
-                for (first, length) in pieces(pixels, stride) {
-                    run.take(level, dy, scale, (k, stride), first, length);
-                    let low = if low.is_empty() { &mut [][..] } else { &mut low[first..first + length] };
-                    run.round_gradient(level, noise, i * image + first, &mut out[first..first + length], low);
-                }
-            };
             let x = bfp::power(i32::from(xe[i]));
-            with_scratch(k, |scale| {
+            let mut run = Run::new();
+            with_scratch(k + dy.room(pixels), |scratch| {
+                let (scale, room) = scratch.split_at_mut(k);
+                let dy = dy.rows(level, i * pixels, pixels, room);
+                let mut put = |out: &mut [i8], low: &mut [i8], noise: Source, scale: &[f32]| {
+                    for (first, length) in pieces(pixels, stride) {
+                        run.take(level, dy, scale, (k, stride), first, length);
+                        let low = if low.is_empty() { &mut [][..] } else { &mut low[first..first + length] };
+                        run.round_gradient(level, noise, i * image + first, &mut out[first..first + length], low);
+                    }
+                };
                 scale.iter_mut().zip(ew).for_each(|(scale, ew)| *scale = bfp::power(21 - i32::from(*ew)) * x);
                 put(dyw, low, dyw_noise, scale);
                 if let [ed] = ed {

@@ -107,6 +107,7 @@ fn copy(to: &mut [i8], from: &[i8; COLUMNS]) {
 }
 
 vectorised_i8! {
+    /// Largest absolute value.
     fn largest(values: &[[f32; COLUMNS]; ROWS], max: &mut f32) {
         // Bits of non-negative floats are ordered like the floats, and integers have no NaN.
         let mut all = [0u32; COLUMNS];
@@ -185,18 +186,6 @@ vectorised_i8! {
                 let z = a[j].mul_add(f32::from(other[j]) * scale, b[j]);
                 row[j] = if z > 0.0 { row[j] } else { 0.0 };
             }
-        }
-    }
-}
-
-vectorised_i8! {
-    /// Adds the rows of `other`, where it has any, to the tile, and writes the sums to `out`; both are rows of `c` f32, of which the tile has `width` from `first` on.
-    fn stream(tile: &mut Tile, other: &[f32], out: &mut [f32], c: usize, first: usize, width: usize) {
-        for (values, other) in tile.values.iter_mut().zip(other.chunks_exact(c)) {
-            values[..width].iter_mut().zip(&other[first..first + width]).for_each(|(value, other)| *value += *other);
-        }
-        for (out, values) in out.chunks_exact_mut(c).zip(&tile.values) {
-            out[first..first + width].copy_from_slice(&values[..width]);
         }
     }
 }

@@ -3,13 +3,13 @@
 //! Nothing that is computed depends on a grid here: sums have their order in the kernels, roundings their noise from places.
 
 use super::device::Cuda;
-use super::grid_stride;
 use super::int8::{aligned, indexed};
 use super::quantize::per_block;
 use crate::Result;
 use crate::backend::{BatchNormGradients, BatchNormState, Bfp, Normalised, Span};
 use crate::driver::{DevPtr, Dims};
 use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientForm, GradientSums, OutputSums, SizesI8};
+use crate::ops::quantize::Form;
 use crate::quant::layout::blocks;
 
 /// Threads of a block.
@@ -247,10 +247,7 @@ pub(super) fn stream_workspace(p: &BatchNormBwdStreamI8) -> usize {
     SizesI8::of_stream(p).stride * 3 * size_of::<f32>()
 }
 
-/// Channels of a row that a thread handles at once in a stream.
-const STREAM_GROUP: u32 = 4;
-
-/// The gradient of a stream that a batchnorm reads. `channel`: gamma, mean, 1/std; `written`: dgamma, dbeta, dx, scratch memory.
+/// The gradient of a stream that a batchnorm reads. `channel`: gamma, mean, 1/std; `stream`: what is added, and dx; `written`: dgamma, dbeta, scratch memory.
 #[allow(clippy::too_many_arguments)] // an operator's tensors
 pub(super) fn stream(
     cuda: &Cuda,
@@ -259,14 +256,16 @@ pub(super) fn stream(
     sums: Span,
     y: Bfp,
     channel: [Span; 3],
-    other: Span,
-    written: [Span; 4],
+    stream: [Bfp; 2],
+    written: [Span; 3],
 ) -> Result<()> {
     const OP: &str = "batchnorm_bwd_stream_i8";
-    let s = SizesI8::of_stream(p);
-    let (one, all) = (s.c * 4, s.rows * s.c * 4);
+    let (s, [other, dx], [dgamma, dbeta, ws]) = (SizesI8::of_stream(p), stream, written);
+    let one = s.c * 4;
     indexed(OP, &[s.rows * s.stride])?;
     let [gamma, mean, invstd] = channel.map(|span| (span, one));
+    let added = if p.add != 0 { Form::of(p.other).bytes(s.rows, s.c) } else { [0; 2] };
+    let made = Form::of(p.form).bytes(s.rows, s.c);
     let reads = [
         (dz.mantissas, s.rows * s.stride),
         (dz.exponents, s.exponents()),
@@ -276,12 +275,13 @@ pub(super) fn stream(
         gamma,
         mean,
         invstd,
-        (other, if p.add != 0 { all } else { 0 }),
+        (other.mantissas, added[0]),
+        (other.exponents, added[1]),
     ];
-    let [dgamma, dbeta, dx, ws] = written;
-    let writes = [(dgamma, one), (dbeta, one), (dx, all), (ws, stream_workspace(p))];
-    let (reads, [dgamma, dbeta, dx, coef]) = cuda.open(OP, reads, writes)?;
-    let [dz, dze, sums, y, ye, gamma, mean, invstd, other]: [DevPtr; 9] = reads;
+    let writes =
+        [(dgamma, one), (dbeta, one), (dx.mantissas, made[0]), (dx.exponents, made[1]), (ws, stream_workspace(p))];
+    let (reads, [dgamma, dbeta, dx, dxe, coef]) = cuda.open(OP, reads, writes)?;
+    let [dz, dze, sums, y, ye, gamma, mean, invstd, other, oe]: [DevPtr; 10] = reads;
     if s.rows * s.c == 0 {
         return Ok(());
     }
@@ -290,10 +290,14 @@ pub(super) fn stream(
         aligned(OP, 16, &[other])?;
     }
     let (kernels, stream) = (cuda.kernels(), cuda.stream());
-    let work = grid_stride(kernels, p.rows * p.c.div_ceil(STREAM_GROUP)).grid[0];
-    let dims = Dims::linear(s.stride as u32 / SUM_CHANNELS + work, THREADS);
+    // Whole rows of blocks at a time, so that a thread has the same channels in all of its blocks; and each as many.
+    let props = kernels.driver().props();
+    let resident = (props.sm_count * (props.max_threads_per_sm / THREADS)) as usize;
+    let rounds = (s.tiles * s.across).div_ceil(resident);
+    let work = s.across * s.tiles.div_ceil(rounds);
+    let dims = Dims::linear((s.stride as u32 / SUM_CHANNELS) + work as u32, THREADS);
     let tickets = cuda.tickets(OP, PHASES)?;
     Ok(kernels.batchnorm_bwd_i8_stream(
-        dims, stream, p, dz, dze, sums, y, ye, gamma, mean, invstd, other, dgamma, dbeta, coef, dx, tickets,
+        dims, stream, p, dz, dze, sums, y, ye, gamma, mean, invstd, other, oe, dgamma, dbeta, coef, dx, dxe, tickets,
     )?)
 }

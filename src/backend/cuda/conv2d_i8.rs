@@ -9,6 +9,7 @@ use crate::backend::{Bfp, Normalised, Span};
 use crate::driver::{DevPtr, Dims};
 use crate::ops::batchnorm::{GradientSums, OutputSums};
 use crate::ops::conv2d::{Conv2d, Conv2dI8, Conv2dStreamI8};
+use crate::ops::quantize::Form;
 use crate::quant::layout::{BLOCK_ROWS, WGRAD_SLICE, blocks, pad};
 use crate::{Error, Result};
 
@@ -141,44 +142,46 @@ pub(super) fn fwd(cuda: &Cuda, p: &Conv2dI8, x: Bfp, w: Bfp, step: Span, y: Bfp,
     Ok(())
 }
 
-/// Forward into a residual stream. `read`: the step counter, and what is added.
+/// Forward into a residual stream. `read`: input, weights, what is added; `written`: the stream, and its stored copy.
 #[allow(clippy::too_many_arguments)] // an operator's tensors
 pub(super) fn stream(
     cuda: &Cuda,
     p: &Conv2dStreamI8,
-    x: Bfp,
-    w: Bfp,
-    read: [Span; 2],
-    s: Span,
-    q: Bfp,
+    read: [Bfp; 3],
+    step: Span,
+    written: [Bfp; 2],
     sums: Span,
 ) -> Result<()> {
     const OP: &str = "conv2d_stream_i8";
     check(OP, &p.product.conv)?;
     let (conv, shape) = (&p.product.conv, p.product.conv.padded());
     let (n, k, rows, stored) = (conv.n as usize, conv.k as usize, conv.rows(), usize::from(p.store != 0));
+    let ([x, w, other], [s, q]) = (read, written);
+    let added = if p.add != 0 { Form::of(p.other).bytes(rows, k) } else { [0; 2] };
+    let made = Form::of(p.form).bytes(rows, k);
     let reads = [
         (x.mantissas, shape.x_len()),
         (x.exponents, n),
         (w.mantissas, k * (shape.r * shape.s * shape.c) as usize),
         (w.exponents, k),
-        (read[0], 4),
-        (read[1], if p.add != 0 { conv.y_len() * 4 } else { 0 }),
+        (step, 4),
+        (other.mantissas, added[0]),
+        (other.exponents, added[1]),
     ];
     let writes = [
-        (s, conv.y_len() * 4),
+        (s.mantissas, made[0]),
+        (s.exponents, made[1]),
         (q.mantissas, stored * rows * pad(k)),
         (q.exponents, stored * blocks(rows, k)),
         (sums, stored * rows.div_ceil(BLOCK_ROWS) * pad(k) * size_of::<OutputSums>()),
     ];
-    let ([x, xe, w, we, step, other], [s, q, qe, sums]) = cuda.open(OP, reads, writes)?;
+    let ([x, xe, w, we, step, other, oe], [s, se, q, qe, sums]) = cuda.open(OP, reads, writes)?;
     if rows == 0 {
         return Ok(());
     }
-    aligned(OP, 16, &[x, w])?;
-    aligned(OP, 8, &[s])?;
+    aligned(OP, 16, &[x, w, s])?;
     if p.add != 0 {
-        aligned(OP, 8, &[other])?;
+        aligned(OP, 16, &[other])?;
     }
     if p.store != 0 {
         aligned(OP, 16, &[q])?;
@@ -197,7 +200,7 @@ pub(super) fn stream(
             conv2d_fwd_i8_stream_any
         ],
         dims,
-        (dims, cuda.stream(), p, x, xe, w, we, step, other, s, q, qe, sums, 0)
+        (dims, cuda.stream(), p, x, xe, w, we, step, other, oe, s, se, q, qe, sums, 0)
     );
     Ok(())
 }

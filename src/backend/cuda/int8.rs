@@ -47,7 +47,7 @@ impl Int8 for Cuda {
         quantize::round(self, p, step, x)
     }
 
-    fn quantize_fwd_i8(&self, p: &Quantize, x: Span, step: Span, q: Bfp) -> Result<()> {
+    fn quantize_fwd_i8(&self, p: &Quantize, x: Bfp, step: Span, q: Bfp) -> Result<()> {
         quantize::fwd(self, p, x, step, q)
     }
 
@@ -62,7 +62,7 @@ impl Int8 for Cuda {
     fn quantize_bwd_i8(
         &self,
         p: &QuantizeGradient,
-        dy: Span,
+        dy: Bfp,
         weight_exponents: Span,
         input_exponents: Span,
         step: Span,
@@ -83,12 +83,12 @@ impl Int8 for Cuda {
         x: Bfp,
         w: Bfp,
         step: Span,
-        other: Span,
-        s: Span,
+        other: Bfp,
+        s: Bfp,
         q: Bfp,
         sums: Span,
     ) -> Result<()> {
-        conv2d_i8::stream(self, p, x, w, [step, other], s, q, sums)
+        conv2d_i8::stream(self, p, [x, w, other], step, [s, q], sums)
     }
 
     fn batchnorm_fwd_i8(
@@ -144,13 +144,13 @@ impl Int8 for Cuda {
         gamma: Span,
         mean: Span,
         invstd: Span,
-        other: Span,
+        other: Bfp,
         dgamma: Span,
         dbeta: Span,
-        dx: Span,
+        dx: Bfp,
         ws: Span,
     ) -> Result<()> {
-        batchnorm_i8::stream(self, p, dz, sums, y, [gamma, mean, invstd], other, [dgamma, dbeta, dx, ws])
+        batchnorm_i8::stream(self, p, dz, sums, y, [gamma, mean, invstd], [other, dx], [dgamma, dbeta, ws])
     }
 
     fn conv2d_dgrad_i8(

@@ -8,7 +8,7 @@ use crate::Result;
 use crate::backend::{Bfp, Span};
 use crate::driver::Dims;
 use crate::ops::batchnorm::OutputSums;
-use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Round, Store};
+use crate::ops::quantize::{Dequantize, Form, Quantize, QuantizeGradient, Round, Store};
 use crate::quant::layout::{BLOCK_ROWS, blocks, pad};
 
 /// Groups to their grids: a block per group.
@@ -22,18 +22,22 @@ pub(super) fn round(cuda: &Cuda, p: &Round, step: Span, x: Span) -> Result<()> {
 }
 
 /// Images to an operand: a block per image.
-pub(super) fn fwd(cuda: &Cuda, p: &Quantize, x: Span, step: Span, q: Bfp) -> Result<()> {
+pub(super) fn fwd(cuda: &Cuda, p: &Quantize, x: Bfp, step: Span, q: Bfp) -> Result<()> {
     const OP: &str = "quantize_fwd_i8";
     let (n, pixels, c) = (p.n as usize, p.pixels as usize, p.c as usize);
     indexed(OP, &[n * pixels * pad(c)])?;
-    let reads = [(x, n * pixels * c * 4), (step, 4)];
+    let [elements, exponents] = Form::of(p.form).bytes(n * pixels, c);
+    let reads = [(x.mantissas, elements), (x.exponents, exponents), (step, 4)];
     let writes = [(q.mantissas, n * pixels * pad(c)), (q.exponents, n)];
-    let ([x, step], [q, e]) = cuda.open(OP, reads, writes)?;
+    let ([x, xe, step], [q, e]) = cuda.open(OP, reads, writes)?;
     if n * pixels * c == 0 {
         return Ok(());
     }
     aligned(OP, 8, &[q])?;
-    Ok(cuda.kernels().quantize_fwd_i8(Dims::linear(p.n, 256), cuda.stream(), p, x, step, q, e)?)
+    if p.form != Form::F32 as u32 {
+        aligned(OP, 16, &[x])?;
+    }
+    Ok(cuda.kernels().quantize_fwd_i8(Dims::linear(p.n, 256), cuda.stream(), p, x, xe, step, q, e)?)
 }
 
 /// To f32.
@@ -41,8 +45,11 @@ pub(super) fn dequantize(cuda: &Cuda, p: &Dequantize, q: Bfp, x: Span) -> Result
     const OP: &str = "dequantize_fwd_i8";
     let (n, pixels, c) = (p.n as usize, p.pixels as usize, p.c as usize);
     indexed(OP, &[n * pixels * pad(c)])?;
-    let exponents = if p.stored != 0 { blocks(n * pixels, c) } else { n };
-    let reads = [(q.mantissas, n * pixels * pad(c)), (q.exponents, exponents)];
+    let [mantissas, exponents] = match p.stored {
+        0 => [n * pixels * pad(c), n],
+        form => Form::of(form).bytes(n * pixels, c),
+    };
+    let reads = [(q.mantissas, mantissas), (q.exponents, exponents)];
     let ([q, e], [x]) = cuda.open(OP, reads, [(x, n * pixels * c * 4)])?;
     match n * pixels * c {
         0 => Ok(()),
@@ -85,7 +92,7 @@ pub(super) fn workspace(p: &QuantizeGradient) -> usize {
 pub(super) fn bwd(
     cuda: &Cuda,
     p: &QuantizeGradient,
-    dy: Span,
+    dy: Bfp,
     exponents: [Span; 2],
     step: Span,
     dyd: Bfp,
@@ -96,7 +103,9 @@ pub(super) fn bwd(
     let (n, k) = (p.n as usize, p.k as usize);
     let (all, wanted) = (n * p.pixels as usize, usize::from(p.dgrad != 0));
     indexed(OP, &[all * pad(k)])?;
-    let reads = [(dy, all * k * 4), (exponents[0], wanted * k), (exponents[1], n), (step, 4)];
+    let [elements, blocks] = Form::of(p.form).bytes(all, k);
+    let reads =
+        [(dy.mantissas, elements), (dy.exponents, blocks), (exponents[0], wanted * k), (exponents[1], n), (step, 4)];
     let writes = [
         (dyd.mantissas, wanted * all * pad(k)),
         (dyd.exponents, wanted * n),
@@ -104,13 +113,16 @@ pub(super) fn bwd(
         (dyw.exponents, k),
         (ws, workspace(p)),
     ];
-    let ([dy, we, xe, step], [dyd, ed, dyw, ew, ws]) = cuda.open(OP, reads, writes)?;
+    let ([dy, dye, we, xe, step], [dyd, ed, dyw, ew, ws]) = cuda.open(OP, reads, writes)?;
     if all * k == 0 {
         return Ok(());
     }
     aligned(OP, 8, &[dyd, dyw])?;
+    if p.form != Form::F32 as u32 {
+        aligned(OP, 16, &[dy])?;
+    }
     let parts = parts_of_image(cuda, p.n, (p.pixels as usize * pad(k)) as u32);
     let dims = Dims::linear(p.k.div_ceil(32) * p.n + p.k.div_ceil(8) + p.n * parts, 256);
     let (kernels, stream, tickets) = (cuda.kernels(), cuda.stream(), cuda.tickets(OP, PHASES)?);
-    Ok(kernels.quantize_bwd_i8(dims, stream, p, dy, ws, we, xe, step, dyd, ed, dyw, ew, tickets, parts)?)
+    Ok(kernels.quantize_bwd_i8(dims, stream, p, dy, dye, ws, we, xe, step, dyd, ed, dyw, ew, tickets, parts)?)
 }

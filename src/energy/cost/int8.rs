@@ -1,6 +1,7 @@
-//! Work of a training step in `int8`, node by node: what is a byte per element, what is four, and where one becomes the other (kernels.md section 3).
+//! Work of a training step in `int8`, node by node: what is a byte per element, what is two or four, and where one becomes the other (kernels.md section 3).
 //!
-//! Convolutions, and batchnorms with the ReLU and max-pool behind them, pass bytes to each other; everything else is f32. Counted beside mantissas: the sums that a pass leaves
+//! Convolutions, and batchnorms with the ReLU and max-pool behind them, pass bytes to each other; residual streams between them and their gradients have two bytes, everything else is f32.
+//! Counted beside mantissas: the sums that a pass leaves
 //! for the next one. Not counted: exponents (a byte for 2,048 elements) and partial weight gradients, which a GPU with many multiprocessors keeps in its L2 cache.
 //! Evaluation is in f32 in every precision.
 
@@ -48,12 +49,46 @@ impl Counter<'_> {
     fn stored_by_conv(&self, input: NodeId, bn: NodeId) -> bool {
         let readers = self.graph.consumers(input);
         let first = readers.iter().find(|reader| self.is_batchnorm(**reader));
-        let made = match self.graph.node(input).op {
-            Op::Conv2d(_) => !self.in_block(input),
-            Op::Add(_) => self.sums_on_the_way(input),
+        self.is_stream(input) && first == Some(&bn)
+    }
+
+    /// Whether a convolution in no block writes `id`.
+    fn is_stream(&self, id: NodeId) -> bool {
+        match self.graph.node(id).op {
+            Op::Conv2d(_) => !self.in_block(id) && self.graph.added_into(id).is_none(),
+            Op::Add(_) => self.sums_on_the_way(id),
             _ => false,
+        }
+    }
+
+    /// Whether `id` is a stream of 16 bits: 8-bit operators alone read it.
+    fn is_16(&self, id: NodeId) -> bool {
+        let (readers, convs) = (self.graph.consumers(id), |add: NodeId| self.graph.node(add).inputs.iter());
+        let adds = |add: NodeId, conv: NodeId| self.is_conv(conv) && self.graph.added_into(conv) == Some((add, id));
+        let is_8 = |reader: NodeId| match self.graph.node(reader).op {
+            Op::Conv2d(_) => true,
+            Op::Add(_) => convs(reader).any(|conv| adds(reader, *conv)),
+            _ => self.stored_by_conv(id, reader),
         };
-        made && first == Some(&bn)
+        self.is_stream(id) && !readers.is_empty() && readers.into_iter().all(is_8)
+    }
+
+    /// Bytes of the output of `id` as an operator reads it that takes 16 bits or f32.
+    fn stream_bytes(&self, id: NodeId) -> u64 {
+        if self.is_16(id) { 2 * self.bytes_i8(id) } else { 4 * self.elements(id) }
+    }
+
+    /// Bytes of the gradient of a stream when all that reads it is through; `but`: but for this batchnorm, the last one.
+    fn gradient_bytes(&self, id: NodeId, but: Option<NodeId>) -> u64 {
+        let readers = self.graph.consumers(id);
+        let mut others = readers.iter().copied().filter(|reader| Some(*reader) != but);
+        match (others.next(), others.next()) {
+            _ if but.is_none() && readers.iter().any(|reader| self.is_batchnorm(*reader)) => self.stream_bytes(id),
+            (Some(conv), None) if self.is_conv(conv) && but.is_some() => self.bytes_i8(id),
+            (Some(add), None) if self.is_stream(add) => self.gradient_bytes(add, None),
+            (None, _) if but.is_some() => 0,
+            _ => 4 * self.elements(id),
+        }
     }
 
     /// Where the pass of the batchnorm `id` ends: itself, or the ReLU or max-pool that it computes, too.
@@ -108,7 +143,13 @@ impl Counter<'_> {
                 && !(f32 && self.is_conv(**input))
                 && others.iter().find(|other| self.wants_f32(**other) == f32) == Some(&id)
         });
-        first.map(|input| self.conversion(*input, if f32 { 1 } else { ROUND_OPS })).sum()
+        let from_16 = |id: NodeId| self.moved(3 * self.bytes_i8(id), ROUND_OPS * self.elements(id));
+        first
+            .map(|input| match self.is_16(*input) {
+                true => from_16(*input),
+                false => self.conversion(*input, if f32 { 1 } else { ROUND_OPS }),
+            })
+            .sum()
     }
 
     /// How the gradient of the output of `id` arrives: bytes per element, and whether the data gradient's own pass has masked it and left its sums.
@@ -145,14 +186,16 @@ impl Counter<'_> {
         if self.in_block(id) {
             forward = forward + self.moved(y + sums, 0);
         } else {
-            // Its output is f32, on top of what it is added to, and stored for a batchnorm behind; its gradient comes in f32: a pass for the exponents, one that rounds twice.
+            // Its output goes to a stream, on top of what it is added to, and is stored for a batchnorm behind; its gradient is that of the stream: a pass for the exponents, one that
+            // rounds twice.
             let sum = self.graph.added_into(id);
-            forward = forward + self.moved(4 * elements * if sum.is_some() { 2 } else { 1 }, elements);
-            let readers = self.graph.consumers(sum.map_or(id, |(sum, _)| sum));
+            let (to, below) = sum.map_or((id, 0), |(sum, other)| (sum, self.stream_bytes(other)));
+            forward = forward + self.moved(self.stream_bytes(to) + below, elements);
+            let readers = self.graph.consumers(to);
             if readers.iter().any(|reader| self.is_batchnorm(*reader)) {
                 forward = forward + self.moved(y + sums, 0);
             }
-            backward = backward + self.moved(8 * elements + 2 * y, 2 * ROUND_OPS * elements);
+            backward = backward + self.moved(2 * self.gradient_bytes(to, None) + 2 * y, 2 * ROUND_OPS * elements);
         }
         if self.needs[input.0] {
             let (_, masked) = self.gradient_of(input);
@@ -175,18 +218,17 @@ impl Counter<'_> {
         if self.behind_conv(id) {
             return (forward, grad + self.moved(4 * y + 2 * sums, (9 + 2 * ROUND_OPS) * elements));
         }
-        // An f32 tensor is stored first, unless who made it has done so; its gradient is f32 again, on top of what other readers hand on.
+        // An f32 tensor is stored first, unless who made it has done so; its gradient goes on top of what other readers hand on.
         let input = self.graph.node(id).inputs[0];
         let store = match self.stored_by_conv(input, id) {
             true => Cost::default(),
             false => self.conversion(input, ROUND_OPS) + self.moved(sums, 0),
         };
-        let others = self.graph.consumers(input).len() > 1;
-        let onto = self.moved(4 * elements * if others { 2 } else { 1 }, elements);
+        let onto = self.moved(self.stream_bytes(input) + self.gradient_bytes(input, Some(id)), elements);
         (forward + store, grad + self.moved(2 * y + sums, 9 * elements) + onto)
     }
 
-    /// Gradients of several readers meet in f32; so does a convolution's data gradient whose input is f32.
+    /// Gradients of several readers meet in f32; so does a convolution's data gradient whose input is f32. One batchnorm alone adds its own to any form.
     fn meeting_i8(&self, id: NodeId) -> Cost {
         let readers = self.graph.consumers(id);
         if !self.needs[id.0] || readers.is_empty() || (self.pass_of(id).is_some() && readers.len() == 1) {
@@ -196,6 +238,7 @@ impl Counter<'_> {
         // A batchnorm at a stream adds its own on the way.
         let added = readers.iter().filter(|reader| self.is_batchnorm(**reader)).count();
         let meet = (readers.len() - 1).saturating_sub(added);
+        let stored = if added > 0 && readers.len() == added + 1 { 0 } else { stored };
         let sums = self.moved(12 * self.elements(id), self.elements(id)).times(meet as f64);
         self.conversion(id, 1).times(stored as f64) + sums
     }

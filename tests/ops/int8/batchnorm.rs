@@ -407,25 +407,55 @@ fn both_quantised_output_gradients() {
                 same_host(&what("dyd"), &blank_d.get(device, &dyd), if dgrad { &want_d } else { &blank_d });
             });
         }
-        // What a stream gets: dY itself, on top of another tensor or alone.
-        let other: Vec<f32> = (0..rows * c).map(|_| s.normal() as f32).collect();
-        for add in [true, false] {
-            let want = dy.iter().zip(&other).map(|(dy, other)| if add { other + dy } else { *dy });
-            let want: Vec<u32> = want.map(f32::to_bits).collect();
-            let p = BatchNormBwdStreamI8 { rows: rows as u32, c: c as u32, add: u32::from(add) };
+        // What a stream gets: dY itself, on top of another tensor in each form or alone, in f32 or 16 bits.
+        let plain: Vec<f32> = (0..rows * c).map(|_| s.normal() as f32).collect();
+        let (wide, packed) = (Host16::store(&plain, c), stored(&mut s, rows, c, -4, 2));
+        for (below, form) in [
+            (Some(Form::F32), Form::F32),
+            (None, Form::F32),
+            (Some(Form::Bfp16), Form::Bfp16),
+            (Some(Form::Stored), Form::Bfp16),
+            (Some(Form::F32), Form::Bfp16),
+            (Some(Form::Bfp16), Form::F32),
+            (None, Form::Bfp16),
+        ] {
+            let other: Vec<f32> = match below {
+                Some(Form::F32) => plain.clone(),
+                Some(Form::Bfp16) => wide.values(c),
+                Some(Form::Stored) => (0..rows * c).map(|i| stored_value(&packed, c, i / c, i % c) as f32).collect(),
+                None => Vec::new(),
+            };
+            let want: Vec<f32> = match below {
+                Some(_) => dy.iter().zip(&other).map(|(dy, other)| other + dy).collect(),
+                None => dy.clone(),
+            };
+            let (rows_, c_, add, other_) = (rows as u32, c as u32, below.is_some(), below.unwrap_or_default() as u32);
+            let p = BatchNormBwdStreamI8 { rows: rows_, c: c_, add: u32::from(add), other: other_, form: form as u32 };
             everywhere(|device| {
-                let (dz, y, sums, other) = (dz.put(device), d.y.put(device), device.put(&sums), device.put(&other));
+                let (dz, y, sums) = (dz.put(device), d.y.put(device), device.put(&sums));
+                let on = match below {
+                    Some(Form::Bfp16) => wide.put(device),
+                    Some(Form::Stored) => packed.put(device),
+                    _ => OnDevice { m: device.put(&other), e: put(device, &[]) },
+                };
                 let [gamma, mean, invstd] = [&d.gamma, &f.mean, &f.invstd].map(|v| device.put(v));
                 let [out_gamma, out_beta, dx] = [c, c, rows * c].map(|n| device.out(n));
+                let blank = Host16::blank(rows, c);
+                let dx_16 = blank.put(device);
+                let out = if form == Form::F32 { Bfp::f32(dx.all()) } else { dx_16.bfp() };
                 let ws = device.workspace(&Kernel::BatchNormBwdStreamI8(p));
-                let [gamma, mean, invstd, other] = [&gamma, &mean, &invstd, &other].map(Memory::all);
+                let [gamma, mean, invstd] = [&gamma, &mean, &invstd].map(Memory::all);
                 let (g, b, int8) = (out_gamma.all(), out_beta.all(), device.backend.int8().unwrap());
-                let (dz, y, sums, out, ws) = (dz.bfp(), y.bfp(), sums.all(), dx.all(), ws.all());
-                int8.batchnorm_bwd_stream_i8(&p, dz, sums, y, gamma, mean, invstd, other, g, b, out, ws).unwrap();
+                let (dz, y, sums, on, ws) = (dz.bfp(), y.bfp(), sums.all(), on.bfp(), ws.all());
+                int8.batchnorm_bwd_stream_i8(&p, dz, sums, y, gamma, mean, invstd, on, g, b, out, ws).unwrap();
                 let what = |tensor: &str| format!("{} {tensor} of {p:?}", device.name);
                 same(&what("dgamma"), &device.get::<f32>(&out_gamma), &dgamma);
                 same(&what("dbeta"), &device.get::<f32>(&out_beta), &dbeta);
-                same(&what("dx"), &device.get::<f32>(&dx).into_iter().map(f32::to_bits).collect::<Vec<u32>>(), &want);
+                let bits = |all: &[f32]| all.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
+                match form {
+                    Form::F32 => same(&what("dx"), &bits(&device.get::<f32>(&dx)), &bits(&want)),
+                    _ => blank.get(device, &dx_16).is(&what("dx"), &Host16::store(&want, c)),
+                }
             });
         }
     }

@@ -126,25 +126,42 @@ fn forward(device: &Device, d: &Data, rounding: Rounding) {
     same(&format!("{what} sums"), &device.get::<OutputSums>(&sums), &output_sums(&want, k));
 }
 
-/// Into a stream: on top of another tensor or not, stored as well or not.
-fn into_stream(device: &Device, d: &Data, rounding: Rounding, add: bool, store: bool) {
+/// What is added to a stream, in its form, and whether the stream has 16 bits and is stored as well.
+type Way = (Option<Form>, Form, bool);
+
+/// Into a stream: on top of another tensor or not, in f32 or 16 bits, stored as well or not.
+fn into_stream(device: &Device, d: &Data, rounding: Rounding, (below, form, store): Way) {
     let (p, k, rows) = (&d.p, d.p.k as usize, d.p.rows());
     let mut random = stream(3, "stream");
     let other: Vec<f32> = (0..rows * k).map(|_| random.normal() as f32).collect();
+    let packed = Host16::store(&other, k);
+    let (other, on) = match below {
+        Some(Form::Bfp16) => (packed.values(k), packed.put(device)),
+        _ => (other.clone(), OnDevice { m: device.put(&other), e: put(device, &[]) }),
+    };
     let alone = output(d);
-    let want: Vec<f32> = alone.iter().zip(&other).map(|(y, other)| if add { other + y } else { *y }).collect();
+    let want: Vec<f32> = match below {
+        Some(_) => alone.iter().zip(&other).map(|(y, other)| other + y).collect(),
+        None => alone,
+    };
     let (blank, stored) = (Host::blank(rows * pad(k), blocks(rows, k)), rounding.store(&want, k));
     let (x, w, q) = (d.x.put(device), d.w.put(device), blank.put(device));
     let sums = device.put(&vec![OutputSums { squares: 7, sum: 7, min: 7, max: 7 }; rows.div_ceil(64) * pad(k)]);
-    let (other, s) = (device.put(&other), device.put(&vec![-1f32; rows * k]));
+    let (s, blank_16) = (device.put(&vec![-1f32; rows * k]), Host16::blank(rows, k));
+    let s_16 = blank_16.put(device);
+    let to = if form == Form::F32 { Bfp::f32(s.all()) } else { s_16.bfp() };
     let product = Conv2dI8 { conv: *p, noise: rounding.noise, wide: 0 };
-    let call = Conv2dStreamI8 { product, add: u32::from(add), store: u32::from(store) };
+    let (add, other) = (u32::from(below.is_some()), below.unwrap_or_default() as u32);
+    let call = Conv2dStreamI8 { product, add, other, form: form as u32, store: u32::from(store) };
     let at = step(device, &rounding);
     let int8 = device.backend.int8().unwrap();
-    int8.conv2d_stream_i8(&call, x.bfp(), w.bfp(), at.all(), other.all(), s.all(), q.bfp(), sums.all()).unwrap();
-    let what = format!("{} stream {p:?} {add} {store}", device.name);
+    int8.conv2d_stream_i8(&call, x.bfp(), w.bfp(), at.all(), on.bfp(), to, q.bfp(), sums.all()).unwrap();
+    let what = format!("{} stream {p:?} {below:?} {form:?} {store}", device.name);
     let bits = |all: Vec<f32>| all.into_iter().map(f32::to_bits).collect::<Vec<u32>>();
-    same(&what, &bits(device.get::<f32>(&s)), &bits(want));
+    match form {
+        Form::F32 => same(&what, &bits(device.get::<f32>(&s)), &bits(want)),
+        _ => blank_16.get(device, &s_16).is(&what, &Host16::store(&want, k)),
+    }
     let untouched = vec![OutputSums { squares: 7, sum: 7, min: 7, max: 7 }; rows.div_ceil(64) * pad(k)];
     let (want, want_sums) = if store { (stored.clone(), output_sums(&stored, k)) } else { (blank.clone(), untouched) };
     same_host(&what, &blank.get(device, &q), &want);
@@ -251,9 +268,17 @@ fn every_case_agrees_with_the_definition() {
         let rounding = Rounding::new(0x0123_4567_89ab_cdef ^ number as u64, 18, number % 3 != 1);
         everywhere(|device| {
             forward(device, &d, rounding);
-            for (add, store) in [(true, true), (false, true), (true, false)] {
-                into_stream(device, &d, rounding, add, store);
-            }
+            let (f32, bfp16) = (Form::F32, Form::Bfp16);
+            let ways: [Way; 7] = [
+                (Some(bfp16), bfp16, true),
+                (None, bfp16, true),
+                (Some(bfp16), bfp16, false),
+                (Some(f32), bfp16, number % 2 == 0),
+                (Some(bfp16), f32, number % 2 == 0),
+                (Some(f32), f32, true),
+                (None, f32, false),
+            ];
+            ways.into_iter().for_each(|way| into_stream(device, &d, rounding, way));
             data_gradient(device, &d, rounding, false);
             data_gradient(device, &d, rounding, true);
             weight_gradient(device, &d, rounding, false);
@@ -268,7 +293,8 @@ fn the_ends_of_the_exponents() {
         let d = data(&CASES[1], 5, low, high);
         everywhere(|device| {
             forward(device, &d, Rounding::new(3, 18, true));
-            into_stream(device, &d, Rounding::new(3, 18, true), false, true);
+            into_stream(device, &d, Rounding::new(3, 18, true), (None, Form::F32, true));
+            into_stream(device, &d, Rounding::new(3, 18, true), (None, Form::Bfp16, true));
             data_gradient(device, &d, Rounding::new(4, 18, true), true);
             weight_gradient(device, &d, Rounding::new(4, 18, true), low < 0);
         });

@@ -11,7 +11,7 @@ mod sgd;
 
 use earlybird::backend::{Bfp, Memory, Span};
 use earlybird::ops::batchnorm::OutputSums;
-use earlybird::ops::quantize::Noise;
+use earlybird::ops::quantize::{Form, Noise};
 use earlybird::quant::layout::{NoiseKey, blocks, blocks_across, pad};
 use earlybird::quant::philox::{Stream, stream_of};
 
@@ -58,6 +58,64 @@ impl Host {
         m.truncate(self.m.len());
         e.truncate(self.e.len());
         Host { m, e }
+    }
+}
+
+/// A tensor of 16-bit mantissas in blocks, on the host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Host16 {
+    pub m: Vec<i16>,
+    pub e: Vec<i8>,
+}
+
+impl Host16 {
+    /// Rows x channels of values, to nearest.
+    pub fn store(values: &[f32], channels: usize) -> Host16 {
+        let (rows, stride) = (values.len() / channels, pad(channels));
+        let mut out = Host16 { m: vec![0; rows * stride], e: vec![0; blocks(rows, channels)] };
+        for block in 0..out.e.len() {
+            let of_block = |row: usize, c: usize| row / 64 * blocks_across(channels) + c / 32 == block;
+            let places = || (0..rows).flat_map(|row| (0..channels).map(move |c| (row, c)));
+            let places = || places().filter(|(row, c)| of_block(*row, *c));
+            let e = exponent(places().map(|(row, c)| f64::from(values[row * channels + c]).abs()).fold(0.0, f64::max));
+            out.e[block] = e as i8;
+            for (row, c) in places() {
+                let t = f64::from(values[row * channels + c]) * 2f64.powi(14 - e);
+                out.m[row * stride + c] = t.round_ties_even().clamp(-32767.0, 32767.0) as i16;
+            }
+        }
+        out
+    }
+
+    /// What each element stands for.
+    pub fn values(&self, channels: usize) -> Vec<f32> {
+        let one = |row: usize, c: usize| {
+            let e = self.e[row / 64 * blocks_across(channels) + c / 32];
+            (f64::from(self.m[row * pad(channels) + c]) * 2f64.powi(i32::from(e) - 14)) as f32
+        };
+        let rows = self.m.len() / pad(channels);
+        (0..rows).flat_map(|row| (0..channels).map(move |c| (row, c))).map(|(row, c)| one(row, c)).collect()
+    }
+
+    pub fn put(&self, device: &Device) -> OnDevice {
+        OnDevice { m: device.put(&self.m), e: put(device, &self.e) }
+    }
+
+    pub fn blank(rows: usize, channels: usize) -> Host16 {
+        Host16 { m: vec![-32768; rows * pad(channels)], e: vec![-128; blocks(rows, channels)] }
+    }
+
+    /// What a device has written in place of `self`, a blank.
+    pub fn get(&self, device: &Device, from: &OnDevice) -> Host16 {
+        let mut e = device.get::<i8>(&from.e);
+        e.truncate(self.e.len());
+        Host16 { m: device.get(&from.m), e }
+    }
+
+    /// Fails where `self` is not `want`.
+    pub fn is(&self, what: &str, want: &Host16) {
+        same(&format!("{what} exponents"), &self.e, &want.e);
+        same(&format!("{what} mantissas of 16 bits"), &self.m, &want.m);
     }
 }
 

@@ -65,11 +65,35 @@ fn groups_are_rounded_in_place() {
     }
 }
 
+/// `x`, which is what `wide` stands for where the form is that of 16 bits.
+fn input(device: &Device, x: &[f32], wide: &Host16, form: Form) -> OnDevice {
+    match form {
+        Form::Bfp16 => wide.put(device),
+        _ => OnDevice { m: device.put(x), e: put(device, &[]) },
+    }
+}
+
+#[test]
+fn sixteen_bits_come_back() {
+    for (n, pixels, c) in SHAPES {
+        let wide = Host16::store(&images(n, pixels * c, 4), c);
+        let want = wide.values(c);
+        everywhere(|device| {
+            let (q, x) = (wide.put(device), device.out(want.len()));
+            let p = Dequantize { n: n as u32, pixels: pixels as u32, c: c as u32, stored: Form::Bfp16 as u32 };
+            device.backend.int8().unwrap().dequantize_fwd_i8(&p, q.bfp(), x.all()).unwrap();
+            same(&format!("{} {p:?}", device.name), &device.get::<f32>(&x), &want);
+        });
+    }
+}
+
 #[test]
 fn images_become_operands_and_come_back() {
     for (n, pixels, c) in SHAPES {
-        let x = images(n, pixels * c, 1);
-        for stochastic in [true, false] {
+        for (stochastic, form) in [(true, Form::F32), (false, Form::F32), (true, Form::Bfp16)] {
+            let x = images(n, pixels * c, 1);
+            let wide = Host16::store(&x, c);
+            let x = if form == Form::F32 { x } else { wide.values(c) };
             let rounding = Rounding::new(0x0500_0000_0000_0003, 33, stochastic);
             let want = operand(&x, n, c, rounding);
             let back: Vec<f32> = (0..x.len())
@@ -80,10 +104,11 @@ fn images_become_operands_and_come_back() {
                 .collect();
             everywhere(|device| {
                 let blank = Host::blank(n * pixels * pad(c), n);
-                let (from, q, at) = (device.put(&x), blank.put(device), step(device, &rounding));
-                let p = Quantize { n: n as u32, pixels: pixels as u32, c: c as u32, noise: rounding.noise };
+                let (from, q, at) = (input(device, &x, &wide, form), blank.put(device), step(device, &rounding));
+                let (n_, pixels_, c_) = (n as u32, pixels as u32, c as u32);
+                let p = Quantize { n: n_, pixels: pixels_, c: c_, form: form as u32, noise: rounding.noise };
                 let int8 = device.backend.int8().unwrap();
-                int8.quantize_fwd_i8(&p, from.all(), at.all(), q.bfp()).unwrap();
+                int8.quantize_fwd_i8(&p, from.bfp(), at.all(), q.bfp()).unwrap();
                 same_host(&format!("{} {p:?}", device.name), &blank.get(device, &q), &want);
                 let p = Dequantize { n: p.n, pixels: p.pixels, c: p.c, stored: 0 };
                 let x = device.out(back.len());
@@ -124,8 +149,11 @@ fn rows_become_stored_tensors_and_come_back() {
 
 #[test]
 fn both_forms_of_an_output_gradient() {
-    for (number, (n, pixels, k)) in SHAPES.into_iter().enumerate() {
+    let both = SHAPES.into_iter().enumerate().flat_map(|case| [(case, Form::F32), (case, Form::Bfp16)]);
+    for ((number, (n, pixels, k)), form) in both {
         let dy = images(n, pixels * k, 3);
+        let packed = Host16::store(&dy, k);
+        let dy = if form == Form::F32 { dy } else { packed.values(k) };
         let mut s = stream(number as u64, "exponents");
         let (we, xe) = (exponents(&mut s, k, -9, 3), exponents(&mut s, n, -5, 5));
         let rounding = Rounding::new(0x0700_0000_0000_0001, 35, true);
@@ -163,15 +191,16 @@ fn both_forms_of_an_output_gradient() {
                     pixels: pixels as u32,
                     k: k as u32,
                     dgrad: u32::from(dgrad),
+                    form: form as u32,
                     noise: rounding.noise,
                     dyd_tensor: 77,
                     wide: u32::from(wide),
                 };
-                let (from, we, xe) = (device.put(&dy), put(device, &we), put(device, &xe));
+                let (from, we, xe) = (input(device, &dy, &packed, form), put(device, &we), put(device, &xe));
                 let ws = device.workspace(&Kernel::QuantizeBwdI8(p));
                 let (d, w) = (dyd.bfp(), dyw.bfp());
                 let int8 = device.backend.int8().unwrap();
-                int8.quantize_bwd_i8(&p, from.all(), we.all(), xe.all(), at.all(), d, w, ws.all()).unwrap();
+                int8.quantize_bwd_i8(&p, from.bfp(), we.all(), xe.all(), at.all(), d, w, ws.all()).unwrap();
                 let what = format!("{} {p:?}", device.name);
                 same_host(&what, &blank_w.get(device, &dyw), want_w);
                 let want = if dgrad { &want_d } else { &blank_d };

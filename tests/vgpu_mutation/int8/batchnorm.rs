@@ -5,6 +5,7 @@ use earlybird::backend::Backend;
 use earlybird::driver::{DevPtr, Dims};
 use earlybird::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientSums};
 use earlybird::ops::pool::Pool;
+use earlybird::ops::quantize::Form;
 use earlybird::quant::layout::{blocks, pad};
 
 use super::{STREAM, exponents, gradient_sums, mantissas, output_sums, rounding};
@@ -224,24 +225,46 @@ fn backward(b: &Bench) -> Outcome {
     Ok(())
 }
 
-/// Rows, channels, blocks behind those that sum; on top of another tensor by turns. Less than a vector, more blocks of rows than lanes, rounds with the same channels and with others, rows
-/// that are whole vectors and rows that are not.
-const STREAMS: [(usize, usize, u32); 8] =
-    [(1, 1, 1), (70, 37, 1), (300, 16, 2), (130, 20, 1), (2200, 3, 2), (33, 130, 2), (9, 260, 1), (64, 64, 3)];
+/// What is added to a stream, in its form, and the form of what comes of it.
+type Way = (Option<Form>, Form);
+
+const F32: Way = (Some(Form::F32), Form::F32);
+const BOTH: Way = (Some(Form::Bfp16), Form::Bfp16);
+const ALONE: Way = (None, Form::Bfp16);
+const STORED: Way = (Some(Form::Stored), Form::Bfp16);
+
+/// Rows, channels, blocks behind those that sum. Less than a vector, more blocks of rows than lanes, rounds with the same channels and with others, rows that are whole vectors and rows
+/// that are not, a last block of channels that is whole and one that is half.
+const STREAMS: [(usize, usize, u32, Way); 12] = [
+    (1, 1, 1, ALONE),
+    (70, 37, 1, F32),
+    (70, 37, 1, BOTH),
+    (300, 16, 2, STORED),
+    (130, 20, 1, (Some(Form::F32), Form::Bfp16)),
+    (2200, 3, 2, ALONE),
+    (33, 130, 2, BOTH),
+    (9, 260, 1, STORED),
+    (64, 64, 3, BOTH),
+    (130, 52, 2, F32),
+    (33, 130, 1, (None, Form::F32)),
+    (200, 20, 1, (Some(Form::Bfp16), Form::F32)),
+];
 
 fn stream(b: &Bench) -> Outcome {
-    for (i, (rows, c, blocks_behind)) in b.each(STREAMS.into_iter().enumerate()) {
+    for (rows, c, blocks_behind, (below, form)) in b.each(STREAMS) {
         let (y, dz) = (mantissas(0, rows, c), mantissas(11, rows, c));
         let sums = b.bytes(cast_slice(&gradient_sums(&dz, &y, c)))?;
         let e = b.small(&exponents(blocks(rows, c)))?;
-        let (y, dz, add) = (b.small(&y)?, b.small(&dz)?, i % 2 == 0);
+        let (y, dz, add) = (b.small(&y)?, b.small(&dz)?, below.is_some());
         let [gamma, mean, invstd] = [b.floats(c)?, b.floats(c)?, b.bytes(&positive(c))?];
-        let other = b.floats(if add { rows * c } else { 0 })?;
-        let (dgamma, dbeta, dx) = (b.room(c)?, b.room(c)?, b.room(rows * c)?);
+        let below = below.unwrap_or_default();
+        let [other, oe] = b.tensor(below, if add { rows } else { 0 }, c)?;
+        let (dgamma, dbeta, [dx, dxe]) = (b.room(c)?, b.room(c)?, b.written(form, rows, c)?);
         let (coef, tickets) = (b.cuda.alloc(pad(c) * 12)?, b.words(&[0; 4])?);
-        let p = BatchNormBwdStreamI8 { rows: rows as u32, c: c as u32, add: u32::from(add) };
+        let (rows, c, add, other_form) = (rows as u32, c as u32, u32::from(add), below as u32);
+        let p = BatchNormBwdStreamI8 { rows, c, add, other: other_form, form: form as u32 };
         b.kernels.batchnorm_bwd_i8_stream(
-            Dims::linear(pad(c) as u32 / 2 + blocks_behind, 256),
+            Dims::linear(pad(c as usize) as u32 / 2 + blocks_behind, 256),
             STREAM,
             &p,
             at(&dz),
@@ -253,13 +276,15 @@ fn stream(b: &Bench) -> Outcome {
             at(&mean),
             at(&invstd),
             at(&other),
+            at(&oe),
             at(&dgamma),
             at(&dbeta),
             at(&coef),
             at(&dx),
+            at(&dxe),
             at(&tickets),
         )?;
-        b.take(&[&dgamma, &dbeta, &dx, &tickets])?;
+        b.take(&[&dgamma, &dbeta, &dx, &dxe, &tickets])?;
     }
     Ok(())
 }

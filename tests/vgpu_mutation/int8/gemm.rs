@@ -6,6 +6,7 @@ use earlybird::driver::{DevPtr, Dims, Result, StreamId};
 use earlybird::ops::Shape;
 use earlybird::ops::batchnorm::{GradientSums, OutputSums};
 use earlybird::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8, Conv2dStreamI8};
+use earlybird::ops::quantize::Form;
 use earlybird::quant::layout::{blocks, pad};
 
 use super::{STREAM, exponents, mantissas, rounding};
@@ -140,25 +141,28 @@ fn forward(b: &Bench, name: &'static str, tile: Tile, launch: Forward) -> Outcom
     Ok(())
 }
 
-type Stream = fn(&Kernels, Dims, StreamId, &Conv2dStreamI8, A, A, A, A, A, A, A, A, A, A, u32) -> Result<()>;
+type Stream = fn(&Kernels, Dims, StreamId, &Conv2dStreamI8, A, A, A, A, A, A, A, A, A, A, A, A, u32) -> Result<()>;
 
-/// With and without a tensor below and a stored copy, by turns.
+/// With and without a tensor below and a stored copy, in f32 and 16 bits, by turns.
 fn stream(b: &Bench, name: &'static str, tile: Tile, launch: Stream) -> Outcome {
     for (i, (p, stochastic)) in b.each(tile.shapes(false).into_iter().enumerate()) {
         let (n, c, k, (taps, rows, pixels)) = (p.n as usize, p.c as usize, p.k as usize, extents(&p));
         let (add, stored) = (i % 3 != 2, i % 4 != 3);
+        let of = |wide: bool| if wide { Form::Bfp16 } else { Form::F32 };
+        let (below, form) = (of(i % 2 == 0), of(i % 5 < 3));
         let (x, xe) = (b.small(&quiet(&p, 0, pixels, c))?, b.small(&exponents(n))?);
         let (w, we) = (b.small(&mantissas(7, k * taps, c))?, b.small(&exponents(k))?);
-        let (other, step) = (b.floats(if add { rows * k } else { 0 })?, b.step()?);
-        let (s, q) = (b.room(rows * k)?, b.blank(usize::from(stored) * rows * pad(k))?);
+        let ([other, oe], step) = (b.tensor(below, if add { rows } else { 0 }, k)?, b.step()?);
+        let ([s, se], q) = (b.written(form, rows, k)?, b.blank(usize::from(stored) * rows * pad(k))?);
         let e = b.blank(usize::from(stored) * blocks(rows, k))?;
         let sums = b.blank(usize::from(stored) * rows.div_ceil(64) * pad(k) * size_of::<OutputSums>())?;
         let (dims, product) = (tile.dims(b, name, rows, pad(k))?, call(p, stochastic, false));
-        let p = Conv2dStreamI8 { product, add: u32::from(add), store: u32::from(stored) };
-        let [x_, xe_, w_, we_, step_, other_] = [&x, &xe, &w, &we, &step, &other].map(at);
-        let [s_, q_, e_, sums_] = [&s, &q, &e, &sums].map(at);
-        launch(&b.kernels, dims, STREAM, &p, x_, xe_, w_, we_, step_, other_, s_, q_, e_, sums_, 0)?;
-        b.take(&[&s, &q, &e, &sums])?;
+        let (add, store) = (u32::from(add), u32::from(stored));
+        let p = Conv2dStreamI8 { product, add, other: below as u32, form: form as u32, store };
+        let [x_, xe_, w_, we_, step_, other_, oe_] = [&x, &xe, &w, &we, &step, &other, &oe].map(at);
+        let [s_, se_, q_, e_, sums_] = [&s, &se, &q, &e, &sums].map(at);
+        launch(&b.kernels, dims, STREAM, &p, x_, xe_, w_, we_, step_, other_, oe_, s_, se_, q_, e_, sums_, 0)?;
+        b.take(&[&s, &se, &q, &e, &sums])?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use bytemuck::cast_slice;
 use earlybird::backend::Memory;
 use earlybird::driver::StreamId;
 use earlybird::ops::batchnorm::{GradientSums, OutputSums};
-use earlybird::ops::quantize::Noise;
+use earlybird::ops::quantize::{Form, Noise};
 use earlybird::quant::layout::pad;
 
 use crate::bench::{Bench, Case, Outcome, floats, noise};
@@ -81,6 +81,30 @@ impl Bench<'_> {
         let one = |v: &[u8]| f32::from_le_bytes([v[0], v[1], v[2], v[3]]) * scale;
         let all: Vec<f32> = floats(n).chunks_exact(4).map(one).collect();
         self.bytes(cast_slice(&all))
+    }
+
+    /// A tensor in this form: elements and exponents.
+    fn tensor(&self, form: Form, rows: usize, c: usize) -> Outcome<[Memory; 2]> {
+        let elements = match form {
+            Form::F32 => self.floats(rows * c)?,
+            Form::Stored => self.small(&mantissas(3, rows, c))?,
+            Form::Bfp16 => {
+                let content = noise(2 * rows * c + 1);
+                let mut all = vec![0i16; rows * pad(c)];
+                for (row, from) in all.chunks_exact_mut(pad(c)).zip(content[1..].chunks_exact(2 * c)) {
+                    let pairs = row.iter_mut().zip(from.chunks_exact(2));
+                    pairs.for_each(|(to, from)| *to = i16::from_le_bytes([from[0], from[1]]).max(-32767));
+                }
+                self.bytes(cast_slice(&all))?
+            }
+        };
+        Ok([elements, self.small(&exponents(form.bytes(rows, c)[1]))?])
+    }
+
+    /// Room for such a tensor, full of 0xff.
+    fn written(&self, form: Form, rows: usize, c: usize) -> Outcome<[Memory; 2]> {
+        let [elements, exponents] = form.bytes(rows, c);
+        Ok([self.blank(elements)?, self.blank(exponents)?])
     }
 
     /// The step counter.

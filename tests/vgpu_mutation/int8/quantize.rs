@@ -3,7 +3,7 @@
 use bytemuck::cast_slice;
 use earlybird::driver::Dims;
 use earlybird::ops::batchnorm::OutputSums;
-use earlybird::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Round, Store};
+use earlybird::ops::quantize::{Dequantize, Form, Quantize, QuantizeGradient, Round, Store};
 use earlybird::ops::sgd::{Format, Segment, Sgd, SgdI8};
 use earlybird::quant::layout::{blocks, pad};
 
@@ -52,23 +52,28 @@ fn round(b: &Bench) -> Outcome {
 }
 
 fn images(b: &Bench) -> Outcome {
-    for (i, (n, pixels, c)) in b.each(SHAPES.into_iter().enumerate()) {
-        let (x, step) = (b.floats(n * pixels * c)?, b.step()?);
+    let ways = [Form::F32, Form::Bfp16].into_iter().flat_map(|form| SHAPES.map(|shape| (shape, form)));
+    for (i, ((n, pixels, c), form)) in b.each(ways.enumerate()) {
+        let ([x, xe], step) = (b.tensor(form, n * pixels, c)?, b.step()?);
         let (q, e) = (b.blank(n * pixels * pad(c))?, b.blank(n)?);
-        let p = Quantize { n: n as u32, pixels: pixels as u32, c: c as u32, noise: rounding(i % 2 == 1) };
-        b.kernels.quantize_fwd_i8(Dims::linear(p.n, 256), STREAM, &p, at(&x), at(&step), at(&q), at(&e))?;
+        let (n, pixels, c) = (n as u32, pixels as u32, c as u32);
+        let p = Quantize { n, pixels, c, form: form as u32, noise: rounding(i % 2 == 1) };
+        b.kernels.quantize_fwd_i8(Dims::linear(p.n, 256), STREAM, &p, at(&x), at(&xe), at(&step), at(&q), at(&e))?;
         b.take(&[&q, &e])?;
     }
     Ok(())
 }
 
 fn dequantize(b: &Bench) -> Outcome {
-    let ways = SHAPES.into_iter().flat_map(|shape| [(shape, false), (shape, true)]);
-    for ((n, pixels, c), stored) in b.each(ways) {
-        let q = b.small(&mantissas(0, n * pixels, c))?;
-        let e = b.small(&exponents(if stored { blocks(n * pixels, c) } else { n }))?;
-        let x = b.room(n * pixels * c)?;
-        let p = Dequantize { n: n as u32, pixels: pixels as u32, c: c as u32, stored: u32::from(stored) };
+    let forms = [None, Some(Form::Stored), Some(Form::Bfp16)];
+    let ways = SHAPES.into_iter().flat_map(|shape| forms.map(|form| (shape, form)));
+    for ((n, pixels, c), form) in b.each(ways) {
+        let [q, e] = match form {
+            None => [b.small(&mantissas(0, n * pixels, c))?, b.small(&exponents(n))?],
+            Some(form) => b.tensor(form, n * pixels, c)?,
+        };
+        let (x, stored) = (b.room(n * pixels * c)?, form.map_or(0, |form| form as u32));
+        let p = Dequantize { n: n as u32, pixels: pixels as u32, c: c as u32, stored };
         b.kernels.dequantize_fwd_i8(Dims::linear(2, 256), STREAM, &p, at(&q), at(&e), at(&x))?;
         b.take(&[&x])?;
     }
@@ -89,31 +94,33 @@ fn store(b: &Bench) -> Outcome {
     Ok(())
 }
 
-/// Output gradients of every kind: stochastic or not, with a data gradient or not, in 8 bits or 16.
+/// Output gradients of every kind: stochastic or not, with a data gradient or not, from f32 or 16 bits, in 8 bits or 16.
 fn gradients() -> Vec<QuantizeGradient> {
-    let one = |(i, (n, pixels, k)): (usize, (usize, usize, usize))| QuantizeGradient {
+    let one = |(i, ((n, pixels, k), form)): (usize, ((usize, usize, usize), Form))| QuantizeGradient {
         n: n as u32,
         pixels: pixels as u32,
         k: k as u32,
         dgrad: u32::from(i % 3 != 2),
+        form: form as u32,
         noise: rounding(i % 2 == 1),
         dyd_tensor: 8,
         wide: (i / 2 % 2) as u32,
     };
-    SHAPES.into_iter().enumerate().map(one).collect()
+    let ways = [Form::F32, Form::Bfp16].into_iter().flat_map(|form| SHAPES.map(|shape| (shape, form)));
+    ways.enumerate().map(one).collect()
 }
 
 fn gradient(b: &Bench) -> Outcome {
     for (i, p) in b.each(gradients().into_iter().enumerate()) {
         let (n, k, all) = (p.n as usize, p.k as usize, (p.n * p.pixels) as usize);
-        let (dy, largest, parts) = (b.floats(all * k)?, b.room(n * k)?, 1 + i as u32 % 2);
+        let ([dy, dye], largest, parts) = (b.tensor(Form::of(p.form), all, k)?, b.room(n * k)?, 1 + i as u32 % 2);
         let (we, xe, step) = (b.small(&exponents(k))?, b.small(&exponents(n))?, b.step()?);
         let (dyd, ed) = (b.blank(p.dgrad as usize * all * pad(k))?, b.blank(p.dgrad as usize * n)?);
         let (dyw, ew, tickets) = (b.blank((all * pad(k)) << p.wide)?, b.blank(k)?, b.words(&[0; 4])?);
-        let [dy, l, we, xe, step] = [&dy, &largest, &we, &xe, &step].map(at);
+        let [dy, dye, l, we, xe, step] = [&dy, &dye, &largest, &we, &xe, &step].map(at);
         let [d, de, w, we_, t] = [&dyd, &ed, &dyw, &ew, &tickets].map(at);
         let dims = Dims::linear(p.k.div_ceil(32) * p.n + p.k.div_ceil(8) + p.n * parts, 256);
-        b.kernels.quantize_bwd_i8(dims, STREAM, &p, dy, l, we, xe, step, d, de, w, we_, t, parts)?;
+        b.kernels.quantize_bwd_i8(dims, STREAM, &p, dy, dye, l, we, xe, step, d, de, w, we_, t, parts)?;
         b.take(&[&largest, &dyd, &ed, &dyw, &ew, &tickets])?;
     }
     Ok(())

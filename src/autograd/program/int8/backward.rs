@@ -1,10 +1,10 @@
 //! The backward pass of a training step in `int8`, from the gradient of the last node down.
 
-use super::{Bfp, Block, Conv, Eight};
+use super::{Bfp, Block, Blocks, Conv, Eight};
 use crate::graph::{NodeId, Op};
 use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientForm, GradientSums, SizesI8};
 use crate::ops::conv2d::Conv2dI8;
-use crate::ops::quantize::QuantizeGradient;
+use crate::ops::quantize::{Form, QuantizeGradient};
 use crate::ops::{Emit, Kernel, Value, u};
 use crate::quant::layout::{Role, pad, tensor};
 
@@ -23,6 +23,9 @@ impl Eight<'_, '_> {
             return self.move_gradient(id, source);
         }
         if self.inner.contains(&id) && matches!(self.base.graph.node(id).op, Op::Add(_)) {
+            if let Some(gradient) = self.take_blocks(id, Form::Bfp16) {
+                return self.give_blocks(id, gradient);
+            }
             let Some(dy) = self.take_f32(id) else { return };
             let needs = self.base.graph.node(id).inputs.iter().map(|input| self.base.needs[input.0].then_some(dy));
             let given = needs.collect();
@@ -55,15 +58,30 @@ impl Eight<'_, '_> {
     /// The gradient of the output of `id` in f32, if there is any.
     fn take_f32(&mut self, id: NodeId) -> Option<Value> {
         match self.stored_gradients.remove(&id) {
-            Some(q) => Some(self.dequantized(id, q, true)),
+            Some(Blocks { q, form }) => Some(self.dequantized(id, q, form as u32)),
             None => self.base.pending.remove(&id),
         }
     }
 
-    /// Hands f32 gradients on to the inputs of `id`; a stored one that is there already is converted first.
+    /// The gradient of the output of `id` if it is in blocks of this form.
+    fn take_blocks(&mut self, id: NodeId, form: Form) -> Option<Blocks> {
+        self.stored_gradients.get(&id).filter(|gradient| gradient.form == form)?;
+        self.stored_gradients.remove(&id)
+    }
+
+    /// The gradient of the output of `id` as it is, if there is any.
+    fn take(&mut self, id: NodeId) -> Option<(Vec<Value>, Form)> {
+        match self.stored_gradients.remove(&id) {
+            Some(Blocks { q, form }) => Some((vec![q.mantissas, q.exponents], form)),
+            None => self.base.pending.remove(&id).map(|value| (vec![value], Form::F32)),
+        }
+    }
+
+    /// Hands f32 gradients on to the inputs of `id`; one in blocks that is there already is converted first.
     fn give(&mut self, id: NodeId, gradients: Vec<Option<Value>>) {
-        for input in self.base.graph.node(id).inputs.clone() {
-            if self.stored_gradients.contains_key(&input)
+        for (input, gradient) in self.base.graph.node(id).inputs.clone().into_iter().zip(&gradients) {
+            if gradient.is_some()
+                && self.stored_gradients.contains_key(&input)
                 && let Some(dx) = self.take_f32(input)
             {
                 self.base.pending.insert(input, dx);
@@ -72,14 +90,18 @@ impl Eight<'_, '_> {
         self.base.hand_on(id, gradients);
     }
 
-    /// Hands a stored gradient on to the input of `id`.
-    fn give_stored(&mut self, id: NodeId, dx: Bfp) {
-        let input = self.base.graph.node(id).inputs[0];
-        if self.stored_gradients.contains_key(&input) || self.base.pending.contains_key(&input) {
-            let dx = self.dequantized(input, dx, true);
-            return self.give(id, vec![Some(dx)]);
+    /// Hands a gradient in blocks on to the inputs of `id`; where there is one already, they meet in f32.
+    fn give_blocks(&mut self, id: NodeId, dx: Blocks) {
+        let mut given = Vec::new();
+        for input in self.base.graph.node(id).inputs.clone() {
+            let there = self.stored_gradients.contains_key(&input) || self.base.pending.contains_key(&input);
+            let needed = self.base.needs[input.0];
+            given.push((needed && there).then(|| self.dequantized(input, dx.q, dx.form as u32)));
+            if needed && !there {
+                self.stored_gradients.insert(input, dx);
+            }
         }
-        self.stored_gradients.insert(input, dx);
+        self.give(id, given);
     }
 
     /// Batchnorm, ReLU and pool of a block and the gradients of its convolution.
@@ -88,14 +110,13 @@ impl Eight<'_, '_> {
         let (dz, sums) = match self.behind.remove(&id) {
             Some(gradient) => gradient,
             None => {
-                let stored = self.stored_gradients.remove(&id);
-                let f32 = self.base.pending.remove(&id);
-                let mut inputs = match (stored, f32) {
-                    (Some(q), _) => vec![q.mantissas, q.exponents],
-                    (None, Some(dy)) => vec![dy],
-                    (None, None) => return,
+                let (mut inputs, gradient) = match self.take_blocks(id, Form::Stored) {
+                    Some(Blocks { q, .. }) => (vec![q.mantissas, q.exponents], GradientForm::Stored),
+                    None => match self.take_f32(id) {
+                        Some(dy) => (vec![dy], GradientForm::F32),
+                        None => return,
+                    },
                 };
-                let gradient = if stored.is_some() { GradientForm::Stored } else { GradientForm::F32 };
                 inputs.extend(block.index);
                 inputs.extend([y.mantissas, y.exponents, block.affine, self.step]);
                 let dz = self.new_stored(id, "d ", s.rows, s.c);
@@ -137,20 +158,29 @@ impl Eight<'_, '_> {
         }
     }
 
-    /// A batchnorm that reads a stream: its gradient in f32, on top of what has come to the stream before.
+    /// A batchnorm that reads a stream: its gradient in 16 bits where the stream has them, else in f32, on top of what has come to the stream before.
     fn backward_stream(&mut self, id: NodeId, block: &Block, dz: Bfp, sums: Value) {
         let (input, s, y) = (self.base.graph.node(id).inputs[0], SizesI8::of(&block.p), block.y);
-        let other = self.take_f32(input);
-        let dx = self.value(input, "d ", self.base.bytes(input));
+        let other = self.take(input);
+        let (add, other) = (other.is_some(), other.unwrap_or_default());
         let mut inputs = vec![dz.mantissas, dz.exponents, sums, y.mantissas, y.exponents];
         inputs.extend([block.gamma, block.mean, block.invstd]);
-        inputs.extend(other);
-        let [dgamma, dbeta] = block.gradients;
-        let p = BatchNormBwdStreamI8 { rows: u(s.rows), c: u(s.c), add: u32::from(other.is_some()) };
-        self.base.call(Kernel::BatchNormBwdStreamI8(p), &inputs, &[dgamma, dbeta, dx]);
-        if self.base.needs[input.0] {
-            self.base.pending.insert(input, dx);
-        }
+        inputs.extend(other.0);
+        let mut outputs = block.gradients.to_vec();
+        let (add, needed) = (u32::from(add), self.base.needs[input.0]);
+        let form = if self.edges[input.0].stream.is_some() {
+            let q = self.new_stream(input, "d ");
+            outputs.extend([q.mantissas, q.exponents]);
+            needed.then(|| self.stored_gradients.insert(input, Blocks { q, form: Form::Bfp16 }));
+            Form::Bfp16
+        } else {
+            let dx = self.value(input, "d ", self.base.bytes(input));
+            outputs.push(dx);
+            needed.then(|| self.base.pending.insert(input, dx));
+            Form::F32
+        };
+        let p = BatchNormBwdStreamI8 { rows: u(s.rows), c: u(s.c), add, other: other.1 as u32, form: form as u32 };
+        self.base.call(Kernel::BatchNormBwdStreamI8(p), &inputs, &outputs);
     }
 
     fn wgrad(&mut self, id: NodeId, conv: &Conv, dyw: Bfp) {
@@ -175,7 +205,7 @@ impl Eight<'_, '_> {
             // A convolution has no gradient behind a batchnorm, so its number is free.
             let p = Conv2dI8 { conv: conv.conv, noise: self.noise(id, Role::Dz), wide: 0 };
             self.base.call(Kernel::Conv2dDgradI8(p), &inputs, &[dx.mantissas, dx.exponents]);
-            return self.give_stored(id, dx);
+            return self.give_blocks(id, Blocks { q: dx, form: Form::Stored });
         };
         inputs.extend([block.y.mantissas, block.y.exponents, block.affine]);
         let dz = self.new_stored(bn, "d ", rows, shape.c);
@@ -185,11 +215,18 @@ impl Eight<'_, '_> {
         self.behind.insert(bn, (dz, sums));
     }
 
-    /// A convolution that is in no block, from the f32 gradient of its output.
+    /// A convolution that is in no block, from the gradient of its output in 16 bits or f32.
     fn backward_conv(&mut self, id: NodeId, conv: &Conv) {
-        let Some(dy) = self.take_f32(id) else { return };
-        let input = self.base.graph.node(id).inputs[0];
-        let (needed, f32) = (self.base.needs[input.0], self.options.f32_products);
+        let (input, f32) = (self.base.graph.node(id).inputs[0], self.options.f32_products);
+        let needed = self.base.needs[input.0];
+        let blocks = if f32.is_empty() { self.take_blocks(id, Form::Bfp16) } else { None };
+        let (dy, form) = match blocks {
+            Some(Blocks { q, form }) => (vec![q.mantissas, q.exponents], form),
+            None => match self.take_f32(id) {
+                Some(dy) => (vec![dy], Form::F32),
+                None => return,
+            },
+        };
         let (dgrad, c) = (needed && !f32.dgrad, conv.conv);
         let quantized = (dgrad || !f32.wgrad).then(|| {
             let x = self.operand_of(input);
@@ -202,13 +239,14 @@ impl Eight<'_, '_> {
                 pixels: c.p * c.q,
                 k: c.k,
                 dgrad: u32::from(dgrad),
+                form: form as u32,
                 noise: self.noise(id, Role::Dyw),
                 dyd_tensor: tensor(u(id.0), Role::Dyd),
                 wide,
             };
             let mut outputs: Vec<Value> = dyd.iter().flat_map(|dyd| [dyd.mantissas, dyd.exponents]).collect();
             outputs.extend([dyw.mantissas, dyw.exponents]);
-            let inputs = [dy, conv.weights.exponents, x.exponents, self.step];
+            let inputs = [&dy[..], &[conv.weights.exponents, x.exponents, self.step]].concat();
             self.base.call(Kernel::QuantizeBwdI8(p), &inputs, &outputs);
             (dyd, dyw)
         });
@@ -216,14 +254,14 @@ impl Eight<'_, '_> {
             Some((_, dyw)) if !f32.wgrad => self.wgrad(id, conv, dyw),
             _ => {
                 let x = self.f32_of(input);
-                self.base.call(Kernel::Conv2dWgrad(c), &[x, dy], &[conv.dw]);
+                self.base.call(Kernel::Conv2dWgrad(c), &[x, dy[0]], &[conv.dw]);
             }
         }
         match quantized {
             Some((Some(dyd), _)) => self.dgrad(id, conv, dyd),
             _ if needed => {
                 let dx = self.value(input, "d ", self.base.bytes(input));
-                self.base.call(Kernel::Conv2dDgrad(c), &[dy, conv.w], &[dx]);
+                self.base.call(Kernel::Conv2dDgrad(c), &[dy[0], conv.w], &[dx]);
                 self.give(id, vec![Some(dx)]);
             }
             _ => {}

@@ -1,14 +1,14 @@
 //! The forward pass of a training step in `int8`, up to the loss.
 
 use super::super::Place;
-use super::{Bfp, Block, Conv, Eight};
+use super::{Bfp, Block, Conv, Edge, Eight};
 use crate::autograd::packing::Packed;
 use crate::graph::{NodeId, Op};
 use crate::ops::batchnorm::{BatchNormAttr, BatchNormI8, GradientForm, OutputSums};
 use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8, Conv2dStreamI8};
 use crate::ops::pool::Pool;
-use crate::ops::quantize::Store;
+use crate::ops::quantize::{Form, Store};
 use crate::ops::{Emit, Kernel, Value, u};
 use crate::quant::layout::{Role, pad, tensor};
 
@@ -72,24 +72,33 @@ impl Eight<'_, '_> {
             self.base.call(Kernel::Conv2dFwdI8(p), &inputs, &[y.mantissas, y.exponents, sums]);
             match self.block_of(id) {
                 Some(_) => made.stored = Some((y, sums)),
-                None => self.edges[id.0].f32 = Some(self.dequantized(id, y, true)),
+                None => self.edges[id.0].f32 = Some(self.dequantized(id, y, Form::Stored as u32)),
             }
         }
         self.convs.insert(id, made);
     }
 
-    /// A convolution in no block: its output, or the sum that it goes into, in f32, and stored for the first batchnorm that reads it.
+    /// A convolution in no block: its output, or the sum that it goes into, in 16 bits or f32, and stored for the first batchnorm that reads it.
     fn forward_stream(&mut self, id: NodeId, made: &Conv) {
         let graph = self.base.graph;
         let sum = graph.added_into(id);
         let to = sum.map_or(id, |(sum, _)| sum);
         let x = self.operand_of(graph.node(id).inputs[0]);
-        let other = sum.map(|(_, other)| self.f32_of(other));
+        let other = sum.map(|(_, other)| self.stream_of(other));
         let reader = graph.consumers(to).into_iter().find(|reader| matches!(graph.node(*reader).op, Op::BatchNorm(_)));
         let mut inputs = vec![x.mantissas, x.exponents, made.weights.mantissas, made.weights.exponents, self.step];
-        inputs.extend(other);
-        let s = self.value(to, "", self.base.bytes(to));
-        let mut outputs = vec![s];
+        let (add, other) = (other.is_some(), other.unwrap_or_default());
+        inputs.extend(other.0);
+        let mut edge = Edge::default();
+        let (mut outputs, form) = if self.is_16(to, reader) {
+            let s = self.new_stream(to, "");
+            edge.stream = Some(s);
+            (vec![s.mantissas, s.exponents], Form::Bfp16)
+        } else {
+            let s = self.value(to, "", self.base.bytes(to));
+            edge.f32 = Some(s);
+            (vec![s], Form::F32)
+        };
         if let Some(reader) = reader {
             let (y, sums) = self.new_input(reader);
             outputs.extend([y.mantissas, y.exponents, sums]);
@@ -97,9 +106,10 @@ impl Eight<'_, '_> {
         }
         let noise = self.noise(reader.unwrap_or(id), Role::Y);
         let product = Conv2dI8 { conv: made.conv, noise, wide: 0 };
-        let p = Conv2dStreamI8 { product, add: u32::from(other.is_some()), store: u32::from(reader.is_some()) };
+        let (add, store) = (u32::from(add), u32::from(reader.is_some()));
+        let p = Conv2dStreamI8 { product, add, other: other.1 as u32, form: form as u32, store };
         self.base.call(Kernel::Conv2dStreamI8(p), &inputs, &outputs);
-        self.edges[to.0].f32 = Some(s);
+        self.edges[to.0] = edge;
         if to != id {
             self.inner.insert(to);
         }

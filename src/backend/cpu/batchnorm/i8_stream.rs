@@ -1,4 +1,4 @@
-//! The 8-bit batchnorm that reads a residual stream, backward: from dZ to the gradient of the stream, in f32.
+//! The 8-bit batchnorm that reads a residual stream, backward: from dZ to the gradient of the stream, in 16 bits or f32.
 //!
 //! Formulas: [`crate::backend::Int8::batchnorm_bwd_stream_i8`]. Not here: dY for a convolution, which is rounded ([`super::i8_bwd`]).
 
@@ -7,28 +7,29 @@ use rayon::prelude::*;
 use super::super::Cpu;
 use super::super::memory::{Parts, f32s, f32s_mut, i8s};
 use super::super::simd_int8::vectorised_i8;
-use super::super::tile::{COLUMNS, ROWS};
+use super::super::stream::{Read, Write};
+use super::super::tile::{COLUMNS, ROWS, Tile};
 use super::i8::{CHANNELS, Stored};
 use super::i8_bwd::Coefficients;
 use crate::Result;
 use crate::backend::{Bfp, Span};
 use crate::ops::batchnorm::{BatchNormBwdStreamI8, GradientSums, SizesI8};
+use crate::ops::quantize::Form;
 
 vectorised_i8! {
-    /// `out = dY`, on top of `other` unless that is empty, with `dY = fma(A, dz, fma(B, y, D))`, of one block of channels of a pixel; `scales` of dz and y.
-    fn gradient(dz: &[i8], y: &[i8], scales: [f32; 2], factors: [&[f32]; 3], other: &[f32], out: &mut [f32]) {
+    /// `out = fma(A, dz, fma(B, y, D))` of one block of channels of a pixel; `scales` of dz and y.
+    fn gradient(dz: &[i8], y: &[i8], scales: [f32; 2], factors: [&[f32]; 3], out: &mut [f32]) {
         let n = out.len();
         let (dz, y, [a, b, d]) = (&dz[..n], &y[..n], factors);
         let (a, b, d) = (&a[..n], &b[..n], &d[..n]);
         for j in 0..n {
             out[j] = a[j].mul_add(f32::from(dz[j]) * scales[0], b[j].mul_add(f32::from(y[j]) * scales[1], d[j]));
         }
-        out.iter_mut().zip(other).for_each(|(out, other)| *out += *other);
     }
 }
 
 impl Cpu {
-    /// `channel`: gamma, mean, 1/std; `written`: dgamma, dbeta, dx, scratch memory.
+    /// `channel`: gamma, mean, 1/std; `written`: dgamma, dbeta, scratch memory.
     #[allow(clippy::too_many_arguments)]
     pub(in super::super) fn batchnorm_bwd_stream_i8(
         &self,
@@ -37,12 +38,14 @@ impl Cpu {
         sums: Span,
         y: Bfp,
         channel: [Span; 3],
-        other: Span,
-        written: [Span; 4],
+        [other, dx]: [Bfp; 2],
+        written: [Span; 3],
     ) -> Result<()> {
         let s = SizesI8::of_stream(p);
-        let (one, stored, all) = (s.c * 4, s.rows * s.stride, s.rows * s.c * 4);
-        let (channel, [dgamma, dbeta, dx, ws]) = (channel.map(|span| (span, one)), written);
+        let (one, stored) = (s.c * 4, s.rows * s.stride);
+        let (channel, [dgamma, dbeta, ws]) = (channel.map(|span| (span, one)), written);
+        let added = if p.add != 0 { Form::of(p.other).bytes(s.rows, s.c) } else { [0; 2] };
+        let made = Form::of(p.form).bytes(s.rows, s.c);
         let io = self.memory.open(
             "batchnorm_bwd_stream_i8",
             [
@@ -54,15 +57,24 @@ impl Cpu {
                 channel[0],
                 channel[1],
                 channel[2],
-                (other, if p.add != 0 { all } else { 0 }),
+                (other.mantissas, added[0]),
+                (other.exponents, added[1]),
             ],
-            [(dgamma, one), (dbeta, one), (dx, all), (ws, Self::batchnorm_bwd_stream_i8_workspace(p))],
+            [
+                (dgamma, one),
+                (dbeta, one),
+                (ws, Self::batchnorm_bwd_stream_i8_workspace(p)),
+                (dx.mantissas, made[0]),
+                (dx.exponents, made[1]),
+            ],
         )?;
-        let ([dz, dze, sums, y, ye, gamma, mean, invstd, other], written) = (io.read, io.write.map(f32s_mut));
+        let ([dz, dze, sums, y, ye, gamma, mean, invstd, other, others], [dgamma, dbeta, ws, dx, dxe]) =
+            (io.read, io.write);
         let (dz, y) =
             (Stored { mantissas: i8s(dz), exponents: i8s(dze) }, Stored { mantissas: i8s(y), exponents: i8s(ye) });
         let sums: &[GradientSums] = bytemuck::cast_slice(sums);
-        let ([gamma, mean, invstd, other], [dgamma, dbeta, dx, ws]) = ([gamma, mean, invstd, other].map(f32s), written);
+        let ([gamma, mean, invstd], [dgamma, dbeta, ws]) =
+            ([gamma, mean, invstd].map(f32s), [dgamma, dbeta, ws].map(f32s_mut));
         let (a, ws) = ws.split_at_mut(s.c);
         let (b, ws) = ws.split_at_mut(s.c);
         let d = &mut ws[..s.c];
@@ -76,17 +88,26 @@ impl Cpu {
             }
         });
         let (level, factors) = (self.level, [&*a, &*b, &*d]);
-        dx.par_chunks_mut(ROWS * s.c).enumerate().for_each(|(block, dx)| {
-            for (i, dx) in dx.chunks_exact_mut(s.c).enumerate() {
-                let row = block * ROWS + i;
-                let other = other.get(row * s.c..(row + 1) * s.c).unwrap_or_default();
-                for (column, dx) in dx.chunks_mut(COLUMNS).enumerate() {
-                    let (first, at) = (column * COLUMNS, row * s.stride + column * COLUMNS);
-                    let scales = [dz.scale(&s, row, column), y.scale(&s, row, column)];
-                    let (dz, y, other) =
-                        (&dz.mantissas[at..], &y.mantissas[at..], other.get(first..).unwrap_or_default());
-                    gradient(level, dz, y, scales, factors.map(|all| &all[first..]), other, dx);
+        let other = (p.add != 0).then(|| Read::new(p.other, other, others, s.c));
+        let dx = Write::new(p.form, dx, dxe, s.c);
+        (0..s.tiles).into_par_iter().for_each(|number| {
+            let mut tile = Tile::new();
+            for column in 0..s.across {
+                let (first, rows) = (column * COLUMNS, (s.rows - number * ROWS).min(ROWS));
+                let width = (s.c - first).min(COLUMNS);
+                // The last block of channels may be narrower than the one before it.
+                tile.values.iter_mut().for_each(|row| row[width..].fill(0.0));
+                for (i, values) in tile.values.iter_mut().enumerate().take(rows) {
+                    let row = number * ROWS + i;
+                    let (at, scales) = (row * s.stride + first, [&dz, &y].map(|t| t.scale(&s, row, column)));
+                    let (dz, y) = (&dz.mantissas[at..], &y.mantissas[at..]);
+                    gradient(level, dz, y, scales, factors.map(|all| &all[first..]), &mut values[..width]);
                 }
+                if let Some(other) = &other {
+                    other.add_to(level, number, column, rows, &mut tile);
+                }
+                // SAFETY: each task has its own rows.
+                unsafe { dx.put(level, number, column, &tile) };
             }
         });
         Ok(())

@@ -12,6 +12,7 @@ use super::super::Cpu;
 use super::super::memory::{Parts, f32s, f32s_mut, i8s, i8s_mut, u32_of};
 use super::super::noise::Source;
 use super::super::simd_int8::{Level, vectorised_i8};
+use super::super::stream::{Read, Write};
 use super::super::tile::{self, COLUMNS, ROWS, Strip, Tile};
 use super::choice::IntegerPath;
 use super::dot::{self, BLOCKS, Sums};
@@ -25,6 +26,7 @@ use crate::Result;
 use crate::backend::{Bfp, Normalised, Span};
 use crate::ops::batchnorm::{GradientSums, OutputSums};
 use crate::ops::conv2d::{Conv2dI8, Conv2dStreamI8};
+use crate::ops::quantize::Form;
 use crate::quant::bfp;
 use crate::quant::layout::{blocks, blocks_across, pad};
 
@@ -97,11 +99,9 @@ struct Output<'a> {
 }
 
 /// A residual stream that is written, on top of another one where there is one.
-#[derive(Default)]
 struct Stream<'a> {
-    other: &'a [f32],
-    /// Empty: none is written.
-    sum: &'a mut [f32],
+    other: Option<Read<'a>>,
+    sum: Write<'a>,
 }
 
 /// A batchnorm's stored input and the map behind it, to mask a gradient.
@@ -137,13 +137,13 @@ impl Input<'_> {
         out: Output,
         sums: &mut [OutputSums],
         masked: Option<(Mask, &mut [GradientSums])>,
-        stream: Stream,
+        stream: Option<Stream>,
     ) {
         let (channels, stride, all) = (out.channels, pad(out.channels), out.rows);
         let (across, stored) = (blocks_across(channels), !out.mantissas.is_empty());
         let (strips, group) = (all.div_ceil(ROWS), self.engine.blocks());
         let (mantissas, exponents) = (Parts::new(out.mantissas, ROWS * stride), Parts::new(out.exponents, across));
-        let (sums, written) = (Parts::new(sums, stride), Parts::new(stream.sum, ROWS * channels));
+        let sums = Parts::new(sums, stride);
         let (mask, gradients) = match masked {
             Some((mask, sums)) => (Some(mask), sums),
             None => (None, &mut [][..]),
@@ -159,8 +159,6 @@ impl Input<'_> {
                 let (mantissas, exponents) = unsafe { (mantissas.part(number), exponents.part(number)) };
                 // SAFETY: as above.
                 let (sums, gradients) = unsafe { (sums.part(number), gradients.part(number)) };
-                // SAFETY: as above.
-                let written = unsafe { written.part(number) };
                 let mut strip = Strip { number, channels, mantissas, exponents };
                 let (first, rows, k) = (number * ROWS, (all - number * ROWS).min(ROWS), column * COLUMNS);
                 let columns: [f32; COLUMNS] = std::array::from_fn(|j| {
@@ -181,9 +179,12 @@ impl Input<'_> {
                         &tile::part(b, column),
                     );
                 }
-                if !written.is_empty() {
-                    let other = stream.other.get(first * channels..(first + rows) * channels).unwrap_or_default();
-                    tile::stream(level, &mut tile, other, written, channels, k, (channels - k).min(COLUMNS));
+                if let Some(stream) = &stream {
+                    if let Some(other) = &stream.other {
+                        other.add_to(level, number, column, rows, &mut tile);
+                    }
+                    // SAFETY: as above.
+                    unsafe { stream.sum.put(level, number, column, &tile) };
                 }
                 if stored {
                     strip.put(level, column, &mut tile, self.noise);
@@ -227,7 +228,7 @@ impl Cpu {
         y: Bfp,
         sums: Span,
     ) -> Result<()> {
-        let stored = Conv2dStreamI8 { product: *p, add: 0, store: 1 };
+        let stored = Conv2dStreamI8 { product: *p, add: 0, other: 0, form: 0, store: 1 };
         self.forward_i8("conv2d_fwd_i8", &stored, [x, w, y], step, None, sums)
     }
 
@@ -238,28 +239,29 @@ impl Cpu {
         x: Bfp,
         w: Bfp,
         step: Span,
-        other: Span,
-        s: Span,
+        other: Bfp,
+        s: Bfp,
         q: Bfp,
         sums: Span,
     ) -> Result<()> {
         self.forward_i8("conv2d_stream_i8", p, [x, w, q], step, Some([other, s]), sums)
     }
 
-    /// The forward pass; `stream`: what is added, and where the f32 sums go, where they are wanted.
+    /// The forward pass; `stream`: what is added, and where the sums go, where they are wanted.
     fn forward_i8(
         &self,
         op: &'static str,
         p: &Conv2dStreamI8,
         [x, w, y]: [Bfp; 3],
         step: Span,
-        stream: Option<[Span; 2]>,
+        stream: Option<[Bfp; 2]>,
         sums: Span,
     ) -> Result<()> {
         let (conv, shape) = (&p.product.conv, p.product.conv.padded());
         let (n, k, rows, stored) = (conv.n as usize, conv.k as usize, conv.rows(), usize::from(p.store != 0));
-        let written = if stream.is_some() { conv.y_len() * 4 } else { 0 };
-        let [other, sum] = stream.unwrap_or([step.part(0, 0)?; 2]);
+        let [other, sum] = stream.unwrap_or([Bfp::f32(step); 2]);
+        let of = |form: u32, there: bool| if there { Form::of(form).bytes(rows, k) } else { [0; 2] };
+        let (added, written) = (of(p.other, p.add != 0), of(p.form, stream.is_some()));
         let io = self.memory.open(
             op,
             [
@@ -268,16 +270,18 @@ impl Cpu {
                 (w.mantissas, k * (shape.r * shape.s * shape.c) as usize),
                 (w.exponents, k),
                 (step, 4),
-                (other, if p.add != 0 { written } else { 0 }),
+                (other.mantissas, added[0]),
+                (other.exponents, added[1]),
             ],
             [
                 (y.mantissas, stored * rows * pad(k)),
                 (y.exponents, stored * blocks(rows, k)),
                 (sums, stored * rows.div_ceil(ROWS) * pad(k) * size_of::<OutputSums>()),
-                (sum, written),
+                (sum.mantissas, written[0]),
+                (sum.exponents, written[1]),
             ],
         )?;
-        let ([x, xe, w, we, step, other], [y, ye, sums, sum]) = (io.read, io.write);
+        let ([x, xe, w, we, step, other, others], [y, ye, sums, sum, sum_exponents]) = (io.read, io.write);
         let weights = Weights {
             w: i8s(w),
             width: k,
@@ -304,7 +308,10 @@ impl Cpu {
             noise: Source::new(&p.product.noise, u32_of(step)),
         };
         let out = Output { rows, channels: k, mantissas: i8s_mut(y), exponents: i8s_mut(ye) };
-        let stream = Stream { other: f32s(other), sum: f32s_mut(sum) };
+        let stream = stream.map(|_| Stream {
+            other: (p.add != 0).then(|| Read::new(p.other, other, others, k)),
+            sum: Write::new(p.form, sum, sum_exponents, k),
+        });
         input.run(self.level, &Forward(&shape), out, bytemuck::cast_slice_mut(sums), None, stream);
         Ok(())
     }
@@ -375,9 +382,9 @@ impl Cpu {
         let masked = (there == 1).then_some((mask, bytemuck::cast_slice_mut(sums)));
         let out = Output { rows, channels: c, mantissas: i8s_mut(dx), exponents: i8s_mut(dxe) };
         if conv.stride_h == 1 && conv.stride_w == 1 {
-            input.run(self.level, &Backward::<true>(&shape), out, &mut [], masked, Stream::default());
+            input.run(self.level, &Backward::<true>(&shape), out, &mut [], masked, None);
         } else {
-            input.run(self.level, &Backward::<false>(&shape), out, &mut [], masked, Stream::default());
+            input.run(self.level, &Backward::<false>(&shape), out, &mut [], masked, None);
         }
         Ok(())
     }
