@@ -194,7 +194,7 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
             for (u32 i = 0; i < 64 * WN / 8 / 32; i++) {
                 const u32 at = i * 32 + lane, r = at / (WN / 8), piece = at % (WN / 8);
                 const bool there = m0 + r < rows && n0 + piece * 8 < stride;
-                ptx_cp_async16(ptx_shared(pairs + staged<2 * WN>(r, piece)), (const i8*)e.other + (there ? ((u64)(m0 + r) * stride + n0 + piece * 8) * 2 : 0), there ? 16 : 0);
+                ptx_cp_async16(ptx_shared(pairs + staged<2 * WN>(r, piece)), (const u16*)e.other + ((m0 + r) * stride + n0 + piece * 8), there ? 16 : 0);
             }
             ptx_cp_async_commit();
             ptx_cp_async_wait<0>();
@@ -318,7 +318,7 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
 #pragma unroll
         for (u32 i = 0; i < 64 * WN / 8 / 32; i++) {
             const u32 at = i * 32 + lane, r = at / (WN / 8), piece = at % (WN / 8);
-            if (m0 + r < rows && n0 + piece * 8 < stride) store16((u16*)e.stream + (u64)(m0 + r) * stride + n0 + piece * 8, load16(pairs + staged<2 * WN>(r, piece)));
+            if (m0 + r < rows && n0 + piece * 8 < stride) store16((u16*)e.stream + ((m0 + r) * stride + n0 + piece * 8), load16(pairs + staged<2 * WN>(r, piece)));
         }
     }
     if (PASS == STREAM && !e.store) return;

@@ -157,7 +157,7 @@ __device__ __forceinline__ void image_largest(const QuantizeGradient& p, u32 n, 
         for (u32 j = 0; j < 8; j++) {
 #pragma unroll
             for (u32 d = 4; d < 32; d <<= 1) most[j] = fmaxf(most[j], __shfl_xor_sync(FULL_WARP, most[j], d));
-            if (lane_id() < 4) scratch[warp_id()][own + j] = __float_as_uint(most[j]);
+            scratch[warp_id()][own + j] = __float_as_uint(most[j]); // the same from all lanes of a channel
         }
     }
     __syncthreads();

@@ -143,13 +143,16 @@ fn forward(b: &Bench, name: &'static str, tile: Tile, launch: Forward) -> Outcom
 
 type Stream = fn(&Kernels, Dims, StreamId, &Conv2dStreamI8, A, A, A, A, A, A, A, A, A, A, A, A, u32) -> Result<()>;
 
-/// With and without a tensor below and a stored copy, in f32 and 16 bits, by turns.
+/// With and without a tensor below and a stored copy, in f32 and 16 bits, by turns. Then a whole block of rows of f32 that ends in the middle of each pair of channels a thread can have.
 fn stream(b: &Bench, name: &'static str, tile: Tile, launch: Stream) -> Outcome {
-    for (i, (p, stochastic)) in b.each(tile.shapes(false).into_iter().enumerate()) {
+    let odd = (0..8).map(|j| (convolution((1, 8, 8, 3, 8 * j + 5, 1, 1, 0)), false));
+    let (shapes, whole) = (tile.shapes(false), tile.shapes(false).len());
+    for (i, (p, stochastic)) in b.each(shapes.into_iter().chain(odd).enumerate()) {
         let (n, c, k, (taps, rows, pixels)) = (p.n as usize, p.c as usize, p.k as usize, extents(&p));
         let (add, stored) = (i % 3 != 2, i % 4 != 3);
         let of = |wide: bool| if wide { Form::Bfp16 } else { Form::F32 };
-        let (below, form) = (of(i % 2 == 0), of(i % 5 < 3));
+        let (add, stored) = (add || i >= whole, stored || i >= whole);
+        let (below, form) = (of(i < whole && i % 2 == 0), of(i < whole && i % 5 < 3));
         let (x, xe) = (b.small(&quiet(&p, 0, pixels, c))?, b.small(&exponents(n))?);
         let (w, we) = (b.small(&mantissas(7, k * taps, c))?, b.small(&exponents(k))?);
         let ([other, oe], step) = (b.tensor(below, if add { rows } else { 0 }, k)?, b.step()?);
