@@ -53,7 +53,7 @@ extern "C" __global__ void __launch_bounds__(128, 2) conv2d_fwd_i8_stream(
     const u32* __restrict__ step, const void* __restrict__ other, const i8* __restrict__ other_exponents, void* __restrict__ s, i8* __restrict__ s_exponents,
     i8* __restrict__ q, i8* __restrict__ q_exponents, OutputSums* __restrict__ sums, u32 zero) {
     const Epilogue e = {x_exponents, w_exponents, step, nullptr, nullptr, nullptr, q, q_exponents, (uint2*)sums, zero,
-                        p.add ? other : nullptr, other_exponents, s, s_exponents, p.other, p.form, p.store};
+                        other, other_exponents, s, s_exponents, p.add, p.other, p.form, p.store};
     conv_tile<128, 128, 64, 5, STREAM, false>(p.product, x, w, e);
 }
 
@@ -63,7 +63,7 @@ extern "C" __global__ void __launch_bounds__(128, 3) conv2d_fwd_i8_stream_n64(
     const u32* __restrict__ step, const void* __restrict__ other, const i8* __restrict__ other_exponents, void* __restrict__ s, i8* __restrict__ s_exponents,
     i8* __restrict__ q, i8* __restrict__ q_exponents, OutputSums* __restrict__ sums, u32 zero) {
     const Epilogue e = {x_exponents, w_exponents, step, nullptr, nullptr, nullptr, q, q_exponents, (uint2*)sums, zero,
-                        p.add ? other : nullptr, other_exponents, s, s_exponents, p.other, p.form, p.store};
+                        other, other_exponents, s, s_exponents, p.add, p.other, p.form, p.store};
     conv_tile<128, 64, 32, 5, STREAM, false>(p.product, x, w, e);
 }
 
@@ -73,7 +73,7 @@ extern "C" __global__ void __launch_bounds__(64, 5) conv2d_fwd_i8_stream_small(
     const u32* __restrict__ step, const void* __restrict__ other, const i8* __restrict__ other_exponents, void* __restrict__ s, i8* __restrict__ s_exponents,
     i8* __restrict__ q, i8* __restrict__ q_exponents, OutputSums* __restrict__ sums, u32 zero) {
     const Epilogue e = {x_exponents, w_exponents, step, nullptr, nullptr, nullptr, q, q_exponents, (uint2*)sums, zero,
-                        p.add ? other : nullptr, other_exponents, s, s_exponents, p.other, p.form, p.store};
+                        other, other_exponents, s, s_exponents, p.add, p.other, p.form, p.store};
     conv_tile<64, 64, 32, 6, STREAM, false>(p.product, x, w, e);
 }
 
@@ -83,7 +83,7 @@ extern "C" __global__ void __launch_bounds__(64, 4) conv2d_fwd_i8_stream_n32(
     const u32* __restrict__ step, const void* __restrict__ other, const i8* __restrict__ other_exponents, void* __restrict__ s, i8* __restrict__ s_exponents,
     i8* __restrict__ q, i8* __restrict__ q_exponents, OutputSums* __restrict__ sums, u32 zero) {
     const Epilogue e = {x_exponents, w_exponents, step, nullptr, nullptr, nullptr, q, q_exponents, (uint2*)sums, zero,
-                        p.add ? other : nullptr, other_exponents, s, s_exponents, p.other, p.form, p.store};
+                        other, other_exponents, s, s_exponents, p.add, p.other, p.form, p.store};
     conv_tile<128, 32, 32, 6, STREAM, false>(p.product, x, w, e);
 }
 
@@ -93,7 +93,7 @@ extern "C" __global__ void __launch_bounds__(64, 5) conv2d_fwd_i8_stream_any(
     const u32* __restrict__ step, const void* __restrict__ other, const i8* __restrict__ other_exponents, void* __restrict__ s, i8* __restrict__ s_exponents,
     i8* __restrict__ q, i8* __restrict__ q_exponents, OutputSums* __restrict__ sums, u32 zero) {
     const Epilogue e = {x_exponents, w_exponents, step, nullptr, nullptr, nullptr, q, q_exponents, (uint2*)sums, zero,
-                        p.add ? other : nullptr, other_exponents, s, s_exponents, p.other, p.form, p.store};
+                        other, other_exponents, s, s_exponents, p.add, p.other, p.form, p.store};
     conv_tile<64, 64, 32, 4, STREAM, true>(p.product, x, w, e);
 }
 

@@ -102,16 +102,16 @@ struct Epilogue {
     i8* exponents;
     uint2* sums; // OutputSums or GradientSums
     u32 zero;    // always 0, see Philox
-    // Of a residual stream: what is added (null: nothing), what comes of it, their forms, and whether it is stored, too.
+    // Of a residual stream: what is added and what comes of it, whether there is something to add, both forms, and whether the sum is stored, too.
     const void* other;
     const i8* other_exponents;
     void* stream;
     i8* stream_exponents;
-    u32 other_form, form, store;
+    u32 add, other_form, form, store;
 };
 
 // Two neighbours of an f32 tensor at element `at`, an even channel of `c`: adds them, writes them.
-__device__ __forceinline__ void add_pair(const f32* __restrict__ other, u64 at, u32 channel, u32 c, f32& first, f32& second) {
+__device__ __forceinline__ void add_pair(const f32* __restrict__ other, u32 at, u32 channel, u32 c, f32& first, f32& second) {
     if (c % 2 == 0) {
         const float2 o = *(const float2*)(other + at);
         first = __fadd_rn(o.x, first), second = __fadd_rn(o.y, second);
@@ -120,7 +120,7 @@ __device__ __forceinline__ void add_pair(const f32* __restrict__ other, u64 at, 
     first = __fadd_rn(other[at], first);
     if (channel + 1 < c) second = __fadd_rn(other[at + 1], second);
 }
-__device__ __forceinline__ void put_pair(f32* __restrict__ to, u64 at, u32 channel, u32 c, f32 first, f32 second) {
+__device__ __forceinline__ void put_pair(f32* __restrict__ to, u32 at, u32 channel, u32 c, f32 first, f32 second) {
     if (c % 2 == 0) {
         *(float2*)(to + at) = make_float2(first, second);
         return;
@@ -173,7 +173,7 @@ template <u32 WN, Pass PASS>
 __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise, const Epilogue& e, i32 (&acc)[4][WN / 8][4], u8* stage, u32 m0, u32 n0) {
     constexpr u32 NI = WN / 8;
     constexpr bool GRADIENT = PASS == DGRAD || PASS == DGRAD_MASKED;
-    const u32 lane = lane_id(), row = lane >> 2, pair = (lane & 3) * 2;
+    u32 lane = lane_id(), row = lane >> 2, pair = (lane & 3) * 2;
     const u32 pixels = g.out_h * g.out_w, rows = g.n * pixels, stride = pad16(g.out_c), across = div_up(stride, BLOCK_CHANNELS), tile = m0 / BLOCK_ROWS;
     if (m0 >= rows || n0 >= stride) return;
     if (PASS == DGRAD_MASKED) {
@@ -189,7 +189,7 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
     u8* const pairs = stage; // mantissas of 16 bits
     if (PASS == STREAM) {
         stage += 64 * WN * 2;
-        if (e.other && e.other_form == FORM_BFP16) {
+        if (e.add && e.other_form == FORM_BFP16) {
 #pragma unroll
             for (u32 i = 0; i < 64 * WN / 8 / 32; i++) {
                 const u32 at = i * 32 + lane, r = at / (WN / 8), piece = at % (WN / 8);
@@ -255,27 +255,29 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
         }
         if (PASS == STREAM) {
             // What is uniform is asked once, not for each pair.
-            if (e.other && e.other_form == FORM_BFP16) {
+            if (e.add && e.other_form == FORM_BFP16) {
                 const From16 from(e.other_exponents[block]);
                 each_pair<WN>(acc, b, [&](u32 j, u32 r, f32& first, f32& second) {
                     f32 low, high;
                     from(*(const u32*)(pairs + staged<2 * WN>(r + row, b * 4 + j) + pair * 2), low, high);
                     first = __fadd_rn(low, first), second = __fadd_rn(high, second);
                 });
-            } else if (e.other) {
+            } else if (e.add) {
                 each_pair<WN>(acc, b, [&](u32 j, u32 r, f32& first, f32& second) {
                     const u32 m = m0 + r + row, channel = n0 + b * 32 + j * 8 + pair;
-                    if (m < rows && channel < g.out_c) add_pair((const f32*)e.other, (u64)m * g.out_c + channel, channel, g.out_c, first, second);
+                    if (m < rows && channel < g.out_c) add_pair((const f32*)e.other, m * g.out_c + channel, channel, g.out_c, first, second);
                 });
             }
             if (e.form == FORM_F32) {
                 each_pair<WN>(acc, b, [&](u32 j, u32 r, f32& first, f32& second) {
                     const u32 m = m0 + r + row, channel = n0 + b * 32 + j * 8 + pair;
-                    if (m < rows && channel < g.out_c) put_pair((f32*)e.stream, (u64)m * g.out_c + channel, channel, g.out_c, first, second);
+                    if (m < rows && channel < g.out_c) put_pair((f32*)e.stream, m * g.out_c + channel, channel, g.out_c, first, second);
                 });
                 if (!e.store) continue;
             }
             each_pair<WN>(acc, b, [&](u32, u32, f32& first, f32& second) { bits = max(bits, max(magnitude(first), magnitude(second))); });
+            // Where in the staged block a lane writes is worked out anew: kept from before, it would take registers that the sums need.
+            lane = ptx_thread() & 31u, row = lane >> 2, pair = (lane & 3) * 2;
         }
         bits = __reduce_max_sync(FULL_WARP, bits);
         const i32 exponent = exponent_of(bits);
