@@ -21,7 +21,7 @@ use earlybird::data::noise;
 use earlybird::ops::batchnorm::{BatchNorm, BatchNormI8, SizesI8};
 use earlybird::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8};
 use earlybird::ops::pool::Pool;
-use earlybird::ops::quantize::{Noise, Quantize};
+use earlybird::ops::quantize::{Form, Noise, Quantize};
 use earlybird::ops::sgd::{Segment, Sgd, SgdI8};
 use earlybird::ops::{Kernel, Shape};
 use earlybird::quant::layout::{blocks, pad};
@@ -299,7 +299,7 @@ fn layer(b: &Bench, number: usize, batch: usize, rounds: usize) {
 /// Images and the optimiser, once a step.
 fn whole(b: &Bench, batch: usize, rounds: usize) {
     let noise = Noise { seed: [1, 2], tensor: 3, stochastic: 1 };
-    let quantize = Quantize { n: batch as u32, pixels: 1024, c: 3, noise };
+    let quantize = Quantize { n: batch as u32, pixels: 1024, c: 3, form: Form::F32 as u32, noise };
     let (x, q, step) = (b.floats(batch * 3072), Tensor::new(b, batch * 1024 * 16, batch), b.put(&[5u32]));
     let (mut table, mut offset, mut packed) = (Vec::new(), 0, 0);
     for (_, c, k, _) in LAYERS {
@@ -322,7 +322,7 @@ fn whole(b: &Bench, batch: usize, rounds: usize) {
     let (table, packed) = (b.put(&table), b.zeros(packed));
     let int8 = b.backend.int8().unwrap();
     for _ in 0..rounds {
-        b.time(0, "quantize int8", || int8.quantize_fwd_i8(&quantize, x.all(), step.all(), q.bfp()));
+        b.time(0, "quantize int8", || int8.quantize_fwd_i8(&quantize, Bfp::f32(x.all()), step.all(), q.bfp()));
         b.time(0, "sgd f32", || b.backend.sgd_step_f32(&sgd, lr.all(), g.all(), v.all(), w.all()));
         b.time(0, "sgd int8", || {
             int8.sgd_step_i8(&p, table.all(), lr.all(), step.all(), g.all(), v.all(), w.all(), packed.all())

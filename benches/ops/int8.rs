@@ -9,13 +9,15 @@ use earlybird::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientForm}
 use earlybird::ops::classifier::Classifier;
 use earlybird::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8, Conv2dStreamI8};
 use earlybird::ops::pool::Pool;
-use earlybird::ops::quantize::{Dequantize, Noise, Quantize, QuantizeGradient, Round, Store};
+use earlybird::ops::quantize::{Dequantize, Form, Noise, Quantize, QuantizeGradient, Round, Store};
 use earlybird::ops::sgd::{Segment, Sgd, SgdI8};
 use earlybird::ops::{Call, Kernel, Shape, Value};
 
 use crate::{ACTIVATIONS, Device, conv2d, devices, group};
 
 const NOISE: Noise = Noise { seed: [1, 2], tensor: 3, stochastic: 1 };
+/// Streams as PreResNets have them.
+const STREAM: u32 = Form::Bfp16 as u32;
 
 pub fn bench(c: &mut Criterion) {
     for device in devices() {
@@ -26,7 +28,16 @@ pub fn bench(c: &mut Criterion) {
             let shape = format!("{side}x{side}x{channels}-{out}-{kernel}x{kernel}s{stride}");
             for (symbol, kernel) in [
                 ("conv2d_fwd_i8", Kernel::Conv2dFwdI8(p)),
-                ("conv2d_fwd_i8_stream", Kernel::Conv2dStreamI8(Conv2dStreamI8 { product: p, add: 1, store: 1 })),
+                (
+                    "conv2d_fwd_i8_stream",
+                    Kernel::Conv2dStreamI8(Conv2dStreamI8 {
+                        product: p,
+                        add: 1,
+                        other: STREAM,
+                        form: STREAM,
+                        store: 1,
+                    }),
+                ),
                 ("conv2d_dgrad_i8_masked", Kernel::Conv2dDgradI8(p)),
                 ("conv2d_wgrad_i8", Kernel::Conv2dWgradI8(p)),
                 ("conv2d_wgrad_i8, 16 bits", Kernel::Conv2dWgradI8(Conv2dI8 { wide: 1, ..p })),
@@ -40,7 +51,10 @@ pub fn bench(c: &mut Criterion) {
             let (rows, pixels, noise) = (n * side * side, side * side, NOISE);
             for (symbol, kernel) in [
                 ("quantize_round_i8", Kernel::QuantizeRound(Round { groups: n, length: pixels * channels, noise })),
-                ("quantize_fwd_i8", Kernel::QuantizeFwdI8(Quantize { n, pixels, c: channels, noise })),
+                (
+                    "quantize_fwd_i8",
+                    Kernel::QuantizeFwdI8(Quantize { n, pixels, c: channels, form: Form::F32 as u32, noise }),
+                ),
                 ("quantize_store_i8", Kernel::QuantizeStoreI8(Store { rows, c: channels, noise })),
                 ("dequantize_fwd_i8", Kernel::DequantizeFwdI8(Dequantize { n, pixels, c: channels, stored: 1 })),
                 (
@@ -50,6 +64,7 @@ pub fn bench(c: &mut Criterion) {
                         pixels,
                         k: channels,
                         dgrad: 1,
+                        form: STREAM,
                         noise,
                         dyd_tensor: 4,
                         wide: 0,
@@ -58,7 +73,7 @@ pub fn bench(c: &mut Criterion) {
             ] {
                 moving(c, &device, symbol, &shape, &kernel);
             }
-            let p = BatchNormBwdStreamI8 { rows, c: channels, add: 1 };
+            let p = BatchNormBwdStreamI8 { rows, c: channels, add: 1, other: STREAM, form: STREAM };
             moving(c, &device, "batchnorm_bwd_i8_stream", &shape, &Kernel::BatchNormBwdStreamI8(p));
             for pooled in [false, true] {
                 let (kernel, stride, out) = if pooled { (2, 2, side / 2) } else { (0, 1, side) };

@@ -147,7 +147,7 @@ fn vgg_in_small() -> Arc<Graph> {
 pub fn streams_in_small() -> Arc<Graph> {
     let mut g = Graph::new("streams in small");
     let x = g.input(Shape::new(9, 9, 3));
-    let mut conv = |g: &mut Graph, x, name: &str, kernel| {
+    let conv = |g: &mut Graph, x, name: &str, kernel| {
         g.conv2d(x, name, Conv2dAttr::square(20, kernel, 1, kernel / 2)).unwrap()
     };
     let a = conv(&mut g, x, "a", 3);

@@ -26,7 +26,7 @@ vectorised_i8! {
 vectorised_i8! {
     /// `to = from + to`.
     fn add(from: &[f32], to: &mut [f32]) {
-        to.iter_mut().zip(from).for_each(|(to, from)| *to = from + *to);
+        to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
     }
 }
 
