@@ -10,6 +10,12 @@ use crate::{Error, Result};
 /// Elements per task.
 pub(super) const GRAIN: usize = 1 << 15;
 
+/// Bits of the absolute value: in its order, and integers have no NaN.
+#[inline(always)]
+pub(super) fn magnitude(value: f32) -> u32 {
+    value.to_bits() & 0x7fff_ffff
+}
+
 impl Cpu {
     /// `y = x`.
     pub(super) fn copy_span(&self, x: Span, y: Span) -> Result<()> {

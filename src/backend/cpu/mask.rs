@@ -1,6 +1,7 @@
 //! mask on the CPU: the same digits of the same radix select as `kernels/mask.cu`, ratio by ratio.
 
 use super::Cpu;
+use super::elementwise::magnitude;
 use super::memory::{f32s, f32s_mut};
 use crate::Result;
 use crate::backend::MaskSpans;
@@ -44,11 +45,6 @@ impl Cpu {
         kept[p.ratios as usize] = scales.iter().filter(|scale| !scale.is_finite()).count() as u32;
         Ok(())
     }
-}
-
-/// Bits of the absolute value, which are in its order.
-fn magnitude(scale: f32) -> u32 {
-    scale.to_bits() & 0x7fff_ffff
 }
 
 /// The magnitude at `rank` among all, from 0: digit by digit, most significant first.

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use super::Cpu;
+use super::elementwise::magnitude;
 use super::memory::{Parts, f32s, f32s_mut, i8s, i8s_mut, u32_of};
 use super::noise::{GROUP, Source};
 use super::simd_int8::{Level, vectorised_i8};
@@ -51,7 +52,7 @@ vectorised_i8! {
     /// `max = max(max, |x|)`, none of them NaN.
     fn raise(x: &[f32], max: &mut [f32]) {
         for (max, x) in max.iter_mut().zip(x) {
-            *max = f32::from_bits(max.to_bits().max(x.to_bits() & 0x7fff_ffff));
+            *max = f32::from_bits(max.to_bits().max(magnitude(*x)));
         }
     }
 }
@@ -59,8 +60,7 @@ vectorised_i8! {
 vectorised_i8! {
     /// Largest absolute value.
     fn largest(values: &[f32], max: &mut f32) {
-        // Bits of non-negative floats are ordered like the floats, and integers have no NaN.
-        let bits = values.iter().fold(0, |max: u32, value| max.max(value.to_bits() & 0x7fff_ffff));
+        let bits = values.iter().fold(0, |max: u32, value| max.max(magnitude(*value)));
         *max = f32::from_bits(bits);
     }
 }

@@ -8,11 +8,12 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::Cpu;
-use super::elementwise::GRAIN;
+use super::elementwise::{GRAIN, magnitude};
 use super::memory::{Parts, f32s, f32s_mut, i8s_mut, u32_of};
 use super::noise::{GROUP, Source};
 use super::quantize::{largest, round_each};
 use super::simd_int8::{Level, vectorised_i8};
+use super::stream::expand;
 use crate::backend::Span;
 use crate::ops::sgd::{Format, Segment, SgdI8};
 use crate::quant::bfp;
@@ -76,12 +77,6 @@ pub(super) struct Rate {
     back: f32,
 }
 
-/// Bits of an absolute value: ordered like the values, and integers have no NaN.
-#[inline(always)]
-fn size(value: f32) -> u32 {
-    value.to_bits() & 0x7fff_ffff
-}
-
 vectorised_i8! {
     /// [`update`] of a gradient that is rounded on the way; w' replaces w; `largest` grows to the bits of the largest `|v'|` and `|w'|`.
     fn update_row(rate: Rate, noise: &[u16], g: &[f32], v: &[f32], w: &mut [f32], new_v: &mut [f32], largest: &mut [u32; 2]) {
@@ -93,8 +88,8 @@ vectorised_i8! {
             let d = rounded + rate.wd * w[i];
             new_v[i] = rate.mu * v[i] + d;
             w[i] -= rate.lr * new_v[i];
-            of_v = of_v.max(size(new_v[i]));
-            of_w = of_w.max(size(w[i]));
+            of_v = of_v.max(magnitude(new_v[i]));
+            of_w = of_w.max(magnitude(w[i]));
         }
         *largest = [of_v, of_w];
     }
@@ -117,12 +112,6 @@ vectorised_i8! {
         for ((out, value), noise) in out.iter_mut().zip(values).zip(noise) {
             *out = bfp::value(bfp::round_scaled(value * scale, u32::from(*noise)), e);
         }
-    }
-}
-
-vectorised_i8! {
-    fn expand(mantissas: &[i8], e: i32, out: &mut [f32]) {
-        out.iter_mut().zip(mantissas).for_each(|(out, m)| *out = bfp::value(*m, e));
     }
 }
 
@@ -245,22 +234,28 @@ impl Step<'_> {
             return Ok(());
         }
         let v = Parts::new(v, s.columns);
-        // Steps row k and rounds its weights, whose mantissas stay in the scratch memory; their exponent.
+        let first = |k: usize| s.offset + k * s.columns;
+        // Steps row k; the largest size of its weights.
         let row = |k: usize, w: &mut [f32], scratch: &mut Scratch| {
-            let (first, mut max) = (s.offset + k * s.columns, 0.0);
             if steps {
                 // SAFETY: each task has its own row.
                 let v = unsafe { v.part(k) };
-                max = self.row(first, &g[k * s.columns..][..w.len()], v, w, scratch);
-            } else {
-                largest(self.level, w, &mut max);
+                return self.row(first(k), &g[k * s.columns..][..w.len()], v, w, scratch);
             }
-            self.weights(first, max, w, scratch)
+            let mut max = 0.0;
+            largest(self.level, w, &mut max);
+            max
         };
         let rows = w.par_chunks_mut(s.columns).enumerate();
         if segment.format != Format::Conv as u32 {
             rows.for_each(|(k, w)| {
-                with_scratch(|scratch| row(k, w, scratch));
+                with_scratch(|scratch| {
+                    let max = row(k, w, scratch);
+                    // Nobody reads mantissas that are not packed.
+                    if self.p.master_f32 == 0 {
+                        self.weights(first(k), max, w, scratch);
+                    }
+                });
             });
             return Ok(());
         }
@@ -278,7 +273,8 @@ impl Step<'_> {
         let rows = rows.zip(weights.par_chunks_mut(s.taps * c)).zip(exponents);
         rows.for_each(|(((k, w), weights), exponent)| {
             with_scratch(|scratch| {
-                *exponent = row(k, w, scratch) as i8;
+                let max = row(k, w, scratch);
+                *exponent = self.weights(first(k), max, w, scratch) as i8;
                 for (to, from) in weights.chunks_exact_mut(c).zip(scratch.mantissas.chunks_exact(s.c)) {
                     to[..s.c].copy_from_slice(from);
                     to[s.c..].fill(0);

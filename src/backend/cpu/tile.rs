@@ -3,6 +3,7 @@
 //! What a GEMM or a gradient computes lands in a [`Tile`] that stays in the first-level cache; [`Strip::put`] rounds it and writes it. Not here: where the numbers come
 //! from. Formulas: [`crate::quant::bfp`], [`crate::quant::layout`].
 
+use super::elementwise::magnitude;
 use super::noise::Source;
 use super::simd_int8::{Level, vectorised_i8};
 use crate::ops::batchnorm::{GradientSums, OutputSums};
@@ -109,11 +110,10 @@ fn copy(to: &mut [i8], from: &[i8; COLUMNS]) {
 vectorised_i8! {
     /// Largest absolute value.
     fn largest(values: &[[f32; COLUMNS]; ROWS], max: &mut f32) {
-        // Bits of non-negative floats are ordered like the floats, and integers have no NaN.
         let mut all = [0u32; COLUMNS];
         for row in values {
             for (max, value) in all.iter_mut().zip(row) {
-                *max = (*max).max(value.to_bits() & 0x7fff_ffff);
+                *max = (*max).max(magnitude(*value));
             }
         }
         *max = f32::from_bits(all.iter().fold(0, |max, value| max.max(*value)));

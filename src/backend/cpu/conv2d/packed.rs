@@ -1,7 +1,7 @@
 //! The integer GEMM of the forward pass and the data gradient on packed factors: the same sums as [`super::dot`], fast.
 //!
-//! Weights are packed once per call. A task has 64 rows: it packs a stretch of their taps at a time, short enough that a panel of weights stays in the first-level
-//! cache, and multiplies it with all columns. Padding and rows that there are not become zeros.
+//! Weights are packed once per call. A task has 64 rows or, with large weights, a few times as many. Tiles read them from lines of pixels where they can ([`super::lines`]); else a task packs a
+//! stretch of their taps at a time, short enough that a panel of weights stays in the first-level cache, and multiplies it with all columns. Padding and rows that there are not become zeros.
 
 use std::cell::RefCell;
 use std::ops::Range;
