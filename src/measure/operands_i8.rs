@@ -63,9 +63,7 @@ pub fn operands(kernel: &Kernel) -> Option<Operands> {
             (inputs, outputs)
         }
         Kernel::DequantizeFwdI8(p) => {
-            let (rows, c) = ((p.n * p.pixels) as usize, p.c as usize);
-            let [m, e] = if p.stored != 0 { Form::of(p.stored).bytes(rows, c) } else { [rows * pad(c), p.n as usize] };
-            (vec![bytes(m), bytes(e)], vec![rows * c * 4])
+            (p.bytes().map(bytes).to_vec(), vec![p.n as usize * p.pixels as usize * p.c as usize * 4])
         }
         Kernel::Conv2dFwdI8(p) => product(p),
         Kernel::Conv2dStreamI8(p) => {

@@ -90,6 +90,17 @@ pub struct Dequantize {
     pub stored: u32,
 }
 
+impl Dequantize {
+    /// Bytes of the mantissas and of the exponents that are read.
+    pub fn bytes(&self) -> [usize; 2] {
+        let (n, rows, c) = (self.n as usize, self.n as usize * self.pixels as usize, self.c as usize);
+        match self.stored {
+            0 => [rows * pad(c), n],
+            form => Form::of(form).bytes(rows, c),
+        }
+    }
+}
+
 /// f32 rows `[rows][C]` to a stored tensor.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]

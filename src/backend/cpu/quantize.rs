@@ -218,10 +218,10 @@ impl Cpu {
     pub(super) fn dequantize_fwd_i8(&self, p: &Dequantize, q: Bfp, x: Span) -> Result<()> {
         let (n, pixels, c) = (p.n as usize, p.pixels as usize, p.c as usize);
         let (rows, stride, across) = (n * pixels, pad(c), blocks_across(c));
-        let (wide, exponents) = (p.stored == Form::Bfp16 as u32, if p.stored != 0 { blocks(rows, c) } else { n });
+        let (wide, [mantissas, exponents]) = (p.stored == Form::Bfp16 as u32, p.bytes());
         let io = self.memory.open(
             "dequantize_fwd_i8",
-            [(q.mantissas, (rows * stride) << usize::from(wide)), (q.exponents, exponents)],
+            [(q.mantissas, mantissas), (q.exponents, exponents)],
             [(x, rows * c * 4)],
         )?;
         let ([q, e], [x]) = (io.read, io.write.map(f32s_mut));

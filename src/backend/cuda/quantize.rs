@@ -45,10 +45,7 @@ pub(super) fn dequantize(cuda: &Cuda, p: &Dequantize, q: Bfp, x: Span) -> Result
     const OP: &str = "dequantize_fwd_i8";
     let (n, pixels, c) = (p.n as usize, p.pixels as usize, p.c as usize);
     indexed(OP, &[n * pixels * pad(c)])?;
-    let [mantissas, exponents] = match p.stored {
-        0 => [n * pixels * pad(c), n],
-        form => Form::of(form).bytes(n * pixels, c),
-    };
+    let [mantissas, exponents] = p.bytes();
     let reads = [(q.mantissas, mantissas), (q.exponents, exponents)];
     let ([q, e], [x]) = cuda.open(OP, reads, [(x, n * pixels * c * 4)])?;
     match n * pixels * c {
