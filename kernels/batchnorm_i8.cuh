@@ -1,0 +1,134 @@
+// What the batchnorm kernels in 8 bits share: parameters, statistics of the forward pass, coefficients of the backward pass (formulas in src/backend/int8.rs).
+#pragma once
+#include "phases.cuh"
+#include "stored.cuh"
+
+// rust: crate::ops::pool::Pool
+struct Pool {
+    u32 n, h, w, c, p, q, kernel_h, kernel_w, stride, padding;
+};
+// rust: crate::ops::batchnorm::BatchNormI8
+struct BatchNormI8 {
+    Pool pool;
+    f32 eps, momentum;
+    u32 relu, gradient, dgrad;
+    Noise noise;
+    u32 dyd_tensor, wide;
+};
+
+struct Sizes {
+    u32 pixels, rows, stride, across, tiles;
+    bool whole; // blocks of rows lie in one image
+    __device__ __forceinline__ Sizes(const BatchNormI8& p)
+        : pixels(p.pool.h * p.pool.w), rows(p.pool.n * pixels), stride(pad16(p.pool.c)), across(div_up(stride, BLOCK_CHANNELS)), tiles(div_up(rows, BLOCK_ROWS)),
+          whole(pixels % BLOCK_ROWS == 0) {}
+};
+
+// Channels of a block that sums over all rows: few, so that many multiprocessors share the f64 work.
+constexpr u32 SUM_CHANNELS = 2;
+
+// Two f64 per (lane, channel) of 32 lanes x 2 channels (threads 0..63 of the block; the others only keep step), combined over the lanes 16, 8, 4, 2, 1 apart; every lane gets
+// what its channel comes to.
+struct Lanes {
+    double a[32][SUM_CHANNELS], b[32][SUM_CHANNELS];
+    template <class F> __device__ __forceinline__ void combine(u32 lane, u32 channel, double& x, double& y, F f) {
+        if (lane < 32) a[lane][channel] = x, b[lane][channel] = y;
+        for (u32 distance = 16; distance > 0; distance /= 2) {
+            __syncthreads();
+            if (lane < distance) {
+                a[lane][channel] = f(a[lane][channel], a[lane + distance][channel]);
+                b[lane][channel] = f(b[lane][channel], b[lane + distance][channel]);
+            }
+        }
+        __syncthreads();
+        x = a[0][channel], y = b[0][channel];
+    }
+    // Sums.
+    __device__ __forceinline__ void add(u32 lane, u32 channel, double& x, double& y) {
+        combine(lane, channel, x, y, [](double low, double high) { return __dadd_rn(low, high); });
+    }
+    // The larger of each.
+    __device__ __forceinline__ void largest(u32 lane, u32 channel, double& x, double& y) {
+        combine(lane, channel, x, y, [](double low, double high) { return fmax(low, high); });
+    }
+};
+
+// What a batchnorm keeps of its parameters and statistics; affine is a, then b, [2][padded c].
+struct State {
+    const f32* gamma;
+    const f32* beta;
+    f32* running_mean;
+    f32* running_var;
+    f32* mean;
+    f32* invstd;
+    f32* affine;
+};
+
+// Statistics of channels 2 * part and the next.
+__device__ __forceinline__ void statistics(const BatchNormI8& p, const Sizes& s, u32 part, const i8* __restrict__ y_exponents, const OutputSums* __restrict__ sums, const State& state) {
+    __shared__ Lanes lanes;
+    const u32 lane = threadIdx.x / SUM_CHANNELS, channel = part * SUM_CHANNELS + threadIdx.x % SUM_CHANNELS;
+    double s1 = 0.0, s2 = 0.0;
+    if (lane < 32) {
+        for (u32 tile = lane; tile < s.tiles; tile += 32) {
+            const OutputSums sum = sums[(u64)tile * s.stride + channel];
+            const i32 e = y_exponents[tile * s.across + channel / BLOCK_CHANNELS];
+            // Exact in f32: integers below 2^24 times powers of two.
+            s1 = __dadd_rn(s1, (double)__fmul_rn(__int2float_rn(sum.sum()), power(e - 6)));
+            s2 = __dadd_rn(s2, (double)__fmul_rn(__uint2float_rn(sum.squares), power(2 * e - 12)));
+        }
+    }
+    lanes.add(lane, threadIdx.x % SUM_CHANNELS, s1, s2);
+    if (lane != 0) return;
+    if (channel >= p.pool.c) {
+        state.affine[channel] = state.affine[s.stride + channel] = 0.f;
+        return;
+    }
+    const double m = s.rows, mean = s1 / m, var = fmax(s2 / m - mean * mean, 0.0), invstd = 1.0 / sqrt(var + (double)p.eps);
+    const double a = (double)state.gamma[channel] * invstd, unbiased = s.rows > 1 ? var * m / (m - 1.0) : var, momentum = p.momentum;
+    state.mean[channel] = (f32)mean;
+    state.invstd[channel] = (f32)invstd;
+    state.affine[channel] = (f32)a;
+    state.affine[s.stride + channel] = (f32)((double)state.beta[channel] - mean * a);
+    state.running_mean[channel] = (f32)((1.0 - momentum) * (double)state.running_mean[channel] + momentum * mean);
+    state.running_var[channel] = (f32)((1.0 - momentum) * (double)state.running_var[channel] + momentum * unbiased);
+}
+
+__device__ __forceinline__ f32 relu_if(u32 relu, f32 v) { return relu ? fmaxf(v, 0.f) : v; }
+
+// z of eight channels of a row.
+struct Eight {
+    f32 a[8], b[8];
+    __device__ __forceinline__ void load(const f32* affine, u32 stride, u32 channel) {
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) a[j] = affine[channel + j], b[j] = affine[stride + channel + j];
+    }
+    __device__ __forceinline__ void z(const i8* __restrict__ y, const i8* __restrict__ exponents, const Sizes& s, u32 row, u32 channel, u32 relu, f32 (&v)[8]) const {
+        const uint2 m = *(const uint2*)(y + (u64)row * s.stride + channel);
+        const f32 scale = power(exponents[row / BLOCK_ROWS * s.across + channel / BLOCK_CHANNELS] - 6);
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) v[j] = relu_if(relu, __fmaf_rn(a[j], __fmul_rn(mantissa_f32(j < 4 ? m.x : m.y, j & 3), scale), b[j]));
+    }
+};
+
+// Adds those of a block of rows to the sums of dz and of dz * y. Exact in f32: integers below 2^24 times powers of two.
+__device__ __forceinline__ void add_sums(const GradientSums& g, i32 e, i32 ey, double& sum, double& dot) {
+    sum = __dadd_rn(sum, (double)__fmul_rn(__int2float_rn(g.sum()), power(e - 6)));
+    dot = __dadd_rn(dot, (double)__fmul_rn(__int2float_rn(g.products), power(e - 6 + ey - 6)));
+}
+
+// A, B, D of a channel of `m` rows, and what they are made of.
+struct Coefficients {
+    double u, m1;
+    f32 a, b, d;
+    __device__ __forceinline__ Coefficients(double sum, double dot, double m, double gamma, double mean, double invstd) {
+        u = (dot - mean * sum) * invstd, m1 = sum / m;
+        const double m2 = u / m, wide = gamma * invstd, slope = -(wide * m2 * invstd);
+        a = (f32)wide, b = (f32)slope, d = (f32)(-(wide * m1) - slope * mean);
+    }
+};
+
+__device__ __forceinline__ void coef8(const f32* from, f32 (&to)[8]) {
+    const float4 low = *(const float4*)from, high = *(const float4*)(from + 4);
+    to[0] = low.x, to[1] = low.y, to[2] = low.z, to[3] = low.w, to[4] = high.x, to[5] = high.y, to[6] = high.z, to[7] = high.w;
+}
