@@ -178,6 +178,8 @@ fn layer(b: &Bench, number: usize, batch: usize, rounds: usize) {
         momentum: 0.1,
         relu: 1,
         gradient: 1,
+        add: 0,
+        more: 0,
         dgrad: u32::from(number > 0),
         noise,
         dyd_tensor: 9,
@@ -234,7 +236,8 @@ fn layer(b: &Bench, number: usize, batch: usize, rounds: usize) {
             b.time(number, "batchnorm grad int8", || {
                 let forward = Normalised { y: yq.bfp(), affine: affine.all() };
                 let index = if pooled { index.all() } else { nothing };
-                int8.batchnorm_grad_i8(&norm, nothing, up.bfp(), index, forward, step.all(), dz.bfp(), dz_sums.all())
+                let more = Bfp::f32(nothing);
+                int8.batchnorm_grad_i8(&norm, up.bfp(), more, index, forward, step.all(), dz.bfp(), dz_sums.all())
             });
         }
         b.time(number, "batchnorm bwd f32", || {

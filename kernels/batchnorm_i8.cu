@@ -2,7 +2,7 @@
 //
 // forward   First blocks: from the convolution's sums to mean, 1/std, running statistics, a and b, in f64. The others wait for them; each finds the exponent of its image (from the
 //           extremes in the sums where blocks of rows lie in one image, else from the image itself) and normalises, pools and rounds its part. 1 B read, 1 B written (pooled: 1/4).
-// gradient  ReLU mask and un-pooling in one pass, stored in blocks with sums: 1 B read of y, 1 B (or 4) of what comes from behind, 1 B written.
+// gradient  ReLU mask and un-pooling in one pass, stored in blocks with sums: 1 B read of y, 1 B (or 2, or 4) of each of up to two that come from behind, 1 B written.
 // backward  First blocks: A, B, D, the bounds' parts and the channels' exponents; where blocks of rows span images, before those the extremes of each image and channel. Then one
 //           pass with both roundings: 2 B read, 2 B written (`_wide`: 3 B).
 #include "batchnorm_i8.cuh"
@@ -47,7 +47,7 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_fwd_i8(
     const Phases phases = {tickets};
     const u32 number = phases.begin(), first = s.stride / SUM_CHANNELS;
     if (number < first) {
-        statistics(p, s, number, y_exponents, sums, {gamma, beta, running_mean, running_var, mean, invstd, affine});
+        statistics(p.pool.c, p.eps, p.momentum, s, number, y_exponents, sums, {gamma, beta, running_mean, running_var, mean, invstd, affine});
         phases.done(1);
         return phases.end();
     }
@@ -99,30 +99,32 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_fwd_i8(
 }
 
 // The gradient of what lies behind, at row `row` of the output, two channels.
-__device__ __forceinline__ void gradient_behind(
-    const BatchNormI8& p, const Sizes& s, const f32* __restrict__ up_f32, const i8* __restrict__ up, const i8* __restrict__ up_exponents, u32 row, u32 channel,
-    f32 (&v)[2]) {
-    if (p.gradient == 0) {
+struct Behind {
+    const void* up;
+    const i8* up_exponents;
+    const void* more;
+    const i8* more_exponents;
+    __device__ __forceinline__ void operator()(const BatchNormI8& p, u32 row, u32 channel, f32 (&v)[2]) const {
+        load2(p.gradient, up, up_exponents, row, channel, p.pool.c, v);
+        if (!p.add) return;
+        f32 w[2];
+        load2(p.more, more, more_exponents, row, channel, p.pool.c, w);
 #pragma unroll
-        for (u32 j = 0; j < 2; j++) v[j] = channel + j < p.pool.c ? up_f32[(u64)row * p.pool.c + channel + j] : 0.f;
-    } else {
-        const u32 m = *(const u16*)(up + (u64)row * s.stride + channel);
-        const f32 scale = power(up_exponents[row / BLOCK_ROWS * s.across + channel / BLOCK_CHANNELS] - 6);
-#pragma unroll
-        for (u32 j = 0; j < 2; j++) v[j] = __fmul_rn(mantissa_f32(m, j), scale);
+        for (u32 j = 0; j < 2; j++) v[j] = __fadd_rn(v[j], w[j]);
     }
-}
+};
 
 // dZ in blocks. Blocks of 256, one for each block of the tensor, in their order.
 extern "C" __global__ void __launch_bounds__(256) batchnorm_grad_i8(
-    const __grid_constant__ BatchNormI8 p, const f32* __restrict__ up_f32, const i8* __restrict__ up, const i8* __restrict__ up_exponents,
-    const u8* __restrict__ index, const i8* __restrict__ y, const i8* __restrict__ y_exponents, const f32* __restrict__ affine, const u32* __restrict__ step,
+    const __grid_constant__ BatchNormI8 p, const void* __restrict__ up, const i8* __restrict__ up_exponents, const void* __restrict__ more,
+    const i8* __restrict__ more_exponents, const u8* __restrict__ index, const i8* __restrict__ y, const i8* __restrict__ y_exponents, const f32* __restrict__ affine, const u32* __restrict__ step,
     i8* __restrict__ dz, i8* __restrict__ dz_exponents, GradientSums* __restrict__ sums) {
     __shared__ StoredScratch scratch;
     const Sizes s(p);
     const StoredPlace place;
     const u32 tile = blockIdx.x / s.across, column = blockIdx.x - tile * s.across, first = tile * BLOCK_ROWS + place.row, channel = column * BLOCK_CHANNELS + place.channel;
     const f32 y_scale = power(y_exponents[blockIdx.x] - 6);
+    const Behind behind = {up, up_exponents, more, more_exponents};
     f32 values[4][2], a[2], b[2];
     i32 other[4][2];
 #pragma unroll
@@ -137,7 +139,7 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_grad_i8(
         other[i][0] = other[i][1] = 0;
         if (row < s.rows && channel < s.stride) {
             if (p.pool.kernel_h == 0) {
-                gradient_behind(p, s, up_f32, up, up_exponents, row, channel, values[i]);
+                behind(p, row, channel, values[i]);
             } else {
                 const u32 n = row / s.pixels, pixel = row % s.pixels, h = pixel / p.pool.w + p.pool.padding, w = pixel % p.pool.w + p.pool.padding;
                 // Windows that hold the pixel, in order.
@@ -148,7 +150,7 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_grad_i8(
                         const u32 from = n * (p.pool.p * p.pool.q) + r * p.pool.q + c, tap = (h - r * p.pool.stride) * p.pool.kernel_w + (w - c * p.pool.stride);
                         const u32 winners = *(const u16*)(index + (u64)from * s.stride + channel);
                         f32 v[2];
-                        gradient_behind(p, s, up_f32, up, up_exponents, from, channel, v);
+                        behind(p, from, channel, v);
     #pragma unroll
                         for (u32 j = 0; j < 2; j++) values[i][j] = __fadd_rn(values[i][j], (winners >> 8 * j & 255u) == tap ? v[j] : 0.f);
                     }

@@ -11,7 +11,7 @@ struct Pool {
 struct BatchNormI8 {
     Pool pool;
     f32 eps, momentum;
-    u32 relu, gradient, dgrad;
+    u32 relu, gradient, add, more, dgrad;
     Noise noise;
     u32 dyd_tensor, wide;
 };
@@ -19,9 +19,9 @@ struct BatchNormI8 {
 struct Sizes {
     u32 pixels, rows, stride, across, tiles;
     bool whole; // blocks of rows lie in one image
-    __device__ __forceinline__ Sizes(const BatchNormI8& p)
-        : pixels(p.pool.h * p.pool.w), rows(p.pool.n * pixels), stride(pad16(p.pool.c)), across(div_up(stride, BLOCK_CHANNELS)), tiles(div_up(rows, BLOCK_ROWS)),
-          whole(pixels % BLOCK_ROWS == 0) {}
+    __device__ __forceinline__ Sizes(u32 n, u32 pixels, u32 c)
+        : pixels(pixels), rows(n * pixels), stride(pad16(c)), across(div_up(stride, BLOCK_CHANNELS)), tiles(div_up(rows, BLOCK_ROWS)), whole(pixels % BLOCK_ROWS == 0) {}
+    __device__ __forceinline__ explicit Sizes(const BatchNormI8& p) : Sizes(p.pool.n, p.pool.h * p.pool.w, p.pool.c) {}
 };
 
 // Channels of a block that sums over all rows: few, so that many multiprocessors share the f64 work.
@@ -64,8 +64,9 @@ struct State {
     f32* affine;
 };
 
-// Statistics of channels 2 * part and the next.
-__device__ __forceinline__ void statistics(const BatchNormI8& p, const Sizes& s, u32 part, const i8* __restrict__ y_exponents, const OutputSums* __restrict__ sums, const State& state) {
+// Statistics of channels 2 * part and the next, of `c` channels.
+__device__ __forceinline__ void statistics(
+    u32 c, f32 eps, f32 share, const Sizes& s, u32 part, const i8* __restrict__ y_exponents, const OutputSums* __restrict__ sums, const State& state) {
     __shared__ Lanes lanes;
     const u32 lane = threadIdx.x / SUM_CHANNELS, channel = part * SUM_CHANNELS + threadIdx.x % SUM_CHANNELS;
     double s1 = 0.0, s2 = 0.0;
@@ -80,12 +81,12 @@ __device__ __forceinline__ void statistics(const BatchNormI8& p, const Sizes& s,
     }
     lanes.add(lane, threadIdx.x % SUM_CHANNELS, s1, s2);
     if (lane != 0) return;
-    if (channel >= p.pool.c) {
+    if (channel >= c) {
         state.affine[channel] = state.affine[s.stride + channel] = 0.f;
         return;
     }
-    const double m = s.rows, mean = s1 / m, var = fmax(s2 / m - mean * mean, 0.0), invstd = 1.0 / sqrt(var + (double)p.eps);
-    const double a = (double)state.gamma[channel] * invstd, unbiased = s.rows > 1 ? var * m / (m - 1.0) : var, momentum = p.momentum;
+    const double m = s.rows, mean = s1 / m, var = fmax(s2 / m - mean * mean, 0.0), invstd = 1.0 / sqrt(var + (double)eps);
+    const double a = (double)state.gamma[channel] * invstd, unbiased = s.rows > 1 ? var * m / (m - 1.0) : var, momentum = share;
     state.mean[channel] = (f32)mean;
     state.invstd[channel] = (f32)invstd;
     state.affine[channel] = (f32)a;
@@ -131,4 +132,32 @@ struct Coefficients {
 __device__ __forceinline__ void coef8(const f32* from, f32 (&to)[8]) {
     const float4 low = *(const float4*)from, high = *(const float4*)(from + 4);
     to[0] = low.x, to[1] = low.y, to[2] = low.z, to[3] = low.w, to[4] = high.x, to[5] = high.y, to[6] = high.z, to[7] = high.w;
+}
+
+// Writes eight channels of a row of a tensor of `c` channels in f32 or 16 bits; all threads of a block of 64 rows x 32 channels (number `block`), a quarter of a row each, `there` where the
+// tensor has them. `bits`: of the largest absolute value of `v`. Returns those of the whole block, for 16 bits.
+__device__ __forceinline__ u32 put_stream(
+    u32 form, void* x, i8* exponents, u32 c, u32 block, u32 row, u32 channel, bool there, u32 bits, const f32 (&v)[8], u32* scratch) {
+    if (form == FORM_F32) {
+        if (!there) return 0;
+        f32* to = (f32*)x + (u64)row * c + channel;
+        if (c % 4 == 0) {
+            if (channel < c) *(float4*)to = make_float4(v[0], v[1], v[2], v[3]);
+            if (channel + 4 < c) *(float4*)(to + 4) = make_float4(v[4], v[5], v[6], v[7]);
+            return 0;
+        }
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) {
+            if (channel + j < c) to[j] = v[j];
+        }
+        return 0;
+    }
+    bits = block_max(bits, scratch);
+    const i32 e = exponent_of(bits);
+    if (threadIdx.x == 0) exponents[block] = (i8)e;
+    const To16 round(bits, e);
+    uint4 out = make_uint4(round.pair<false>(v[0], v[1]), round.pair<false>(v[2], v[3]), round.pair<false>(v[4], v[5]), round.pair<false>(v[6], v[7]));
+    if (round.clips) out = make_uint4(round.pair<true>(v[0], v[1]), round.pair<true>(v[2], v[3]), round.pair<true>(v[4], v[5]), round.pair<true>(v[6], v[7]));
+    if (there) store16((u16*)x + (u64)row * pad16(c) + channel, out);
+    return bits;
 }

@@ -148,6 +148,27 @@ __device__ __forceinline__ void load8(u32 form, const void* __restrict__ x, cons
     from(m.x, v[0], v[1]), from(m.y, v[2], v[3]), from(m.z, v[4], v[5]), from(m.w, v[6], v[7]);
 }
 
+// The same of two neighbours from an even `channel` on.
+__device__ __forceinline__ void load2(u32 form, const void* __restrict__ x, const i8* __restrict__ exponents, u32 row, u32 channel, u32 c, f32 (&v)[2]) {
+    const u32 stride = pad16(c);
+    if (form == FORM_F32) {
+#pragma unroll
+        for (u32 j = 0; j < 2; j++) v[j] = channel + j < c ? ((const f32*)x)[(u64)row * c + channel + j] : 0.f;
+        return;
+    }
+    const i32 e = exponents[row / BLOCK_ROWS * div_up(stride, BLOCK_CHANNELS) + channel / BLOCK_CHANNELS];
+    const u64 at = (u64)row * stride + channel;
+    if (form == FORM_STORED) {
+        const u32 m = *(const u16*)((const i8*)x + at);
+        const f32 scale = power(e - 6);
+#pragma unroll
+        for (u32 j = 0; j < 2; j++) v[j] = __fmul_rn(mantissa_f32(m, j), scale);
+        return;
+    }
+    const From16 from(e);
+    from(*(const u32*)((const u16*)x + at), v[0], v[1]);
+}
+
 // Eight mantissas as they lie in memory.
 __device__ __forceinline__ uint2 pack8(const i32 (&q)[8]) {
     uint2 r;

@@ -53,14 +53,15 @@ template <u32 M, class F> __device__ __forceinline__ void stored_reduce(i32 (&su
 }
 
 // Rounds and writes the block (`tile` of 64 rows, `column` of 32 channels). Values of rows and channels that the tensor does not have are 0. `q[i][j]` are the mantissas written,
-// i counting rows, j channels.
-__device__ __forceinline__ void stored_put(
+// i counting rows, j channels. Returns the bits of the largest absolute value.
+__device__ __forceinline__ u32 stored_put(
     const f32 (&values)[4][2], u32 rows, u32 stride, u32 tile, u32 column, u32 across, const Noise& noise, u32 step, i8* mantissas, i8* exponents, u32* scratch,
     i32 (&q)[4][2]) {
     u32 bits = 0;
 #pragma unroll
     for (u32 i = 0; i < 4; i++) bits = max(bits, max(magnitude(values[i][0]), magnitude(values[i][1])));
-    const i32 e = exponent_of(block_max(bits, scratch));
+    bits = block_max(bits, scratch);
+    const i32 e = exponent_of(bits);
     const u32 block = tile * across + column;
     if (threadIdx.x == 0) exponents[block] = (i8)e;
     Philox bits8;
@@ -76,4 +77,5 @@ __device__ __forceinline__ void stored_put(
         q[i][1] = round(values[i][1], bits8[2 * i + 1]);
         if (row < rows && channel < stride) *(u16*)(mantissas + (u64)row * stride + channel) = (u16)((q[i][0] & 255) | q[i][1] << 8);
     }
+    return bits;
 }

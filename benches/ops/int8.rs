@@ -5,7 +5,7 @@ use criterion::{Criterion, Throughput};
 use earlybird::autograd::execute;
 use earlybird::backend::Memory;
 use earlybird::measure::operands::{Content, operands};
-use earlybird::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientForm};
+use earlybird::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8};
 use earlybird::ops::classifier::Classifier;
 use earlybird::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8, Conv2dStreamI8};
 use earlybird::ops::pool::Pool;
@@ -94,7 +94,9 @@ pub fn bench(c: &mut Criterion) {
                     eps: 1e-5,
                     momentum: 0.1,
                     relu: 1,
-                    gradient: GradientForm::Stored as u32,
+                    gradient: Form::Stored as u32,
+                    add: 0,
+                    more: 0,
                     dgrad: 1,
                     noise,
                     dyd_tensor: 4,

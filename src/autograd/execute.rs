@@ -1,7 +1,8 @@
 //! Runs one lowered call on a backend: unpacks values into the arguments of the right function.
 
-use crate::backend::{Backend, BatchNormGradients, BatchNormState, Bfp, Int8, Normalised, Span};
-use crate::ops::batchnorm::GradientForm;
+use crate::backend::{
+    Backend, BatchNormGradients, BatchNormInput, BatchNormState, Bfp, Int8, Normalised, Span, Summand,
+};
 use crate::ops::quantize::Form;
 use crate::ops::{Call, Kernel, Value};
 use crate::{Error, Result};
@@ -117,11 +118,11 @@ fn execute_i8<'m, 'a>(
             int8.batchnorm_fwd_i8(p, y, sums, state, step, out, index, ws)
         }
         Kernel::BatchNormGradI8(p) => {
-            let f32_form = p.gradient == GradientForm::F32 as u32;
-            let (up_f32, up) = if f32_form { (a.next()?, nothing) } else { (none, a.bfp()?) };
+            let up = a.tensor(p.gradient)?;
+            let more = if p.add != 0 { a.tensor(p.more)? } else { nothing };
             let index = if p.pool.kernel_h != 0 { a.next()? } else { none };
             let forward = Normalised { y: a.bfp()?, affine: a.next()? };
-            int8.batchnorm_grad_i8(p, up_f32, up, index, forward, a.next()?, a.bfp()?, a.next()?)
+            int8.batchnorm_grad_i8(p, up, more, index, forward, a.next()?, a.bfp()?, a.next()?)
         }
         Kernel::BatchNormBwdI8(p) => {
             let (dz, sums, y, y_sums) = (a.bfp()?, a.next()?, a.bfp()?, a.next()?);
@@ -138,6 +139,42 @@ fn execute_i8<'m, 'a>(
             let other = if p.add != 0 { a.tensor(p.other)? } else { nothing };
             let (dgamma, dbeta, dx) = (a.next()?, a.next()?, a.tensor(p.form)?);
             int8.batchnorm_bwd_stream_i8(p, dz, sums, y, gamma, mean, invstd, other, dgamma, dbeta, dx, ws)
+        }
+        Kernel::BatchNormAddFwdI8(p) => {
+            let (y, sums, [gamma, beta]) = (a.bfp()?, a.next()?, [a.next()?, a.next()?]);
+            let (other, second) = match p.both {
+                0 => (a.tensor(p.other)?, None),
+                _ => (a.bfp()?, Some((a.next()?, [a.next()?, a.next()?]))),
+            };
+            let step = a.next()?;
+            let mut input = |y, sums, [gamma, beta]: [Span<'m>; 2]| -> Result<_> {
+                let (running_mean, running_var) = (a.next()?, a.next()?);
+                let (mean, invstd, affine) = (a.next()?, a.next()?, a.next()?);
+                let state = BatchNormState { gamma, beta, running_mean, running_var, mean, invstd, affine };
+                Ok(BatchNormInput { y, sums, state })
+            };
+            let first = input(y, sums, [gamma, beta])?;
+            let other = match second {
+                Some((sums, parameters)) => Summand::BatchNorm(input(other, sums, parameters)?),
+                None => Summand::Stream(other),
+            };
+            let out = a.tensor(p.form)?;
+            let mask = if p.relu != 0 { a.next()? } else { none };
+            let operand = if p.operand != 0 { a.bfp()? } else { nothing };
+            int8.batchnorm_add_fwd_i8(p, first, other, step, out, mask, operand, ws)
+        }
+        Kernel::BatchNormAddGradI8(p) => {
+            let up = a.tensor(p.up)?;
+            let more = if p.add != 0 { a.tensor(p.more)? } else { nothing };
+            let mask = if p.relu != 0 { a.next()? } else { none };
+            let (y, other_y) = (a.next()?, if p.both != 0 { Some(a.next()?) } else { None });
+            let (step, dz, sums) = (a.next()?, a.bfp()?, a.next()?);
+            let second = match other_y {
+                Some(y) => Some((y, a.next()?)),
+                None => None,
+            };
+            let dx = if p.stream != 0 { a.bfp()? } else { nothing };
+            int8.batchnorm_add_grad_i8(p, up, more, mask, y, second, step, dz, sums, dx)
         }
         Kernel::ClassifierFwd(p) => {
             let (x, w) = (a.next()?, a.next()?);

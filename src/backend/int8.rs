@@ -2,7 +2,8 @@
 //!
 //! A training step of one layer, in this order: `conv2d_fwd` (integer GEMM, output stored in blocks, exact sums for the batchnorm), `batchnorm_fwd` (statistics, then
 //! normalise + ReLU + quantise + max-pool in one pass); backwards `batchnorm_grad` (ReLU mask, un-pooling, sums) or `conv2d_dgrad` with the same fused into it,
-//! `batchnorm_bwd` (both quantisations of dY), `conv2d_dgrad`, `conv2d_wgrad`; and one `sgd_step` for all. Why each tensor has the exponents it has: kernels.md 1.2; forms and random
+//! `batchnorm_bwd` (both quantisations of dY), `conv2d_dgrad`, `conv2d_wgrad`; and one `sgd_step` for all. Where a residual block ends in a batchnorm, `batchnorm_add_fwd` and
+//! `batchnorm_add_grad` do its addition and ReLU as well. Why each tensor has the exponents it has: kernels.md 1.2; forms and random
 //! bits: [`crate::quant::layout`].
 //!
 //! All floating-point formulas below are single operations in the order written, `fma` where it says so, in f32 unless marked f64.
@@ -10,6 +11,7 @@
 use super::Span;
 use crate::Result;
 use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8};
+use crate::ops::batchnorm_add::{BatchNormAddGradI8, BatchNormAddI8};
 use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::{Conv2dI8, Conv2dStreamI8};
 #[cfg(doc)]
@@ -56,6 +58,40 @@ pub struct BatchNormState<'m> {
     pub invstd: Span<'m>,
     /// See [`Normalised::affine`].
     pub affine: Span<'m>,
+}
+
+/// A batchnorm in training: what it reads, stored, with sums, and its state.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNormInput<'m> {
+    /// Y, stored.
+    pub y: Bfp<'m>,
+    /// Its [`crate::ops::batchnorm::OutputSums`].
+    pub sums: Span<'m>,
+    /// Parameters, statistics and outputs.
+    pub state: BatchNormState<'m>,
+}
+
+/// What is added to a batchnorm's output at the end of a residual block.
+#[derive(Clone, Copy, Debug)]
+pub enum Summand<'m> {
+    /// A residual stream, in the [`Form`] that the parameters name.
+    Stream(Bfp<'m>),
+    /// A second batchnorm.
+    BatchNorm(BatchNormInput<'m>),
+}
+
+impl<'m> Summand<'m> {
+    /// The tensor that is added, and sums and state of its batchnorm: `none`, which is empty, where there is no second one.
+    pub(super) fn parts(self, none: Span<'m>) -> BatchNormInput<'m> {
+        match self {
+            Summand::BatchNorm(input) => input,
+            Summand::Stream(y) => {
+                let [gamma, beta, running_mean, running_var, mean, invstd, affine] = [none; 7];
+                let state = BatchNormState { gamma, beta, running_mean, running_var, mean, invstd, affine };
+                BatchNormInput { y, sums: none, state }
+            }
+        }
+    }
 }
 
 /// What a batchnorm's backward pass reads and writes besides dZ and Y.
@@ -146,14 +182,47 @@ pub trait Int8 {
         ws: Span,
     ) -> Result<()>;
 
+    /// The end of a residual block: `s = z + o`, with `relu` 0 where that is not above 0; z is the output of the batchnorm `first` (statistics, a, b and z as in [`Int8::batchnorm_fwd_i8`], with
+    /// the first `eps` and `momentum`), o the number that the stream `other` stands for or the output of a second batchnorm (with the second ones). s is written in f32 or 16 bits as in
+    /// [`Int8::conv2d_stream_i8`]; `mask` ([`crate::ops::batchnorm_add::mask_bytes`]; empty without `relu`) has a bit for each element, 1 where `z + o > 0`. With `p.operand` also what
+    /// [`Int8::quantize_fwd_i8`] makes of the 16 bits; `operand` is empty otherwise.
+    fn batchnorm_add_fwd_i8(
+        &self,
+        p: &BatchNormAddI8,
+        first: BatchNormInput,
+        other: Summand,
+        step: Span,
+        s: Bfp,
+        mask: Span,
+        operand: Bfp,
+        ws: Span,
+    ) -> Result<()>;
+
+    /// The gradient behind [`Int8::batchnorm_add_fwd_i8`]: `g = up`, with `p.add` `up + more` (one f32 sum), with `p.relu` 0 where the bit in `mask` is 0. `dz` is g, stored with exact block maxima, noise
+    /// `stored`, and stands behind each batchnorm as in [`Int8::batchnorm_grad_i8`]: `sums` are its [`crate::ops::batchnorm::GradientSums`] with the mantissas `y` (`[M][pad C]`) of the first one's
+    /// input, `second` the second one's mantissas and sums. With `p.stream` `dx` is g in 16 bits; it is empty otherwise, as `more` and `mask` are.
+    fn batchnorm_add_grad_i8(
+        &self,
+        p: &BatchNormAddGradI8,
+        up: Bfp,
+        more: Bfp,
+        mask: Span,
+        y: Span,
+        second: Option<(Span, Span)>,
+        step: Span,
+        dz: Bfp,
+        sums: Span,
+        dx: Bfp,
+    ) -> Result<()>;
+
     /// The gradient behind a batchnorm, from whatever comes back: `dz = up` where `z > 0` (everywhere without `relu`), 0 elsewhere; through a pool, `up` of each window goes to its winner, summed
     /// in f32 in ascending (p, q) order where windows overlap. Stored with exact block maxima, noise `stored`, with its [`crate::ops::batchnorm::GradientSums`]. `up_f32` or `up`
     /// counts, as `p.gradient` says.
     fn batchnorm_grad_i8(
         &self,
         p: &BatchNormI8,
-        up_f32: Span,
         up: Bfp,
+        more: Bfp,
         index: Span,
         forward: Normalised,
         step: Span,

@@ -14,7 +14,7 @@ mod int8;
 mod memory;
 mod replay;
 
-pub use int8::{BatchNormGradients, BatchNormState, Bfp, Int8, Normalised};
+pub use int8::{BatchNormGradients, BatchNormInput, BatchNormState, Bfp, Int8, Normalised, Summand};
 pub use memory::{Block, Memory, Span};
 pub use replay::Replay;
 

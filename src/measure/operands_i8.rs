@@ -3,7 +3,8 @@
 
 use super::operands::{Content, Operands};
 use crate::ops::Kernel;
-use crate::ops::batchnorm::{BatchNormI8, GradientForm, GradientSums, OutputSums, SizesI8};
+use crate::ops::batchnorm::{BatchNormI8, GradientSums, OutputSums, SizesI8};
+use crate::ops::batchnorm_add::mask_bytes;
 use crate::ops::conv2d::Conv2dI8;
 use crate::ops::quantize::Form;
 use crate::quant::layout::{BLOCK_ROWS, blocks, pad};
@@ -101,10 +102,8 @@ pub fn operands(kernel: &Kernel) -> Option<Operands> {
             let s = SizesI8::of(p);
             let [m, e] = stored(s.rows, s.c);
             let pooled = s.n * s.pooled;
-            let mut inputs = match p.gradient == GradientForm::F32 as u32 {
-                true => vec![floats(pooled * s.c)],
-                false => stored(pooled, s.c).map(bytes).to_vec(),
-            };
+            let mut inputs = tensor(p.gradient, pooled, s.c);
+            inputs.extend((p.add != 0).then(|| tensor(p.more, pooled, s.c)).into_iter().flatten());
             inputs.extend((p.pool.kernel_h != 0).then_some(bytes(pooled * s.stride)));
             inputs.extend([bytes(m), bytes(e), floats(2 * s.stride), STEP]);
             (inputs, vec![m, e, s.sums() * gradient_sums])
@@ -117,6 +116,37 @@ pub fn operands(kernel: &Kernel) -> Option<Operands> {
             inputs.extend((p.add != 0).then(|| tensor(p.other, s.rows, s.c)).into_iter().flatten());
             let mut outputs = vec![s.c * 4, s.c * 4];
             outputs.extend(tensor(p.form, s.rows, s.c).into_iter().map(|(bytes, _)| bytes));
+            (inputs, outputs)
+        }
+        Kernel::BatchNormAddFwdI8(p) => {
+            let s = SizesI8::of_sum(p);
+            let [m, e] = stored(s.rows, s.c);
+            let of_batchnorm = || [bytes(m), bytes(e), bytes(s.sums() * output_sums), floats(s.c), floats(s.c)];
+            let (mut inputs, state) = (of_batchnorm().to_vec(), [s.c * 4, s.c * 4, s.c * 4, s.c * 4, 2 * s.stride * 4]);
+            let mut outputs = state.to_vec();
+            if p.both != 0 {
+                inputs.extend(of_batchnorm());
+                outputs.extend(state);
+            } else {
+                inputs.extend(tensor(p.other, s.rows, s.c));
+            }
+            inputs.push(STEP);
+            outputs.extend(tensor(p.form, s.rows, s.c).into_iter().map(|(bytes, _)| bytes));
+            outputs.extend((p.relu != 0).then(|| mask_bytes(s.rows, s.c)));
+            outputs.extend((p.operand != 0).then_some([m, s.n]).into_iter().flatten());
+            (inputs, outputs)
+        }
+        Kernel::BatchNormAddGradI8(p) => {
+            let (rows, c, both) = (p.rows as usize, p.c as usize, p.both != 0);
+            let ([m, e], one) = (stored(rows, c), sums(rows, c, gradient_sums));
+            let mut inputs = tensor(p.up, rows, c);
+            inputs.extend((p.add != 0).then(|| tensor(p.more, rows, c)).into_iter().flatten());
+            inputs.extend((p.relu != 0).then(|| bytes(mask_bytes(rows, c))));
+            inputs.extend(vec![bytes(m); 1 + usize::from(both)]);
+            inputs.push(STEP);
+            let mut outputs = vec![m, e, one];
+            outputs.extend(both.then_some(one));
+            outputs.extend((p.stream != 0).then(|| Form::Bfp16.bytes(rows, c)).into_iter().flatten());
             (inputs, outputs)
         }
         _ => return None,
@@ -163,6 +193,12 @@ pub fn compulsory(symbol: &str, kernel: &Kernel, workspace: usize) -> Option<(us
         (Kernel::BatchNormFwdI8(p), _) => {
             let s = SizesI8::of(p);
             (read + 2 * s.c * 4 + 2 * s.stride * 4, written)
+        }
+        // As above, for each; what is rounded to an operand is read again, and its largest values.
+        (Kernel::BatchNormAddFwdI8(p), _) => {
+            let (s, operand) = (SizesI8::of_sum(p), usize::from(p.operand != 0));
+            let again = operand * Form::Bfp16.bytes(s.rows, s.c).iter().sum::<usize>();
+            (read + (2 * s.c * 4 + 2 * s.stride * 4) * (1 + usize::from(p.both != 0)) + again + workspace, written + workspace)
         }
         // The gradient is looked at before it is rounded; largest values and exponents are read again by all blocks.
         (Kernel::QuantizeBwdI8(p), _) => {

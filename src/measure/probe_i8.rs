@@ -5,7 +5,8 @@ use super::probe::{Counted, Rig};
 use crate::Result;
 use crate::backend::{Backend, Int8, Memory};
 use crate::ops::Kernel;
-use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientForm};
+use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8};
+use crate::ops::batchnorm_add::{BatchNormAddGradI8, BatchNormAddI8};
 use crate::ops::conv2d::{Conv2d, Conv2dI8, Conv2dStreamI8};
 use crate::ops::pool::Pool;
 use crate::ops::quantize::{Dequantize, Form, Noise, Quantize, QuantizeGradient, Store};
@@ -56,7 +57,9 @@ fn batchnorm(n: u32, side: u32, c: u32, pooled: bool) -> BatchNormI8 {
         eps: 1e-5,
         momentum: 0.1,
         relu: 1,
-        gradient: GradientForm::Stored as u32,
+        gradient: Form::Stored as u32,
+        add: 0,
+        more: 0,
         dgrad: 1,
         noise: NOISE,
         dyd_tensor: 4,
@@ -93,6 +96,18 @@ fn operators() -> Vec<Kernel> {
     for (c, add, form) in [(64, 1, Form::Bfp16), (64, 1, Form::F32), (37, 0, Form::F32)] {
         let form = form as u32;
         all.push(Kernel::BatchNormBwdStreamI8(BatchNormBwdStreamI8 { rows: 2048, c, add, other: form, form }));
+    }
+    // Blocks of rows within images and across them, streams and second batchnorms.
+    for (n, pixels, both) in [(8, 256, 0), (8, 256, 1), (32, 49, 0)] {
+        let (c, wide) = (64, Form::Bfp16 as u32);
+        let (eps, momentum) = ([1e-5; 2], [0.1; 2]);
+        let p =
+            BatchNormAddI8 { n, pixels, c, eps, momentum, relu: 1, both, other: wide, form: wide, operand: 1, noise: NOISE };
+        all.push(Kernel::BatchNormAddFwdI8(p));
+        let (rows, more) = (n * pixels, Form::Stored as u32);
+        let up = if both == 1 { more } else { wide };
+        let p = BatchNormAddGradI8 { rows, c, relu: 1, both, up, add: 1, more, stream: 1 - both, noise: NOISE };
+        all.push(Kernel::BatchNormAddGradI8(p));
     }
     let (n, pixels, c) = (8, 256, 64);
     let both = [Form::F32, Form::Bfp16].map(|form| form as u32);

@@ -55,8 +55,12 @@ pub struct BatchNormI8 {
     pub momentum: f32,
     /// 1: a ReLU follows (before the pool) and is part of this operator.
     pub relu: u32,
-    /// Form of the gradient that comes from behind ([`GradientForm`]).
+    /// [`super::quantize::Form`] of the gradient that comes from behind, any.
     pub gradient: u32,
+    /// 1: another gradient comes from behind and is added.
+    pub add: u32,
+    /// [`super::quantize::Form`] of that, any.
+    pub more: u32,
     /// 1: the convolution before it wants a data gradient, too.
     pub dgrad: u32,
     /// Rounding of the operand (forward), of dZ (`grad`), of dY for the weight gradient (`bwd`).
@@ -105,35 +109,22 @@ pub struct SizesI8 {
 }
 
 impl SizesI8 {
+    /// Those of `n` images of `pixels` and, behind a pool, `pooled` pixels of `c` channels.
+    pub(super) fn new(n: usize, pixels: usize, pooled: usize, c: usize) -> SizesI8 {
+        let rows = n * pixels;
+        let (stride, across, tiles) = (pad(c), blocks_across(c), rows.div_ceil(BLOCK_ROWS));
+        SizesI8 { n, c, stride, across, pixels, pooled, rows, tiles }
+    }
+
     /// Those of `p`.
     pub fn of(p: &BatchNormI8) -> SizesI8 {
-        let pool = &p.pool;
-        let (n, c, pixels) = (pool.n as usize, pool.c as usize, pool.h as usize * pool.w as usize);
-        SizesI8 {
-            n,
-            c,
-            stride: pad(c),
-            across: blocks_across(c),
-            pixels,
-            pooled: pool.p as usize * pool.q as usize,
-            rows: n * pixels,
-            tiles: (n * pixels).div_ceil(BLOCK_ROWS),
-        }
+        let [n, h, w, c, p, q] = [p.pool.n, p.pool.h, p.pool.w, p.pool.c, p.pool.p, p.pool.q].map(|size| size as usize);
+        SizesI8::new(n, h * w, p * q, c)
     }
 
     /// Those of a stream: as of one image of all rows.
     pub fn of_stream(p: &BatchNormBwdStreamI8) -> SizesI8 {
-        let (rows, c) = (p.rows as usize, p.c as usize);
-        SizesI8 {
-            n: 1,
-            c,
-            stride: pad(c),
-            across: blocks_across(c),
-            pixels: rows,
-            pooled: rows,
-            rows,
-            tiles: rows.div_ceil(BLOCK_ROWS),
-        }
+        SizesI8::new(1, p.rows as usize, p.rows as usize, p.c as usize)
     }
 
     /// Exponents of a stored tensor, a byte each.
@@ -150,16 +141,6 @@ impl SizesI8 {
     pub fn whole_blocks(&self) -> bool {
         self.pixels.is_multiple_of(BLOCK_ROWS)
     }
-}
-
-/// What a batchnorm is given as the gradient of its output.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GradientForm {
-    /// f32 `[N][P][Q][C]`, unpadded.
-    F32 = 0,
-    /// A stored tensor of `N*P*Q` rows.
-    Stored = 1,
 }
 
 /// Sums over the 64 rows of a block, of one channel of a conv output: exact. All of them with the exponent of the channel's block.

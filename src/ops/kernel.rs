@@ -4,6 +4,7 @@
 
 use crate::ops::add::Add;
 use crate::ops::batchnorm::{BatchNorm, BatchNormBwdStreamI8, BatchNormI8};
+use crate::ops::batchnorm_add::{BatchNormAddGradI8, BatchNormAddI8};
 use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::{Conv2d, Conv2dI8, Conv2dStreamI8};
 use crate::ops::linear::Linear;
@@ -91,12 +92,17 @@ pub enum Kernel {
     Conv2dWgradI8(Conv2dI8),
     /// y, ye, sums, gamma, beta, step → running_mean, running_var (read, too), mean, invstd, affine, out, oute[, index]
     BatchNormFwdI8(BatchNormI8),
-    /// up or (up, upe)[, index], y, ye, affine, step → dz, dze, sums
+    /// up[, more][, index], y, ye, affine, step → dz, dze, sums
     BatchNormGradI8(BatchNormI8),
     /// dz, dze, sums, y, ye, y sums, gamma, mean, invstd, we, xe, step → dgamma, dbeta[, dyd, dyde], dyw, dywe
     BatchNormBwdI8(BatchNormI8),
     /// dz, dze, sums, y, ye, gamma, mean, invstd[, other] → dgamma, dbeta, dx
     BatchNormBwdStreamI8(BatchNormBwdStreamI8),
+    /// y, ye, sums, gamma, beta, (other, or the same five of the second batchnorm), step → running_mean, running_var (read, too), mean, invstd, affine[, the same of the second], out[, mask]
+    /// [, operand, operande]
+    BatchNormAddFwdI8(BatchNormAddI8),
+    /// up[, more][, mask], y[, y of the second], step → dz, dze, sums[, sums of the second][, dx, dxe]
+    BatchNormAddGradI8(BatchNormAddGradI8),
     /// x, w[, bias], labels → logits, dlogits, losses, hits
     ClassifierFwd(Classifier),
     /// x, w, dlogits, losses, hits → dx, dw[, dbias], metrics

@@ -8,6 +8,7 @@ pub mod add;
 pub mod advance;
 pub mod augment;
 pub mod batchnorm;
+pub mod batchnorm_add;
 pub mod classifier;
 pub mod conv2d;
 pub mod linear;

@@ -3,9 +3,10 @@
 use super::side::{Rule, Side, bfp, positive};
 use super::{Case, Result};
 use crate::Error;
-use crate::backend::{BatchNormGradients, BatchNormState, Bfp, Memory, Normalised};
+use crate::backend::{BatchNormGradients, BatchNormInput, BatchNormState, Bfp, Memory, Normalised, Summand};
 use crate::data::noise;
 use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientSums, OutputSums};
+use crate::ops::batchnorm_add::{BatchNormAddGradI8, BatchNormAddI8, mask_bytes};
 use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8, Conv2dStreamI8};
 use crate::ops::pool::Pool;
@@ -29,6 +30,10 @@ pub(super) fn cases() -> Vec<Case> {
         let (n, h, w, c, window) = layer;
         let name = format!("batchnorm_i8, {n}x{h}x{w}x{c}, window {window}");
         all.push(Case::operator(name, move |s| batchnorm(s, layer)));
+    }
+    for (n, pixels, c) in [(2, 128, 37), (3, 35, 48), (9, 4, 16)] {
+        let name = format!("batchnorm_add_i8, {n} images of {pixels} x {c}");
+        all.push(Case::operator(name, move |s| batchnorm_add(s, (n, pixels, c))));
     }
     for (n, c, k) in [(5, 37, 10), (9, 33, 70)] {
         let p = Classifier { n, c, k, bias: 1 };
@@ -253,6 +258,8 @@ fn batchnorm(s: &mut Side, (n, h, w, c, window): Layer) -> Result<()> {
         momentum: 0.1,
         relu: 1,
         gradient: u32::from(stored),
+        add: u32::from(stored),
+        more: Form::Bfp16 as u32,
         dgrad: 1,
         noise: rounding(2),
         dyd_tensor: 3,
@@ -277,14 +284,16 @@ fn batchnorm(s: &mut Side, (n, h, w, c, window): Layer) -> Result<()> {
     let ws = s.workspace(&Kernel::BatchNormFwdI8(p))?;
     i8.batchnorm_fwd_i8(&p, bfp(&y, &ye), y_sums.all(), state, step.all(), bfp(&z, &ze), index.all(), ws.all())?;
 
-    let up_f32 = s.noise(if stored { 0 } else { pooled * channels }, 6)?;
-    let up = mantissas(s, if stored { pooled } else { 0 }, channels, 7)?;
-    let upe = exponents(s, if stored { blocks(pooled, channels) } else { 0 }, 8)?;
+    let [up, upe] = match stored {
+        true => [mantissas(s, pooled, channels, 7)?, exponents(s, blocks(pooled, channels), 8)?],
+        false => stream_of(s, Form::F32, pooled, channels, 6)?,
+    };
+    let [more, moree] = stream_of(s, Form::Bfp16, if stored { pooled } else { 0 }, channels, 13)?;
     let (dz, dze) = (s.out("dz", rows * pad(channels), out)?, s.out("dz exponents", blocks(rows, channels), out)?);
     let dz_sums = s.out("dz sums", sums_bytes::<GradientSums>(rows, channels), out)?;
     let forward = Normalised { y: bfp(&y, &ye), affine: affine.all() };
-    let (up, dzs) = (bfp(&up, &upe), bfp(&dz, &dze));
-    i8.batchnorm_grad_i8(&p, up_f32.all(), up, index.all(), forward, step.all(), dzs, dz_sums.all())?;
+    let (up, more, dzs) = (bfp(&up, &upe), bfp(&more, &moree), bfp(&dz, &dze));
+    i8.batchnorm_grad_i8(&p, up, more, index.all(), forward, step.all(), dzs, dz_sums.all())?;
 
     let (we, xe) = (exponents(s, channels, 9)?, exponents(s, images, 10)?);
     let (dgamma, dbeta) = (s.out("dgamma", one, out)?, s.out("dbeta", one, out)?);
@@ -321,6 +330,110 @@ fn batchnorm(s: &mut Side, (n, h, w, c, window): Layer) -> Result<()> {
             ([&gamma, &mean, &invstd].map(Memory::all), [&dgamma, &dbeta].map(Memory::all));
         let (sums, below, dx, ws) = (dz_sums.all(), bfp(&below, &be), bfp(&dx, &dxe), ws.all());
         i8.batchnorm_bwd_stream_i8(&p, dzs, sums, y, gamma, mean, invstd, below, dgamma, dbeta, dx, ws)?;
+    }
+    Ok(())
+}
+
+/// A batchnorm's input of `rows` x `c`, stored, and its state.
+struct Input {
+    y: [Memory; 2],
+    sums: Memory,
+    state: [Memory; 7],
+}
+
+impl Input {
+    fn new(s: &mut Side, rows: usize, c: usize, seed: u64) -> Result<Input> {
+        let (x, out, step) = (s.noise(rows * c, seed)?, Rule::Exact, step(s)?);
+        let y = [s.out("y", rows * pad(c), out)?, s.out("y exponents", blocks(rows, c), out)?];
+        let sums = s.out("y sums", sums_bytes::<OutputSums>(rows, c), out)?;
+        let store = Store { rows: rows as u32, c: c as u32, noise: rounding(seed as u32) };
+        s.backend.int8()?.quantize_store_i8(&store, x.all(), step.all(), bfp(&y[0], &y[1]), sums.all())?;
+        let state = [
+            s.noise(c, seed + 1)?,
+            s.noise(c, seed + 2)?,
+            s.updated("running mean", &noise(c, seed + 3), out)?,
+            s.updated("running variance", &positive(c, seed + 4), out)?,
+            s.out("mean", c * 4, out)?,
+            s.out("1/std", c * 4, out)?,
+            s.out("affine", 2 * pad(c) * 4, out)?,
+        ];
+        Ok(Input { y, sums, state })
+    }
+
+    fn all(&self) -> BatchNormInput<'_> {
+        let [gamma, beta, running_mean, running_var, mean, invstd, affine] = self.state.each_ref().map(Memory::all);
+        let state = BatchNormState { gamma, beta, running_mean, running_var, mean, invstd, affine };
+        BatchNormInput { y: bfp(&self.y[0], &self.y[1]), sums: self.sums.all(), state }
+    }
+}
+
+/// The end of a residual block: on top of a stream in each form and of a second batchnorm, to each form, and the gradients behind.
+fn batchnorm_add(s: &mut Side, (n, pixels, c): (u32, u32, u32)) -> Result<()> {
+    let (rows, channels, out) = ((n * pixels) as usize, c as usize, Rule::Exact);
+    let step = step(s)?;
+    let first = Input::new(s, rows, channels, 20)?;
+    for (i, (other, form)) in [
+        (Some(Form::Bfp16), Form::Bfp16),
+        (Some(Form::F32), Form::Bfp16),
+        (None, Form::Bfp16),
+        (Some(Form::Bfp16), Form::F32),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let second = Input::new(s, rows, channels, 30)?;
+        let [stream, streame] = stream_of(s, other.unwrap_or_default(), rows, channels, 40)?;
+        let (operand, both) = (usize::from(form == Form::Bfp16), u32::from(other.is_none()));
+        let p = BatchNormAddI8 {
+            n,
+            pixels,
+            c,
+            eps: [1e-5, 1e-3],
+            momentum: [0.1, 0.2],
+            relu: u32::from(i != 1),
+            both,
+            other: other.unwrap_or_default() as u32,
+            form: form as u32,
+            operand: operand as u32,
+            noise: rounding(41),
+        };
+        let [sum, sume] = stream_out(s, form, rows, channels)?;
+        let mask = s.out("mask", if p.relu != 0 { mask_bytes(rows, channels) } else { 0 }, out)?;
+        let q = s.out("operand", operand * rows * pad(channels), out)?;
+        let (qe, ws) = (s.out("its exponents", operand * n as usize, out)?, s.workspace(&Kernel::BatchNormAddFwdI8(p))?);
+        let i8 = s.backend.int8()?;
+        let summand = match other {
+            Some(_) => Summand::Stream(bfp(&stream, &streame)),
+            None => Summand::BatchNorm(second.all()),
+        };
+        let (sum, q) = (bfp(&sum, &sume), bfp(&q, &qe));
+        i8.batchnorm_add_fwd_i8(&p, first.all(), summand, step.all(), sum, mask.all(), q, ws.all())?;
+
+        let up = other.unwrap_or(Form::Stored);
+        let [ups, upe] = match up {
+            Form::Stored => [mantissas(s, rows, channels, 42)?, exponents(s, blocks(rows, channels), 43)?],
+            form => stream_of(s, form, rows, channels, 42)?,
+        };
+        let more = [mantissas(s, rows, channels, 44)?, exponents(s, blocks(rows, channels), 45)?];
+        let p = BatchNormAddGradI8 {
+            rows: rows as u32,
+            c,
+            relu: p.relu,
+            both,
+            up: up as u32,
+            add: u32::from(i != 3),
+            more: Form::Stored as u32,
+            stream: 1 - both,
+            noise: rounding(46),
+        };
+        let (dz, dze) = (s.out("dz", rows * pad(channels), out)?, s.out("dz exponents", blocks(rows, channels), out)?);
+        let bytes = sums_bytes::<GradientSums>(rows, channels);
+        let [sums, second_sums] = [s.out("dz sums", bytes, out)?, s.out("second sums", both as usize * bytes, out)?];
+        let [dx, dxe] = stream_out(s, Form::Bfp16, if both == 0 { rows } else { 0 }, channels)?;
+        let (behind, more, dz) = (bfp(&ups, &upe), bfp(&more[0], &more[1]), bfp(&dz, &dze));
+        let second = (both != 0).then(|| (second.y[0].all(), second_sums.all()));
+        let (y, i8) = (first.y[0].all(), s.backend.int8()?);
+        i8.batchnorm_add_grad_i8(&p, behind, more, mask.all(), y, second, step.all(), dz, sums.all(), bfp(&dx, &dxe))?;
     }
     Ok(())
 }

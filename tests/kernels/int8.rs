@@ -31,7 +31,7 @@ for_each_gpu!(super::vgpu, super::cuda; operands_and_stored_tensors_from_f32_and
 const UNTOUCHED: u8 = 0xa5;
 
 /// Repeatable random words.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
     fn word(&mut self) -> u32 {
@@ -44,13 +44,13 @@ impl Random {
     }
 
     /// Numbers around 0 of very different sizes.
-    fn floats(&mut self, count: usize) -> Vec<f32> {
+    pub fn floats(&mut self, count: usize) -> Vec<f32> {
         let mut one = || (self.below(2001) as f32 - 1000.0) / 256.0 * (self.below(9) as f32 - 4.0).exp2();
         (0..count).map(|_| one()).collect()
     }
 
     /// Elements and exponents of a tensor in this form.
-    fn tensor(&mut self, form: Form, rows: usize, c: usize) -> (Vec<u8>, Vec<i8>) {
+    pub fn tensor(&mut self, form: Form, rows: usize, c: usize) -> (Vec<u8>, Vec<i8>) {
         let elements: Vec<u8> = match form {
             Form::F32 => bytemuck::cast_slice(&self.floats(rows * c)).to_vec(),
             Form::Stored => bytemuck::cast_slice(&self.mantissas(rows, c, false)).to_vec(),
@@ -70,12 +70,12 @@ impl Random {
         (low + self.below((high - low + 1) as u32) as i32) as i8
     }
 
-    fn exponents(&mut self, count: usize) -> Vec<i8> {
+    pub fn exponents(&mut self, count: usize) -> Vec<i8> {
         (0..count).map(|_| self.between(-9, 5)).collect()
     }
 
     /// Mantissas of `rows` rows, padded channels 0; `large` makes all of them 127 in size.
-    fn mantissas(&mut self, rows: usize, c: usize, large: bool) -> Vec<i8> {
+    pub fn mantissas(&mut self, rows: usize, c: usize, large: bool) -> Vec<i8> {
         let mut all = vec![0i8; rows * pad(c)];
         for row in all.chunks_exact_mut(pad(c)) {
             row[..c].fill_with(|| if large { 127 } else { self.between(-127, 127) });
@@ -85,45 +85,45 @@ impl Random {
 }
 
 /// One device's side of a case.
-struct Side {
-    backend: Arc<dyn Backend>,
+pub struct Side {
+    pub backend: Arc<dyn Backend>,
     outputs: Vec<(&'static str, Memory)>,
 }
 
 impl Side {
-    fn put<T: bytemuck::NoUninit>(&self, data: &[T]) -> Memory {
+    pub fn put<T: bytemuck::NoUninit>(&self, data: &[T]) -> Memory {
         let memory = self.backend.alloc(size_of_val(data)).unwrap();
         self.backend.upload(bytemuck::cast_slice(data), memory.all()).unwrap();
         memory
     }
 
     /// Memory that the operator writes, and the case compares.
-    fn out(&mut self, name: &'static str, bytes: usize) -> Memory {
+    pub fn out(&mut self, name: &'static str, bytes: usize) -> Memory {
         let memory = self.put(&vec![UNTOUCHED; bytes]);
         self.outputs.push((name, memory.clone()));
         memory
     }
 
     /// Memory that is read and written.
-    fn updated<T: bytemuck::NoUninit>(&mut self, name: &'static str, data: &[T]) -> Memory {
+    pub fn updated<T: bytemuck::NoUninit>(&mut self, name: &'static str, data: &[T]) -> Memory {
         let memory = self.put(data);
         self.outputs.push((name, memory.clone()));
         memory
     }
 
     /// A tensor in this form that is read.
-    fn tensor(&self, random: &mut Random, form: Form, rows: usize, c: usize) -> [Memory; 2] {
+    pub fn tensor(&self, random: &mut Random, form: Form, rows: usize, c: usize) -> [Memory; 2] {
         let (elements, exponents) = random.tensor(form, rows, c);
         [self.put(&elements), self.put(&exponents)]
     }
 
     /// Room for a tensor in this form.
-    fn stream(&mut self, form: Form, rows: usize, c: usize) -> [Memory; 2] {
+    pub fn stream(&mut self, form: Form, rows: usize, c: usize) -> [Memory; 2] {
         let [elements, exponents] = form.bytes(rows, c);
         [self.out("stream", elements), self.out("exponents of the stream", exponents)]
     }
 
-    fn ws(&self, kernel: &Kernel) -> Memory {
+    pub fn ws(&self, kernel: &Kernel) -> Memory {
         self.put(&vec![UNTOUCHED; self.backend.workspace(kernel)])
     }
 
@@ -134,26 +134,26 @@ impl Side {
     }
 }
 
-fn bfp<'m>(mantissas: &'m Memory, exponents: &'m Memory) -> Bfp<'m> {
+pub fn bfp<'m>(mantissas: &'m Memory, exponents: &'m Memory) -> Bfp<'m> {
     Bfp { mantissas: mantissas.all(), exponents: exponents.all() }
 }
 
-fn everything() -> bool {
+pub fn everything() -> bool {
     std::env::var("EARLYBIRD_INT8_CASES").as_deref() == Ok("all")
 }
 
 /// A device and its name.
-type Named = (String, Arc<dyn Backend>);
+pub type Named = (String, Arc<dyn Backend>);
 
 fn on(driver: Arc<dyn Driver>) -> Arc<dyn Backend> {
     Arc::new(Cuda::new(driver).unwrap())
 }
 
-fn cuda() -> Option<Vec<Named>> {
+pub fn cuda() -> Option<Vec<Named>> {
     gpu().map(|driver| vec![(driver.props().name.clone(), on(driver))])
 }
 
-fn vgpu() -> Option<Vec<Named>> {
+pub fn vgpu() -> Option<Vec<Named>> {
     if !have_kernels("int8") {
         return None;
     }
@@ -169,7 +169,7 @@ fn vgpu() -> Option<Vec<Named>> {
 }
 
 /// Runs `body` on the CPU and on every GPU and compares what it wrote.
-fn same(gpus: &[Named], case: &str, body: impl Fn(&mut Side)) {
+pub fn same(gpus: &[Named], case: &str, body: impl Fn(&mut Side)) {
     let run = |backend: Arc<dyn Backend>| {
         let mut side = Side { backend, outputs: Vec::new() };
         body(&mut side);
@@ -191,11 +191,11 @@ fn same(gpus: &[Named], case: &str, body: impl Fn(&mut Side)) {
     }
 }
 
-fn noise(tensor: u32, stochastic: bool) -> Noise {
+pub fn noise(tensor: u32, stochastic: bool) -> Noise {
     Noise { seed: [0x1234_5678, 0xfedc_ba98], tensor, stochastic: u32::from(stochastic) }
 }
 
-const STEP: [u32; 1] = [17];
+pub const STEP: [u32; 1] = [17];
 
 fn operands_and_stored_tensors_from_f32_and_back(gpus: &[Named]) {
     for (n, pixels, c, stochastic) in
@@ -441,6 +441,8 @@ fn batchnorm(gpus: &[Named], layer: Layer, relu: bool, stored: bool, stochastic:
             momentum: 0.1,
             relu: u32::from(relu),
             gradient: u32::from(stored),
+            add: u32::from(stored && relu),
+            more: Form::Bfp16 as u32,
             dgrad: u32::from(relu),
             noise: noise(2, stochastic),
             dyd_tensor: 3,
@@ -466,16 +468,13 @@ fn batchnorm(gpus: &[Named], layer: Layer, relu: bool, stored: bool, stochastic:
         let (ys, outs) = (bfp(&y, &ye), bfp(&out, &oute));
         i8.batchnorm_fwd_i8(&p, ys, y_sums.all(), state, step.all(), outs, index.all(), ws.all()).unwrap();
 
-        let up_f32 = side.put(&if stored { Vec::new() } else { random.floats(pooled * c) });
-        let (up, upe) = match stored {
-            true => (side.put(&random.mantissas(pooled, c, false)), side.put(&random.exponents(blocks(pooled, c)))),
-            false => (side.put::<i8>(&[]), side.put::<i8>(&[])),
-        };
+        let [up, upe] = side.tensor(&mut random, if stored { Form::Stored } else { Form::F32 }, pooled, c);
+        let [more, moree] = side.tensor(&mut random, Form::Bfp16, p.add as usize * pooled, c);
         let (dz, dze, sums) =
             (side.out("dz", rows * pad(c)), side.out("dze", blocks(rows, c)), side.out("dz sums", stored_sums));
-        let (ups, forward) = (bfp(&up, &upe), Normalised { y: ys, affine: affine.all() });
+        let (ups, mores, forward) = (bfp(&up, &upe), bfp(&more, &moree), Normalised { y: ys, affine: affine.all() });
         let dzs = bfp(&dz, &dze);
-        i8.batchnorm_grad_i8(&p, up_f32.all(), ups, index.all(), forward, step.all(), dzs, sums.all()).unwrap();
+        i8.batchnorm_grad_i8(&p, ups, mores, index.all(), forward, step.all(), dzs, sums.all()).unwrap();
 
         let (we, xe) = (side.put(&random.exponents(c)), side.put(&random.exponents(n)));
         let (dgamma, dbeta) = (side.out("dgamma", c * 4), side.out("dbeta", c * 4));

@@ -84,6 +84,8 @@ fn mantissas(n: u32) -> Vec<Kernel> {
             momentum: 0.1,
             relu: 1,
             gradient,
+            add: gradient,
+            more: 2 * gradient,
             dgrad: 1,
             noise: NOISE,
             dyd_tensor: 4,

@@ -32,3 +32,4 @@ mod limits;
 mod mask;
 mod matmul;
 mod operators;
+mod residual;

@@ -3,7 +3,7 @@
 //! A convolution without bias whose only reader is a batchnorm is a *block* with it, with the ReLU and the max-pool behind them where those are the only readers: integer GEMM, then
 //! normalise + ReLU + pool + quantise in one pass; backwards both quantisations of the output gradient in one pass. Where a block's input comes from another
 //! block with a ReLU and no pool, the data gradient's epilogue masks it and sums it up. Everything else is f32 as in [`super`], on tensors that are converted where they are first
-//! wanted so. A convolution that is in no block writes its output in more than 8 bits, where an addition alone reads it on top of the other summand: so the stream of a residual network
+//! wanted so. A block that ends in an addition ends with it ([`join`]). A convolution that is in no block writes its output in more than 8 bits, where an addition alone reads it on top of the other summand: so the stream of a residual network
 //! is written once. A batchnorm that reads such a tensor begins a block of its own; what it reads is stored in the same pass. Such a tensor and its gradient have 16 bits where 8-bit operators
 //! alone read it ([`Eight::is_16`]), else they are f32. Where a product is in f32, convolutions have their own conversions.
 //!
@@ -11,6 +11,7 @@
 
 mod backward;
 mod forward;
+mod join;
 
 use std::collections::{HashMap, HashSet};
 
@@ -34,6 +35,7 @@ pub(super) fn train(lowering: &mut Lowering, packing: &Packing, options: Int8Opt
         edges: vec![Edge::default(); lowering.graph.nodes().len()],
         convs: HashMap::new(),
         blocks: HashMap::new(),
+        joins: HashMap::new(),
         kept: HashMap::new(),
         ends: HashMap::new(),
         inner: HashSet::new(),
@@ -99,12 +101,21 @@ struct Block {
     /// Noise is set for each pass.
     p: BatchNormI8,
     gamma: Value,
+    beta: Value,
+    running: [Value; 2],
     gradients: [Value; 2],
     mean: Value,
     invstd: Value,
     affine: Value,
     /// Winners of the pool.
     index: Option<Value>,
+}
+
+impl Block {
+    /// What its forward pass writes: running statistics, mean, 1/std, affine map.
+    fn state(&self) -> [Value; 5] {
+        [self.running[0], self.running[1], self.mean, self.invstd, self.affine]
+    }
 }
 
 struct Eight<'l, 'a> {
@@ -118,16 +129,18 @@ struct Eight<'l, 'a> {
     convs: HashMap<NodeId, Conv>,
     /// By batchnorm.
     blocks: HashMap<NodeId, Block>,
+    /// Additions in one pass with batchnorms: by where the pass ends.
+    joins: HashMap<NodeId, join::Join>,
     /// What a batchnorm without a convolution reads, stored by who made it, with sums: by batchnorm.
     kept: HashMap<NodeId, (Bfp, Value)>,
     /// The batchnorm of the block that ends here.
     ends: HashMap<NodeId, NodeId>,
-    /// ReLUs and pools that blocks compute, and additions that convolutions do.
+    /// ReLUs, pools and additions that blocks compute, and additions that convolutions do.
     inner: HashSet<NodeId>,
     /// Nodes as lowered in f32.
     f32_nodes: HashMap<NodeId, Node>,
-    /// Gradients in blocks.
-    stored_gradients: HashMap<NodeId, Blocks>,
+    /// Gradients in blocks that nodes are still to take, besides those in f32.
+    stored_gradients: HashMap<NodeId, Vec<Blocks>>,
     /// Gradients behind batchnorms, masked and summed up: by batchnorm.
     behind: HashMap<NodeId, (Bfp, Value)>,
 }
@@ -237,17 +250,28 @@ impl Eight<'_, '_> {
         self.base.graph.reader(conv).filter(|bn| whole && matches!(self.base.graph.node(*bn).op, Op::BatchNorm(_)))
     }
 
+    /// The addition that the convolution `id` computes, and its other summand.
+    fn added_into(&self, id: NodeId) -> Option<(NodeId, NodeId)> {
+        self.base.graph.added_into(id).filter(|(sum, _)| self.joined(*sum).is_empty())
+    }
+
+    /// Whether `reader` is an addition that takes `id` in 16 bits: a batchnorm's, or that of a convolution with integer products.
+    fn adds_16(&self, reader: NodeId, id: NodeId) -> bool {
+        let integer = |conv: &NodeId| self.packing.convolution(*conv).is_some();
+        let mut inputs = self.base.graph.node(reader).inputs.iter();
+        let conv = inputs.any(|input| integer(input) && self.added_into(*input) == Some((reader, id)));
+        conv || !(self.joined(reader).is_empty() || self.joined(reader).contains(&id))
+    }
+
     /// Whether a convolution in no block writes `to` in 16 bits: where all that reads it does so in 8 or 16 bits. That is the batchnorm `kept`, for which it is stored as well,
-    /// convolutions with integer products, and such that add it to their own.
+    /// convolutions with integer products, and additions that take it so.
     fn is_16(&self, to: NodeId, kept: Option<NodeId>) -> bool {
         let graph = self.base.graph;
-        let integer = |id: NodeId| self.packing.convolution(id).is_some();
-        let adds = |sum: NodeId, conv: NodeId| integer(conv) && graph.added_into(conv) == Some((sum, to));
         let readers = graph.consumers(to);
         !readers.is_empty()
             && readers.into_iter().all(|reader| match graph.node(reader).op {
-                Op::Conv2d(_) => integer(reader),
-                Op::Add(_) => graph.node(reader).inputs.iter().any(|input| adds(reader, *input)),
+                Op::Conv2d(_) => self.packing.convolution(reader).is_some(),
+                Op::Add(_) => self.adds_16(reader, to),
                 _ => Some(reader) == kept,
             })
     }

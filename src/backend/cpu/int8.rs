@@ -2,8 +2,9 @@
 
 use super::Cpu;
 use crate::Result;
-use crate::backend::{BatchNormGradients, BatchNormState, Bfp, Int8, Normalised, Span};
+use crate::backend::{BatchNormGradients, BatchNormInput, BatchNormState, Bfp, Int8, Normalised, Span, Summand};
 use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8};
+use crate::ops::batchnorm_add::{BatchNormAddGradI8, BatchNormAddI8};
 use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::{Conv2dI8, Conv2dStreamI8};
 use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Round, Store};
@@ -72,18 +73,48 @@ impl Int8 for Cpu {
         self.batchnorm_fwd_i8(p, y, sums, state, step, out, index)
     }
 
+    fn batchnorm_add_fwd_i8(
+        &self,
+        p: &BatchNormAddI8,
+        first: BatchNormInput,
+        other: Summand,
+        step: Span,
+        s: Bfp,
+        mask: Span,
+        operand: Bfp,
+        _ws: Span,
+    ) -> Result<()> {
+        self.batchnorm_add_fwd_i8(p, first, other, step, s, mask, operand)
+    }
+
+    fn batchnorm_add_grad_i8(
+        &self,
+        p: &BatchNormAddGradI8,
+        up: Bfp,
+        more: Bfp,
+        mask: Span,
+        y: Span,
+        second: Option<(Span, Span)>,
+        step: Span,
+        dz: Bfp,
+        sums: Span,
+        dx: Bfp,
+    ) -> Result<()> {
+        self.batchnorm_add_grad_i8(p, up, more, mask, y, second, step, dz, sums, dx)
+    }
+
     fn batchnorm_grad_i8(
         &self,
         p: &BatchNormI8,
-        up_f32: Span,
         up: Bfp,
+        more: Bfp,
         index: Span,
         forward: Normalised,
         step: Span,
         dz: Bfp,
         sums: Span,
     ) -> Result<()> {
-        self.batchnorm_grad_i8(p, up_f32, up, index, forward, step, dz, sums)
+        self.batchnorm_grad_i8(p, up, more, index, forward, step, dz, sums)
     }
 
     fn batchnorm_bwd_i8(

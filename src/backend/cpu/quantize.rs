@@ -155,6 +155,33 @@ pub(super) fn with_scratch<R>(length: usize, body: impl FnOnce(&mut [f32]) -> R)
     })
 }
 
+/// Images of `pixels` x `c` to an operand: mantissas `q`, an exponent each.
+pub(super) fn operands(
+    level: Level,
+    x: Read,
+    (pixels, c): (usize, usize),
+    noise: Source,
+    q: &mut [i8],
+    exponents: &mut [i8],
+) {
+    let (image, stride) = (pixels * pad(c), pad(c));
+    q.par_chunks_mut(image).zip(exponents).enumerate().for_each(|(i, (q, e))| {
+        let mut run = Run::new();
+        with_scratch(stride + x.room(pixels), |scratch| {
+            let (scale, room) = scratch.split_at_mut(stride);
+            let (x, mut max) = (x.rows(level, i * pixels, pixels, room), 0.0);
+            largest(level, x, &mut max);
+            let exponent = bfp::exponent(max);
+            *e = exponent as i8;
+            scale.fill(bfp::power(21 - exponent));
+            for (first, length) in pieces(pixels, stride) {
+                run.take(level, x, scale, (c, stride), first, length);
+                run.round(level, noise, i * image + first, &mut q[first..first + length]);
+            }
+        });
+    });
+}
+
 /// First element and length of the runs of an image.
 fn pieces(pixels: usize, stride: usize) -> impl Iterator<Item = (usize, usize)> {
     let all = pixels * stride;
@@ -187,7 +214,7 @@ impl Cpu {
 
     pub(super) fn quantize_fwd_i8(&self, p: &Quantize, x: Bfp, step: Span, q: Bfp) -> Result<()> {
         let (n, pixels, c) = (p.n as usize, p.pixels as usize, p.c as usize);
-        let (image, stride) = (pixels * pad(c), pad(c));
+        let image = pixels * pad(c);
         let [elements, exponents] = Form::of(p.form).bytes(n * pixels, c);
         let io = self.memory.open(
             "quantize_fwd_i8",
@@ -195,23 +222,8 @@ impl Cpu {
             [(q.mantissas, n * image), (q.exponents, n)],
         )?;
         let ([x, xe, step], [q, e]) = (io.read, io.write);
-        let (level, noise) = (self.level, Source::new(&p.noise, u32_of(step)));
-        let x = Read::new(p.form, x, xe, c);
-        i8s_mut(q).par_chunks_mut(image).zip(i8s_mut(e)).enumerate().for_each(|(i, (q, e))| {
-            let mut run = Run::new();
-            with_scratch(stride + x.room(pixels), |scratch| {
-                let (scale, room) = scratch.split_at_mut(stride);
-                let (x, mut max) = (x.rows(level, i * pixels, pixels, room), 0.0);
-                largest(level, x, &mut max);
-                let exponent = bfp::exponent(max);
-                *e = exponent as i8;
-                scale.fill(bfp::power(21 - exponent));
-                for (first, length) in pieces(pixels, stride) {
-                    run.take(level, x, scale, (c, stride), first, length);
-                    run.round(level, noise, i * image + first, &mut q[first..first + length]);
-                }
-            });
-        });
+        let noise = Source::new(&p.noise, u32_of(step));
+        operands(self.level, Read::new(p.form, x, xe, c), (pixels, c), noise, i8s_mut(q), i8s_mut(e));
         Ok(())
     }
 

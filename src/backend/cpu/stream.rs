@@ -53,7 +53,7 @@ impl<'a> Read<'a> {
     }
 
     /// The numbers of row `row` from the first channel of block `column` on, as many as `out` has.
-    fn part(&self, level: Level, row: usize, column: usize, out: &mut [f32]) {
+    pub(super) fn part(&self, level: Level, row: usize, column: usize, out: &mut [f32]) {
         let (first, stride) = (column * COLUMNS, pad(self.c));
         let place = row * stride + first;
         let e = || i32::from(self.exponents[row / ROWS * blocks_across(self.c) + column]);

@@ -8,14 +8,13 @@ use super::quantize::per_block;
 use crate::Result;
 use crate::backend::{BatchNormGradients, BatchNormState, Bfp, Normalised, Span};
 use crate::driver::{DevPtr, Dims};
-use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientForm, GradientSums, OutputSums, SizesI8};
+use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientSums, OutputSums, SizesI8};
 use crate::ops::quantize::Form;
-use crate::quant::layout::blocks;
 
 /// Threads of a block.
-const THREADS: u32 = 256;
+pub(super) const THREADS: u32 = 256;
 /// Channels of a block that sums over all rows.
-const SUM_CHANNELS: u32 = 2;
+pub(super) const SUM_CHANNELS: u32 = 2;
 /// Channels of a block that looks for extremes.
 const EXTREME_CHANNELS: usize = 32;
 /// Counters of a launch in phases (`kernels/phases.cuh`).
@@ -34,6 +33,14 @@ pub(super) fn parts_of_image(cuda: &Cuda, n: u32, elements: u32) -> u32 {
     let props = cuda.kernels().driver().props();
     let resident = props.sm_count * (props.max_threads_per_sm / THREADS);
     (elements / GROUP).div_ceil(THREADS).clamp(1, resident.div_ceil(n).max(1))
+}
+
+/// Blocks of threads that take one block of the tensor after the other: whole rows of blocks at a time, so that a thread has the same channels in all of its blocks; and each as many.
+pub(super) fn strips(cuda: &Cuda, s: &SizesI8) -> u32 {
+    let props = cuda.kernels().driver().props();
+    let resident = (props.sm_count * (props.max_threads_per_sm / THREADS)) as usize;
+    let rounds = (s.tiles * s.across).div_ceil(resident);
+    (s.across * s.tiles.div_ceil(rounds)) as u32
 }
 
 /// All blocks of a launch: `before` and those that sum, then `parts` of each image.
@@ -125,8 +132,8 @@ pub(super) fn fwd(
 pub(super) fn grad(
     cuda: &Cuda,
     p: &BatchNormI8,
-    up_f32: Span,
     up: Bfp,
+    more: Bfp,
     index: Span,
     forward: Normalised,
     step: Span,
@@ -137,11 +144,13 @@ pub(super) fn grad(
     let s = SizesI8::of(p);
     let pooled = s.n * s.pooled;
     indexed(OP, &[s.rows * s.stride, pooled * s.stride])?;
-    let f32_form = p.gradient == GradientForm::F32 as u32;
+    let ups = Form::of(p.gradient).bytes(pooled, s.c);
+    let added = if p.add != 0 { Form::of(p.more).bytes(pooled, s.c) } else { [0; 2] };
     let reads = [
-        (up_f32, if f32_form { pooled * s.c * 4 } else { 0 }),
-        (up.mantissas, if f32_form { 0 } else { pooled * s.stride }),
-        (up.exponents, if f32_form { 0 } else { blocks(pooled, s.c) }),
+        (up.mantissas, ups[0]),
+        (up.exponents, ups[1]),
+        (more.mantissas, added[0]),
+        (more.exponents, added[1]),
         (index, if p.pool.kernel_h == 0 { 0 } else { pooled * s.stride }),
         (forward.y.mantissas, s.rows * s.stride),
         (forward.y.exponents, s.exponents()),
@@ -154,12 +163,16 @@ pub(super) fn grad(
         (sums, s.sums() * size_of::<GradientSums>()),
     ];
     let (reads, [dz, dze, sums]) = cuda.open(OP, reads, writes)?;
-    let [up_f32, up, upe, index, y, ye, affine, step] = reads;
+    let [up, upe, more, moree, index, y, ye, affine, step] = reads;
     if s.rows * s.c == 0 {
         return Ok(());
     }
+    aligned(OP, 4, &[up])?;
+    if p.add != 0 {
+        aligned(OP, 4, &[more])?;
+    }
     let (kernels, dims) = (cuda.kernels(), per_block(s.rows, s.c));
-    Ok(kernels.batchnorm_grad_i8(dims, cuda.stream(), p, up_f32, up, upe, index, y, ye, affine, step, dz, dze, sums)?)
+    Ok(kernels.batchnorm_grad_i8(dims, cuda.stream(), p, up, upe, more, moree, index, y, ye, affine, step, dz, dze, sums)?)
 }
 
 /// Both output gradients of the convolution. `tensors`: dZ and Y, each with its sums.
@@ -290,12 +303,7 @@ pub(super) fn stream(
         aligned(OP, 16, &[other])?;
     }
     let (kernels, stream) = (cuda.kernels(), cuda.stream());
-    // Whole rows of blocks at a time, so that a thread has the same channels in all of its blocks; and each as many.
-    let props = kernels.driver().props();
-    let resident = (props.sm_count * (props.max_threads_per_sm / THREADS)) as usize;
-    let rounds = (s.tiles * s.across).div_ceil(resident);
-    let work = s.across * s.tiles.div_ceil(rounds);
-    let dims = Dims::linear((s.stride as u32 / SUM_CHANNELS) + work as u32, THREADS);
+    let dims = Dims::linear(s.stride as u32 / SUM_CHANNELS + strips(cuda, &s), THREADS);
     let tickets = cuda.tickets(OP, PHASES)?;
     Ok(kernels.batchnorm_bwd_i8_stream(
         dims, stream, p, dz, dze, sums, y, ye, gamma, mean, invstd, other, oe, dgamma, dbeta, coef, dx, dxe, tickets,

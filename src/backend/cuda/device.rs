@@ -8,7 +8,7 @@ use super::capture::Recordings;
 use super::launch::Kernels;
 use super::memory::{DeviceBlock, InPlace, identity, open};
 use super::{
-    add, advance, augment, batchnorm, batchnorm_i8, capture, conv2d, conv2d_i8, copy, fill, linear, mask, pool,
+    add, advance, augment, batchnorm, batchnorm_add_i8, batchnorm_i8, capture, conv2d, conv2d_i8, copy, fill, linear, mask, pool,
     quantize, relu, select, sgd, softmax_xent,
 };
 use crate::backend::{AugmentSource, Backend, Int8, MaskSpans, Memory, Replay, Span};
@@ -167,6 +167,7 @@ impl Backend for Cuda {
             Kernel::Conv2dWgradI8(p) => conv2d_i8::workspace(p),
             Kernel::BatchNormBwdI8(p) => batchnorm_i8::workspace(p),
             Kernel::BatchNormBwdStreamI8(p) => batchnorm_i8::stream_workspace(p),
+            Kernel::BatchNormAddFwdI8(p) => batchnorm_add_i8::workspace(p),
             _ => 0,
         }
     }

@@ -3,10 +3,11 @@
 //! Not here: grids and arguments (the operators' files beside this one).
 
 use super::device::Cuda;
-use super::{batchnorm_i8, classifier, conv2d_i8, quantize, sgd_i8};
-use crate::backend::{BatchNormGradients, BatchNormState, Bfp, Int8, Normalised, Span};
+use super::{batchnorm_add_i8, batchnorm_i8, classifier, conv2d_i8, quantize, sgd_i8};
+use crate::backend::{BatchNormGradients, BatchNormInput, BatchNormState, Bfp, Int8, Normalised, Span, Summand};
 use crate::driver::DevPtr;
 use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8};
+use crate::ops::batchnorm_add::{BatchNormAddGradI8, BatchNormAddI8};
 use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::{Conv2dI8, Conv2dStreamI8};
 use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Round, Store};
@@ -105,18 +106,48 @@ impl Int8 for Cuda {
         batchnorm_i8::fwd(self, p, y, sums, state, step, out, index)
     }
 
+    fn batchnorm_add_fwd_i8(
+        &self,
+        p: &BatchNormAddI8,
+        first: BatchNormInput,
+        other: Summand,
+        step: Span,
+        s: Bfp,
+        mask: Span,
+        operand: Bfp,
+        ws: Span,
+    ) -> Result<()> {
+        batchnorm_add_i8::fwd(self, p, first, other, step, s, mask, operand, ws)
+    }
+
+    fn batchnorm_add_grad_i8(
+        &self,
+        p: &BatchNormAddGradI8,
+        up: Bfp,
+        more: Bfp,
+        mask: Span,
+        y: Span,
+        second: Option<(Span, Span)>,
+        step: Span,
+        dz: Bfp,
+        sums: Span,
+        dx: Bfp,
+    ) -> Result<()> {
+        batchnorm_add_i8::grad(self, p, up, more, mask, y, second, step, dz, sums, dx)
+    }
+
     fn batchnorm_grad_i8(
         &self,
         p: &BatchNormI8,
-        up_f32: Span,
         up: Bfp,
+        more: Bfp,
         index: Span,
         forward: Normalised,
         step: Span,
         dz: Bfp,
         sums: Span,
     ) -> Result<()> {
-        batchnorm_i8::grad(self, p, up_f32, up, index, forward, step, dz, sums)
+        batchnorm_i8::grad(self, p, up, more, index, forward, step, dz, sums)
     }
 
     fn batchnorm_bwd_i8(

@@ -7,6 +7,7 @@ mod add;
 mod advance;
 mod augment;
 mod batchnorm;
+mod batchnorm_add_i8;
 mod batchnorm_i8;
 mod capture;
 pub mod cast;

@@ -2,7 +2,7 @@
 
 use earlybird::backend::{BatchNormGradients, BatchNormState, Bfp, Normalised};
 use earlybird::ops::Kernel;
-use earlybird::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientForm, GradientSums, OutputSums};
+use earlybird::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientSums, OutputSums};
 use earlybird::ops::pool::Pool;
 use earlybird::quant::layout::{blocks_across, pad};
 
@@ -11,7 +11,7 @@ use super::*;
 use crate::oracle::normal;
 
 /// Images, (h, w, c), window (kernel, stride, padding; kernel 0: none), ReLU.
-type Case = (usize, (u32, u32, usize), (u32, u32, u32), bool);
+pub type Case = (usize, (u32, u32, usize), (u32, u32, u32), bool);
 
 const CASES: [Case; 11] = [
     (2, (8, 8, 64), (0, 1, 0), true),
@@ -27,7 +27,7 @@ const CASES: [Case; 11] = [
     (1, (3, 3, 2064), (2, 1, 0), true),
 ];
 
-fn parameters(case: &Case, rounding: Rounding, gradient: GradientForm, dgrad: bool) -> BatchNormI8 {
+pub fn parameters(case: &Case, rounding: Rounding, (gradient, more): (Form, Option<Form>), dgrad: bool) -> BatchNormI8 {
     let (n, (h, w, c), (kernel, stride, padding), relu) = *case;
     let extent = |size: u32| if kernel == 0 { size } else { (size + 2 * padding - kernel) / stride + 1 };
     let pool = Pool {
@@ -48,6 +48,8 @@ fn parameters(case: &Case, rounding: Rounding, gradient: GradientForm, dgrad: bo
         momentum: 0.1,
         relu: u32::from(relu),
         gradient: gradient as u32,
+        add: u32::from(more.is_some()),
+        more: more.unwrap_or_default() as u32,
         dgrad: u32::from(dgrad),
         noise: rounding.noise,
         dyd_tensor: 4711,
@@ -69,26 +71,26 @@ fn scale(t: &Host, channels: usize, tile: usize, c: usize) -> f64 {
     2f64.powi(i32::from(t.e[tile * blocks_across(channels) + c / 32]) - 6)
 }
 
-struct Forward {
-    mean: Vec<f32>,
-    invstd: Vec<f32>,
-    affine: Vec<f32>,
-    running_mean: Vec<f32>,
-    running_var: Vec<f32>,
+pub struct Forward {
+    pub mean: Vec<f32>,
+    pub invstd: Vec<f32>,
+    pub affine: Vec<f32>,
+    pub running_mean: Vec<f32>,
+    pub running_var: Vec<f32>,
     out: Host,
     index: Vec<u8>,
 }
 
-struct Data {
+pub struct Data {
     case: Case,
-    y: Host,
-    gamma: Vec<f32>,
-    beta: Vec<f32>,
-    running_mean: Vec<f32>,
-    running_var: Vec<f32>,
+    pub y: Host,
+    pub gamma: Vec<f32>,
+    pub beta: Vec<f32>,
+    pub running_mean: Vec<f32>,
+    pub running_var: Vec<f32>,
 }
 
-fn data(case: &Case, seed: u64) -> Data {
+pub fn data(case: &Case, seed: u64) -> Data {
     let (n, (h, w, c), _, _) = *case;
     let mut s = stream(seed, "batchnorm");
     let mut y = stored(&mut s, n * (h * w) as usize, c, -3, 1);
@@ -112,15 +114,15 @@ impl Data {
         self.case.1.2
     }
 
-    fn rows(&self) -> usize {
+    pub fn rows(&self) -> usize {
         self.y.m.len() / pad(self.c())
     }
 
-    fn z(&self, affine: &[f32], row: usize, c: usize) -> f32 {
+    pub fn z(&self, affine: &[f32], row: usize, c: usize) -> f32 {
         affine[c].mul_add(stored_value(&self.y, self.c(), row, c) as f32, affine[pad(self.c()) + c])
     }
 
-    fn forward(&self, p: &BatchNormI8, rounding: Rounding) -> Forward {
+    pub fn forward(&self, p: &BatchNormI8, rounding: Rounding) -> Forward {
         let (c, rows, stride) = (self.c(), self.rows(), pad(self.c()));
         let sums = output_sums(&self.y, c);
         let tiles = rows.div_ceil(64);
@@ -210,7 +212,7 @@ fn window(p: &Pool, output: usize) -> Vec<(u8, usize)> {
 fn forward_with_statistics_pool_and_rounding() {
     for (number, case) in CASES.iter().enumerate() {
         let (d, rounding) = (data(case, number as u64), Rounding::new(0x0900_0000_0000_0001, 16, number % 4 != 2));
-        let p = parameters(case, rounding, GradientForm::F32, true);
+        let p = parameters(case, rounding, (Form::F32, None), true);
         let want = d.forward(&p, rounding);
         let c = d.c();
         everywhere(|device| {
@@ -249,16 +251,23 @@ fn the_gradient_behind_it() {
     for (number, case) in CASES.iter().enumerate() {
         let (d, rounding) = (data(case, number as u64), Rounding::new(0x0900_0000_0000_0002, 18, true));
         let c = d.c();
-        for form in [GradientForm::F32, GradientForm::Stored] {
-            let p = parameters(case, rounding, form, true);
+        for (form, more) in [
+            (Form::F32, None),
+            (Form::Stored, None),
+            (Form::Bfp16, None),
+            (Form::Bfp16, Some(Form::Stored)),
+            (Form::Stored, Some(Form::Stored)),
+            (Form::Stored, Some(Form::F32)),
+        ] {
+            let p = parameters(case, rounding, (form, more), true);
             let f = d.forward(&p, rounding);
             let pool = &p.pool;
             let (pixels, pooled, n) = ((pool.h * pool.w) as usize, (pool.p * pool.q) as usize, pool.n as usize);
-            let up_f32 = normal(number as u64, "up", n * pooled * c, 1e-3);
-            let up = stored(&mut stream(number as u64, "up"), n * pooled, c, -12, -8);
-            let value = |row: usize, channel: usize| match form {
-                GradientForm::F32 => up_f32[row * c + channel],
-                GradientForm::Stored => stored_value(&up, c, row, channel) as f32,
+            let up = Tensor::new(form, number as u64, n * pooled, c);
+            let other = more.map(|form| Tensor::new(form, number as u64 + 100, n * pooled, c));
+            let value = |row: usize, channel: usize| {
+                let at = row * c + channel;
+                other.as_ref().map_or(up.values[at], |other| up.values[at] + other.values[at])
             };
             let mut dz = vec![0.0f32; n * pixels * c];
             for (output, channel) in (0..n * pooled).flat_map(|row| (0..c).map(move |c| (row, c))) {
@@ -281,19 +290,16 @@ fn the_gradient_behind_it() {
             everywhere(|device| {
                 let blank = Host::blank(d.y.m.len(), d.y.e.len());
                 let (y, affine, out) = (d.y.put(device), device.put(&f.affine), blank.put(device));
-                let (plain, packed) = (device.put(&up_f32), up.put(device));
+                let behind = [Some(&up), other.as_ref()].map(|tensor| tensor.map(|tensor| tensor.put(device)));
                 let index = put(device, bytemuck::cast_slice(&f.index));
                 let sums = device.put(&vec![GradientSums::default(); d.rows().div_ceil(64) * pad(c)]);
-                let nothing = Bfp { mantissas: none(&sums), exponents: none(&sums) };
-                let (plain, packed) = match form {
-                    GradientForm::F32 => (plain.all(), nothing),
-                    GradientForm::Stored => (none(&sums), packed.bfp()),
-                };
+                let nothing = Bfp::f32(none(&sums));
+                let [up, more] = behind.each_ref().map(|tensor| tensor.as_ref().map_or(nothing, OnDevice::bfp));
                 let forward = Normalised { y: y.bfp(), affine: affine.all() };
                 let (at, places) =
                     (step(device, &rounding), if f.index.is_empty() { none(&sums) } else { index.all() });
                 let int8 = device.backend.int8().unwrap();
-                int8.batchnorm_grad_i8(&p, plain, packed, places, forward, at.all(), out.bfp(), sums.all()).unwrap();
+                int8.batchnorm_grad_i8(&p, up, more, places, forward, at.all(), out.bfp(), sums.all()).unwrap();
                 let what = format!("{} dz of {p:?}", device.name);
                 same_host(&what, &blank.get(device, &out), &want);
                 same(&what, &device.get::<GradientSums>(&sums), &gradient_sums(&want, &d.y, c));
@@ -312,7 +318,7 @@ fn both_quantised_output_gradients() {
     for (number, case) in CASES.iter().enumerate() {
         let (d, rounding) = (data(case, number as u64), Rounding::new(0x0900_0000_0000_0003, 20, number != 4));
         let (c, rows, stride) = (d.c(), d.rows(), pad(d.c()));
-        let p = parameters(case, rounding, GradientForm::F32, true);
+        let p = parameters(case, rounding, (Form::F32, None), true);
         let f = d.forward(&p, rounding);
         let mut s = stream(number as u64, "bwd");
         let dz = stored(&mut s, rows, c, -14, -9);
@@ -376,7 +382,7 @@ fn both_quantised_output_gradients() {
         }
         let want_wide = Host { m: want_wide, e: want_w.e.clone() };
         for (dgrad, wide) in [(true, false), (false, false), (true, true)] {
-            let p = BatchNormI8 { wide: u32::from(wide), ..parameters(case, rounding, GradientForm::F32, dgrad) };
+            let p = BatchNormI8 { wide: u32::from(wide), ..parameters(case, rounding, (Form::F32, None), dgrad) };
             let want_w = if wide { &want_wide } else { &want_w };
             everywhere(|device| {
                 let (blank_d, blank_w) = (Host::blank(rows * stride, n), Host::blank(want_w.m.len(), c));

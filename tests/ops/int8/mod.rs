@@ -4,6 +4,7 @@
 //! `quant::bfp`; random bits come from `NoiseKey`, which has known answers of its own.
 
 mod batchnorm;
+mod batchnorm_add;
 mod conv2d;
 
 mod quantize;
@@ -116,6 +117,38 @@ impl Host16 {
     pub fn is(&self, what: &str, want: &Host16) {
         same(&format!("{what} exponents"), &self.e, &want.e);
         same(&format!("{what} mantissas of 16 bits"), &self.m, &want.m);
+    }
+}
+
+/// A random tensor of `rows` x `c` in some form, and the numbers that it stands for.
+pub struct Tensor {
+    pub values: Vec<f32>,
+    elements: Vec<u8>,
+    exponents: Vec<i8>,
+}
+
+impl Tensor {
+    pub fn new(form: Form, seed: u64, rows: usize, c: usize) -> Tensor {
+        let plain = crate::oracle::normal(seed, "tensor", rows * c, 1e-3);
+        match form {
+            Form::F32 => {
+                Tensor { elements: bytemuck::cast_slice(&plain).to_vec(), values: plain, exponents: Vec::new() }
+            }
+            Form::Stored => {
+                let host = stored(&mut stream(seed, "stored tensor"), rows, c, -12, -8);
+                let values = (0..rows * c).map(|i| stored_value(&host, c, i / c, i % c) as f32).collect();
+                Tensor { values, elements: bytemuck::cast_slice(&host.m).to_vec(), exponents: host.e }
+            }
+            Form::Bfp16 => {
+                let host = Host16::store(&plain, c);
+                Tensor { values: host.values(c), elements: bytemuck::cast_slice(&host.m).to_vec(), exponents: host.e }
+            }
+        }
+    }
+
+    pub fn put(&self, device: &Device) -> OnDevice {
+        let e = if self.exponents.is_empty() { vec![0] } else { self.exponents.clone() };
+        OnDevice { m: put(device, bytemuck::cast_slice(&self.elements)), e: put(device, &e) }
     }
 }
 

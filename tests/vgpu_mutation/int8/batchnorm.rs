@@ -2,7 +2,7 @@
 
 use bytemuck::cast_slice;
 use earlybird::backend::Backend;
-use earlybird::driver::{DevPtr, Dims};
+use earlybird::driver::Dims;
 use earlybird::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientSums};
 use earlybird::ops::pool::Pool;
 use earlybird::ops::quantize::Form;
@@ -74,7 +74,9 @@ fn sizes() -> Vec<Sizes> {
             eps: 1e-5,
             momentum: 0.1,
             relu: u32::from(relu),
-            gradient: if i < 12 { (i % 2) as u32 } else { 0 },
+            gradient: if i < 12 { (i % 3) as u32 } else { 0 },
+            add: u32::from(i % 4 == 1),
+            more: (i % 3) as u32,
             dgrad: u32::from(i % 3 != 2),
             noise: rounding(i % 4 != 3),
             dyd_tensor: 3,
@@ -144,23 +146,23 @@ fn gradient(b: &Bench) -> Outcome {
     for s in b.each(sizes()) {
         let (c, rows, pooled) = (s.c, s.rows, s.pooled);
         let (y, ye) = (b.small(&mantissas(0, rows, c))?, b.small(&exponents(blocks(rows, c)))?);
-        let (up_f32, up) = (b.floats(pooled * c)?, b.small(&mantissas(5, pooled, c))?);
-        let (upe, affine, step) = (b.small(&exponents(blocks(pooled, c)))?, b.affine(c)?, b.step()?);
+        let [up, upe] = b.tensor(Form::of(s.p.gradient), pooled, c)?;
+        let [more, moree] = b.tensor(Form::of(s.p.more), if s.p.add != 0 { pooled } else { 0 }, c)?;
+        let (affine, step) = (b.affine(c)?, b.step()?);
         let taps = (s.window() * s.window()).max(1);
         let places = if s.window() == 0 { 0 } else { pooled * pad(c) };
         let index: Vec<u8> = noise(places).iter().map(|v| *v % taps as u8).collect();
         let index = b.bytes(&index)?;
         let (dz, dze) = (b.blank(rows * pad(c))?, b.blank(blocks(rows, c))?);
         let sums = b.blank(rows.div_ceil(64) * pad(c) * size_of::<GradientSums>())?;
-        let stored = s.p.gradient != 0;
-        let only = |wanted: bool, memory| if wanted { at(memory) } else { DevPtr::NULL };
         b.kernels.batchnorm_grad_i8(
             Dims::linear(blocks(rows, c) as u32, 256),
             STREAM,
             &s.p,
-            only(!stored, &up_f32),
-            only(stored, &up),
-            only(stored, &upe),
+            at(&up),
+            at(&upe),
+            at(&more),
+            at(&moree),
             at(&index),
             at(&y),
             at(&ye),

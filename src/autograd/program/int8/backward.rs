@@ -2,7 +2,8 @@
 
 use super::{Bfp, Block, Blocks, Conv, Eight};
 use crate::graph::{NodeId, Op};
-use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientForm, GradientSums, SizesI8};
+use crate::ops::add::Add;
+use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientSums, SizesI8};
 use crate::ops::conv2d::Conv2dI8;
 use crate::ops::quantize::{Form, QuantizeGradient};
 use crate::ops::{Emit, Kernel, Value, u};
@@ -16,6 +17,9 @@ impl Eight<'_, '_> {
                 self.move_gradient(id, bn);
             }
         }
+        if let Some(join) = self.joins.get(&id).cloned() {
+            return self.backward_join(id, &join);
+        }
         if let Some(block) = self.blocks.get(&id).cloned() {
             return self.backward_block(id, &block);
         }
@@ -23,7 +27,7 @@ impl Eight<'_, '_> {
             return self.move_gradient(id, source);
         }
         if self.inner.contains(&id) && matches!(self.base.graph.node(id).op, Op::Add(_)) {
-            if let Some(gradient) = self.take_blocks(id, Form::Bfp16) {
+            if let Some(gradient) = self.take_16(id) {
                 return self.give_blocks(id, gradient);
             }
             let Some(dy) = self.take_f32(id) else { return };
@@ -50,58 +54,72 @@ impl Eight<'_, '_> {
         if let Some(gradient) = self.base.pending.remove(&from) {
             self.base.pending.insert(to, gradient);
         }
-        if let Some(gradient) = self.stored_gradients.remove(&from) {
-            self.stored_gradients.insert(to, gradient);
+        if let Some(gradients) = self.stored_gradients.remove(&from) {
+            self.stored_gradients.insert(to, gradients);
         }
+    }
+
+    /// The gradients of the output of `id` as they are, `most` of at least one: where there are more, the first of them meet in f32.
+    pub(super) fn take_up_to(&mut self, id: NodeId, most: usize) -> Vec<(Vec<Value>, Form)> {
+        let mut blocks = self.stored_gradients.remove(&id).unwrap_or_default();
+        let mut f32 = self.base.pending.remove(&id);
+        let (count, add) = (blocks.len() + usize::from(f32.is_some()), Add { n: u(self.base.bytes(id) / 4) });
+        if count > most {
+            let mut sum = None;
+            for Blocks { q, form } in blocks.drain(..(count - most + 1).min(blocks.len())) {
+                let value = self.dequantized(id, q, form as u32);
+                match sum {
+                    None => sum = Some(value),
+                    Some(sum) => self.base.call(Kernel::AddFwd(add), &[sum, value], &[sum]),
+                }
+            }
+            // Another node may still be to read the f32 gradient; this sum is nobody else's.
+            if let (Some(sum), Some(other)) = (sum, f32) {
+                self.base.call(Kernel::AddFwd(add), &[sum, other], &[sum]);
+            }
+            f32 = sum.or(f32);
+        }
+        let blocks = blocks.into_iter().map(|Blocks { q, form }| (vec![q.mantissas, q.exponents], form));
+        blocks.chain(f32.map(|value| (vec![value], Form::F32))).collect()
     }
 
     /// The gradient of the output of `id` in f32, if there is any.
     fn take_f32(&mut self, id: NodeId) -> Option<Value> {
-        match self.stored_gradients.remove(&id) {
-            Some(Blocks { q, form }) => Some(self.dequantized(id, q, form as u32)),
-            None => self.base.pending.remove(&id),
-        }
-    }
-
-    /// The gradient of the output of `id` if it is in blocks of this form.
-    fn take_blocks(&mut self, id: NodeId, form: Form) -> Option<Blocks> {
-        self.stored_gradients.get(&id).filter(|gradient| gradient.form == form)?;
-        self.stored_gradients.remove(&id)
-    }
-
-    /// The gradient of the output of `id` as it is, if there is any.
-    fn take(&mut self, id: NodeId) -> Option<(Vec<Value>, Form)> {
-        match self.stored_gradients.remove(&id) {
-            Some(Blocks { q, form }) => Some((vec![q.mantissas, q.exponents], form)),
-            None => self.base.pending.remove(&id).map(|value| (vec![value], Form::F32)),
-        }
-    }
-
-    /// Hands f32 gradients on to the inputs of `id`; one in blocks that is there already is converted first.
-    fn give(&mut self, id: NodeId, gradients: Vec<Option<Value>>) {
-        for (input, gradient) in self.base.graph.node(id).inputs.clone().into_iter().zip(&gradients) {
-            if gradient.is_some()
-                && self.stored_gradients.contains_key(&input)
-                && let Some(dx) = self.take_f32(input)
-            {
-                self.base.pending.insert(input, dx);
+        match &self.take_up_to(id, 1)[..] {
+            [(values, Form::F32)] => values.first().copied(),
+            [(values, form)] => {
+                let q = Bfp { mantissas: *values.first()?, exponents: *values.get(1)? };
+                Some(self.dequantized(id, q, *form as u32))
             }
+            _ => None,
         }
+    }
+
+    /// The gradient of the output of `id` if it is a single one, in blocks of 16 bits.
+    fn take_16(&mut self, id: NodeId) -> Option<Blocks> {
+        let gradients = self.stored_gradients.get(&id).filter(|_| !self.base.pending.contains_key(&id))?;
+        let &[gradient @ Blocks { form: Form::Bfp16, .. }] = &gradients[..] else { return None };
+        self.stored_gradients.remove(&id);
+        Some(gradient)
+    }
+
+    /// Hands f32 gradients on to the inputs of `id`.
+    fn give(&mut self, id: NodeId, gradients: Vec<Option<Value>>) {
         self.base.hand_on(id, gradients);
     }
 
-    /// Hands a gradient in blocks on to the inputs of `id`; where there is one already, they meet in f32.
-    fn give_blocks(&mut self, id: NodeId, dx: Blocks) {
-        let mut given = Vec::new();
-        for input in self.base.graph.node(id).inputs.clone() {
-            let there = self.stored_gradients.contains_key(&input) || self.base.pending.contains_key(&input);
-            let needed = self.base.needs[input.0];
-            given.push((needed && there).then(|| self.dequantized(input, dx.q, dx.form as u32)));
-            if needed && !there {
-                self.stored_gradients.insert(input, dx);
-            }
+    /// Hands a gradient in blocks on to `to`.
+    pub(super) fn give_to(&mut self, to: NodeId, dx: Blocks) {
+        if self.base.needs[to.0] {
+            self.stored_gradients.entry(to).or_default().push(dx);
         }
-        self.give(id, given);
+    }
+
+    /// Hands a gradient in blocks on to the inputs of `id`.
+    fn give_blocks(&mut self, id: NodeId, dx: Blocks) {
+        for input in self.base.graph.node(id).inputs.clone() {
+            self.give_to(input, dx);
+        }
     }
 
     /// Batchnorm, ReLU and pool of a block and the gradients of its convolution.
@@ -110,18 +128,16 @@ impl Eight<'_, '_> {
         let (dz, sums) = match self.behind.remove(&id) {
             Some(gradient) => gradient,
             None => {
-                let (mut inputs, gradient) = match self.take_blocks(id, Form::Stored) {
-                    Some(Blocks { q, .. }) => (vec![q.mantissas, q.exponents], GradientForm::Stored),
-                    None => match self.take_f32(id) {
-                        Some(dy) => (vec![dy], GradientForm::F32),
-                        None => return,
-                    },
-                };
+                let ups = self.take_up_to(id, 2);
+                let Some((_, gradient)) = ups.first() else { return };
+                let mut inputs: Vec<Value> = ups.iter().flat_map(|(values, _)| values).copied().collect();
+                let (add, more) = (u(ups.len()) - 1, ups.get(1).map_or(Form::F32, |(_, form)| *form) as u32);
                 inputs.extend(block.index);
                 inputs.extend([y.mantissas, y.exponents, block.affine, self.step]);
                 let dz = self.new_stored(id, "d ", s.rows, s.c);
                 let sums = self.new_sums(id, "sums of d ", s.rows, s.c, size_of::<GradientSums>());
-                let p = BatchNormI8 { gradient: gradient as u32, noise: self.noise(id, Role::Dz), ..block.p };
+                let (gradient, noise) = (*gradient as u32, self.noise(id, Role::Dz));
+                let p = BatchNormI8 { gradient, add, more, noise, ..block.p };
                 self.base.call(Kernel::BatchNormGradI8(p), &inputs, &[dz.mantissas, dz.exponents, sums]);
                 (dz, sums)
             }
@@ -161,7 +177,7 @@ impl Eight<'_, '_> {
     /// A batchnorm that reads a stream: its gradient in 16 bits where the stream has them, else in f32, on top of what has come to the stream before.
     fn backward_stream(&mut self, id: NodeId, block: &Block, dz: Bfp, sums: Value) {
         let (input, s, y) = (self.base.graph.node(id).inputs[0], SizesI8::of(&block.p), block.y);
-        let other = self.take(input);
+        let other = self.take_up_to(input, 1).pop();
         let (add, other) = (other.is_some(), other.unwrap_or_default());
         let mut inputs = vec![dz.mantissas, dz.exponents, sums, y.mantissas, y.exponents];
         inputs.extend([block.gamma, block.mean, block.invstd]);
@@ -171,7 +187,7 @@ impl Eight<'_, '_> {
         let form = if self.edges[input.0].stream.is_some() {
             let q = self.new_stream(input, "d ");
             outputs.extend([q.mantissas, q.exponents]);
-            needed.then(|| self.stored_gradients.insert(input, Blocks { q, form: Form::Bfp16 }));
+            self.give_to(input, Blocks { q, form: Form::Bfp16 });
             Form::Bfp16
         } else {
             let dx = self.value(input, "d ", self.base.bytes(input));
@@ -219,7 +235,7 @@ impl Eight<'_, '_> {
     fn backward_conv(&mut self, id: NodeId, conv: &Conv) {
         let (input, f32) = (self.base.graph.node(id).inputs[0], self.options.f32_products);
         let needed = self.base.needs[input.0];
-        let blocks = if f32.is_empty() { self.take_blocks(id, Form::Bfp16) } else { None };
+        let blocks = if f32.is_empty() { self.take_16(id) } else { None };
         let (dy, form) = match blocks {
             Some(Blocks { q, form }) => (vec![q.mantissas, q.exponents], form),
             None => match self.take_f32(id) {

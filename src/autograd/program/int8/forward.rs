@@ -4,10 +4,10 @@ use super::super::Place;
 use super::{Bfp, Block, Conv, Edge, Eight};
 use crate::autograd::packing::Packed;
 use crate::graph::{NodeId, Op};
-use crate::ops::batchnorm::{BatchNormAttr, BatchNormI8, GradientForm, OutputSums};
+use crate::ops::batchnorm::{BatchNormI8, OutputSums};
 use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8, Conv2dStreamI8};
-use crate::ops::pool::Pool;
+use crate::ops::pool::{Pool, Window};
 use crate::ops::quantize::{Form, Store};
 use crate::ops::{Emit, Kernel, Value, u};
 use crate::quant::layout::{Role, pad, tensor};
@@ -21,7 +21,9 @@ impl Eight<'_, '_> {
         match &node.op {
             Op::Input(_) => self.edges[id.0].f32 = Some(self.base.images(id)),
             Op::Conv2d(attr) if self.packing.convolution(id).is_some() => self.forward_conv(id, *attr),
-            Op::BatchNorm(attr) if self.options.f32_products.is_empty() => self.forward_block(id, *attr),
+            Op::BatchNorm(_) if self.joins(id) => {}
+            Op::Add(_) if !self.joined(id).is_empty() => self.forward_join(id, self.joined(id)),
+            Op::BatchNorm(_) if self.options.f32_products.is_empty() => self.forward_block(id),
             Op::Relu(_) if graph.fused_into(id).is_some() => self.edges[id.0] = self.edges[node.inputs[0].0],
             _ => {
                 let inputs: Vec<Value> = node.inputs.iter().map(|input| self.f32_of(*input)).collect();
@@ -81,7 +83,7 @@ impl Eight<'_, '_> {
     /// A convolution in no block: its output, or the sum that it goes into, in 16 bits or f32, and stored for the first batchnorm that reads it.
     fn forward_stream(&mut self, id: NodeId, made: &Conv) {
         let graph = self.base.graph;
-        let sum = graph.added_into(id);
+        let sum = self.added_into(id);
         let to = sum.map_or(id, |(sum, _)| sum);
         let x = self.operand_of(graph.node(id).inputs[0]);
         let other = sum.map(|(_, other)| self.stream_of(other));
@@ -137,29 +139,17 @@ impl Eight<'_, '_> {
         (y, sums)
     }
 
-    /// Batchnorm, ReLU and pool of a block, from the stored output of its convolution to an operand.
-    fn forward_block(&mut self, id: NodeId, attr: BatchNormAttr) {
+    /// A batchnorm's block, from the stored output of its convolution or what else it reads; `window` and where it leads, of the max-pool that it computes.
+    pub(super) fn new_block(&mut self, id: NodeId, window: Option<(Window, NodeId)>, relu: bool) -> Option<Block> {
         let (graph, conv) = (self.base.graph, self.conv_of(id));
-        let (y, sums) = match conv {
+        let Op::BatchNorm(attr) = graph.node(id).op else { return None };
+        let (y, y_sums) = match conv {
             None => self.store(id),
-            Some(conv) => match self.convs.get(&conv).and_then(|conv| conv.stored) {
-                Some(stored) => stored,
-                None => return,
-            },
+            Some(conv) => self.convs.get(&conv)?.stored?,
         };
-        let (mut end, mut relu, mut window) = (id, false, None);
-        if let Some(next) = graph.reader(end).filter(|next| matches!(graph.node(*next).op, Op::Relu(_))) {
-            (end, relu) = (next, true);
-            self.inner.insert(next);
-        }
-        if let Some(next) = graph.reader(end)
-            && let Op::MaxPool(pool) = &graph.node(next).op
-        {
-            (end, window) = (next, Some(pool.0));
-            self.inner.insert(next);
-        }
-        let (n, shape, out) = (self.base.batch, graph.shape(id), graph.shape(end));
-        let kernel = u(window.map_or(0, |w| w.kernel));
+        let (n, shape) = (self.base.batch, graph.shape(id));
+        let out = window.map_or(shape, |(_, end)| graph.shape(end));
+        let kernel = u(window.map_or(0, |(w, _)| w.kernel));
         let pool = Pool {
             n: u(n),
             h: u(shape.h),
@@ -169,15 +159,17 @@ impl Eight<'_, '_> {
             q: u(out.w),
             kernel_h: kernel,
             kernel_w: kernel,
-            stride: u(window.map_or(1, |w| w.stride)),
-            padding: u(window.map_or(0, |w| w.padding)),
+            stride: u(window.map_or(1, |(w, _)| w.stride)),
+            padding: u(window.map_or(0, |(w, _)| w.padding)),
         };
         let p = BatchNormI8 {
             pool,
             eps: attr.eps,
             momentum: attr.momentum,
             relu: u32::from(relu),
-            gradient: GradientForm::F32 as u32,
+            gradient: Form::F32 as u32,
+            add: 0,
+            more: 0,
             dgrad: u32::from(self.base.needs[graph.node(conv.unwrap_or(id)).inputs[0].0]),
             noise: self.noise(id, Role::X),
             dyd_tensor: tensor(u(conv.unwrap_or(id).0), Role::Dyd),
@@ -187,31 +179,40 @@ impl Eight<'_, '_> {
         let ([gamma, beta, running_mean, running_var], [Some(dgamma), Some(dbeta), ..]) =
             (&parameters[..], &gradients[..])
         else {
-            return;
+            return None;
         };
-        let c = shape.c;
-        let [mean, invstd] = ["mean of ", "invstd of "].map(|what| self.value(id, what, c * 4));
-        let affine = self.value(id, "affine map of ", 2 * pad(c) * 4);
+        let [mean, invstd] = ["mean of ", "invstd of "].map(|what| self.value(id, what, shape.c * 4));
+        let affine = self.value(id, "affine map of ", 2 * pad(shape.c) * 4);
+        let index = window.map(|(_, end)| self.value(end, "index of ", n * out.h * out.w * pad(shape.c)));
+        let (running, gradients) = ([*running_mean, *running_var], [*dgamma, *dbeta]);
+        let (gamma, beta) = (*gamma, *beta);
+        Some(Block { conv, y, y_sums, p, gamma, beta, running, gradients, mean, invstd, affine, index })
+    }
+
+    /// Batchnorm, ReLU and pool of a block, from the stored output of its convolution to an operand.
+    fn forward_block(&mut self, id: NodeId) {
+        let graph = self.base.graph;
+        let (mut end, mut relu, mut window) = (id, false, None);
+        if let Some(next) = graph.reader(end).filter(|next| matches!(graph.node(*next).op, Op::Relu(_))) {
+            (end, relu) = (next, true);
+            self.inner.insert(next);
+        }
+        if let Some(next) = graph.reader(end)
+            && let Op::MaxPool(pool) = &graph.node(next).op
+        {
+            (end, window) = (next, Some((pool.0, next)));
+            self.inner.insert(next);
+        }
+        let Some(block) = self.new_block(id, window, relu) else { return };
         let operand = self.new_operand(end);
-        let index = window.map(|_| self.value(end, "index of ", n * out.h * out.w * pad(c)));
-        let inputs = [y.mantissas, y.exponents, sums, *gamma, *beta, self.step];
-        let mut outputs = vec![*running_mean, *running_var, mean, invstd, affine, operand.mantissas, operand.exponents];
-        outputs.extend(index);
-        self.base.call(Kernel::BatchNormFwdI8(p), &inputs, &outputs);
+        let y = block.y;
+        let inputs = [y.mantissas, y.exponents, block.y_sums, block.gamma, block.beta, self.step];
+        let mut outputs = block.state().to_vec();
+        outputs.extend([operand.mantissas, operand.exponents]);
+        outputs.extend(block.index);
+        self.base.call(Kernel::BatchNormFwdI8(block.p), &inputs, &outputs);
         self.edges[end.0].operand = Some(operand);
         self.ends.insert(end, id);
-        let block = Block {
-            conv,
-            y,
-            y_sums: sums,
-            p,
-            gamma: *gamma,
-            gradients: [*dgamma, *dbeta],
-            mean,
-            invstd,
-            affine,
-            index,
-        };
         self.blocks.insert(id, block);
     }
 

@@ -86,6 +86,52 @@ vectorised_i8! {
     }
 }
 
+/// Statistics of a stored tensor, from its sums.
+pub(super) struct Statistics<'a> {
+    pub s: &'a SizesI8,
+    pub y: &'a Stored<'a>,
+    pub sums: &'a [OutputSums],
+    pub gamma: &'a [f32],
+    pub beta: &'a [f32],
+    pub eps: f32,
+    pub momentum: f32,
+}
+
+impl Statistics<'_> {
+    /// Moves the running ones and writes mean, 1/std and, padded, a and b.
+    pub(super) fn write(&self, outputs: [&mut [f32]; 4], [a, b]: [&mut [f32]; 2]) {
+        let Statistics { s, y, sums, gamma, beta, .. } = *self;
+        let [running_mean, running_var, mean, invstd] = outputs;
+        a.fill(0.0);
+        b.fill(0.0);
+        let groups = [&mut a[..s.c], &mut b[..s.c], mean, invstd, running_mean, running_var];
+        let groups = groups.map(|all| Parts::new(all, CHANNELS));
+        (0..s.c.div_ceil(CHANNELS)).into_par_iter().for_each(|group| {
+            // SAFETY: each task has its own group of channels.
+            let [a, b, mean_out, invstd_out, running_mean, running_var] =
+                groups.each_ref().map(|all| unsafe { all.part(group) });
+            for (i, a_out) in a.iter_mut().enumerate() {
+                let c = group * CHANNELS + i;
+                let [s1, s2] = in_lanes(s.tiles, |tile| {
+                    let (sums, e) = (sums[tile * s.stride + c], i32::from(y.exponents[tile * s.across + c / COLUMNS]));
+                    [f64::from(sums.sum) * power(e - 6), f64::from(sums.squares) * power(2 * e - 12)]
+                });
+                let m = s.rows as f64;
+                let mean = s1 / m;
+                let var = (s2 / m - mean * mean).max(0.0);
+                let invstd = 1.0 / (var + f64::from(self.eps)).sqrt();
+                let a = f64::from(gamma[c]) * invstd;
+                let unbiased = if s.rows > 1 { var * m / (m - 1.0) } else { var };
+                let momentum = f64::from(self.momentum);
+                let moved = |old: f32, new: f64| ((1.0 - momentum) * f64::from(old) + momentum * new) as f32;
+                (mean_out[i], invstd_out[i]) = (mean as f32, invstd as f32);
+                (*a_out, b[i]) = (a as f32, (f64::from(beta[c]) - mean * a) as f32);
+                (running_mean[i], running_var[i]) = (moved(running_mean[i], mean), moved(running_var[i], unbiased));
+            }
+        });
+    }
+}
+
 /// The pass over the images.
 struct Apply<'a> {
     level: Level,
@@ -228,33 +274,8 @@ impl Cpu {
         let y = Stored { mantissas: i8s(y), exponents: i8s(ye) };
         let [running_mean, running_var, mean, invstd] = [running_mean, running_var, mean, invstd].map(f32s_mut);
         let (a, b) = f32s_mut(affine).split_at_mut(s.stride);
-        a.fill(0.0);
-        b.fill(0.0);
-        let groups = [&mut a[..s.c], &mut b[..s.c], mean, invstd, running_mean, running_var];
-        let groups = groups.map(|all| Parts::new(all, CHANNELS));
-        (0..s.c.div_ceil(CHANNELS)).into_par_iter().for_each(|group| {
-            // SAFETY: each task has its own group of channels.
-            let [a, b, mean_out, invstd_out, running_mean, running_var] =
-                groups.each_ref().map(|all| unsafe { all.part(group) });
-            for (i, a_out) in a.iter_mut().enumerate() {
-                let c = group * CHANNELS + i;
-                let [s1, s2] = in_lanes(s.tiles, |tile| {
-                    let (sums, e) = (sums[tile * s.stride + c], i32::from(y.exponents[tile * s.across + c / COLUMNS]));
-                    [f64::from(sums.sum) * power(e - 6), f64::from(sums.squares) * power(2 * e - 12)]
-                });
-                let m = s.rows as f64;
-                let mean = s1 / m;
-                let var = (s2 / m - mean * mean).max(0.0);
-                let invstd = 1.0 / (var + f64::from(p.eps)).sqrt();
-                let a = f64::from(gamma[c]) * invstd;
-                let unbiased = if s.rows > 1 { var * m / (m - 1.0) } else { var };
-                let momentum = f64::from(p.momentum);
-                let moved = |old: f32, new: f64| ((1.0 - momentum) * f64::from(old) + momentum * new) as f32;
-                (mean_out[i], invstd_out[i]) = (mean as f32, invstd as f32);
-                (*a_out, b[i]) = (a as f32, (f64::from(beta[c]) - mean * a) as f32);
-                (running_mean[i], running_var[i]) = (moved(running_mean[i], mean), moved(running_var[i], unbiased));
-            }
-        });
+        let of = Statistics { s: &s, y: &y, sums, gamma, beta, eps: p.eps, momentum: p.momentum };
+        of.write([running_mean, running_var, mean, invstd], [&mut *a, &mut *b]);
         let apply = Apply { level: self.level, s, y, sums, a, b, relu: p.relu != 0 };
         let noise = Source::new(&p.noise, u32_of(step));
         let index = Parts::new(index, image);

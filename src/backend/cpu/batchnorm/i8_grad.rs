@@ -8,24 +8,18 @@ use super::super::Cpu;
 use super::super::memory::{f32s, i8s, i8s_mut, u32_of};
 use super::super::noise::Source;
 use super::super::simd_int8::{Level, vectorised_i8};
+use super::super::stream::Read;
 use super::super::tile::{self, COLUMNS, ROWS, Strip, Tile};
 use super::i8::Stored;
 use crate::Result;
 use crate::backend::{Bfp, Normalised, Span};
-use crate::ops::batchnorm::{BatchNormI8, GradientForm, GradientSums, SizesI8};
+use crate::ops::batchnorm::{BatchNormI8, GradientSums, SizesI8};
 use crate::ops::pool::Pool;
-use crate::quant::bfp;
-use crate::quant::layout::{blocks, blocks_across, pad};
-
-/// The gradient that comes from behind, one of two forms.
-enum Up<'a> {
-    F32(&'a [f32]),
-    Stored(Stored<'a>),
-}
+use crate::ops::quantize::Form;
 
 vectorised_i8! {
-    /// Adds a row of f32 where `index` is `tap`; everywhere where there is no index.
-    fn add_f32(up: &[f32], index: Option<&[u8]>, tap: u8, out: &mut [f32]) {
+    /// Adds a row where `index` is `tap`; everywhere where there is no index.
+    fn add(up: &[f32], index: Option<&[u8]>, tap: u8, out: &mut [f32]) {
         match index {
             Some(index) => {
                 for ((out, up), index) in out.iter_mut().zip(up).zip(index) {
@@ -37,18 +31,11 @@ vectorised_i8! {
     }
 }
 
-vectorised_i8! {
-    /// The same of mantissas times `scale`.
-    fn add_stored(up: &[i8], scale: f32, index: Option<&[u8]>, tap: u8, out: &mut [f32]) {
-        match index {
-            Some(index) => {
-                for ((out, up), index) in out.iter_mut().zip(up).zip(index) {
-                    *out += if *index == tap { f32::from(*up) * scale } else { 0.0 };
-                }
-            }
-            None => out.iter_mut().zip(up).for_each(|(out, up)| *out += f32::from(*up) * scale),
-        }
-    }
+/// The gradient that comes from behind, in one tensor or two.
+struct Up<'a> {
+    up: Read<'a>,
+    more: Option<Read<'a>>,
+    c: usize,
 }
 
 impl Up<'_> {
@@ -56,20 +43,19 @@ impl Up<'_> {
     fn add(
         &self,
         level: Level,
-        c: usize,
         row: usize,
         column: usize,
         (index, tap): (Option<&[u8]>, u8),
         out: &mut [f32; COLUMNS],
     ) {
-        let (stride, first) = (pad(c), column * COLUMNS);
-        match self {
-            Up::F32(up) => add_f32(level, &up[row * c..(row + 1) * c][first.min(c)..], index, tap, out),
-            Up::Stored(up) => {
-                let scale = bfp::power(i32::from(up.exponents[row / ROWS * blocks_across(c) + column]) - 6);
-                add_stored(level, &up.mantissas[row * stride..(row + 1) * stride][first..], scale, index, tap, out);
-            }
+        let (mut sum, mut more) = ([0.0; COLUMNS], [0.0; COLUMNS]);
+        let width = (self.c - column * COLUMNS).min(COLUMNS);
+        self.up.part(level, row, column, &mut sum[..width]);
+        if let Some(other) = &self.more {
+            other.part(level, row, column, &mut more[..width]);
+            add(level, &more[..width], None, 0, &mut sum[..width]);
         }
+        add(level, &sum[..width], index, tap, out);
     }
 }
 
@@ -127,8 +113,8 @@ impl Cpu {
     pub(in super::super) fn batchnorm_grad_i8(
         &self,
         p: &BatchNormI8,
-        up_f32: Span,
         up: Bfp,
+        more: Bfp,
         index: Span,
         forward: Normalised,
         step: Span,
@@ -136,15 +122,16 @@ impl Cpu {
         sums: Span,
     ) -> Result<()> {
         let s = SizesI8::of(p);
-        let (f32_form, pools) = (p.gradient == GradientForm::F32 as u32, p.pool.kernel_h != 0);
-        let pooled = s.n * s.pooled;
-        let (plain, stored) = if f32_form { (pooled * s.c * 4, 0) } else { (0, pooled) };
+        let (pooled, pools) = (s.n * s.pooled, p.pool.kernel_h != 0);
+        let ups = Form::of(p.gradient).bytes(pooled, s.c);
+        let added = if p.add != 0 { Form::of(p.more).bytes(pooled, s.c) } else { [0; 2] };
         let io = self.memory.open(
             "batchnorm_grad_i8",
             [
-                (up_f32, plain),
-                (up.mantissas, stored * s.stride),
-                (up.exponents, if f32_form { 0 } else { blocks(pooled, s.c) }),
+                (up.mantissas, ups[0]),
+                (up.exponents, ups[1]),
+                (more.mantissas, added[0]),
+                (more.exponents, added[1]),
                 (index, if pools { pooled * s.stride } else { 0 }),
                 (forward.y.mantissas, s.rows * s.stride),
                 (forward.y.exponents, s.exponents()),
@@ -157,12 +144,10 @@ impl Cpu {
                 (sums, s.sums() * size_of::<GradientSums>()),
             ],
         )?;
-        let [up_f32, up, upe, index, y, ye, affine, step] = io.read;
+        let [up, upe, more, moree, index, y, ye, affine, step] = io.read;
         let [dz, dze, sums] = io.write;
-        let up = match f32_form {
-            true => Up::F32(f32s(up_f32)),
-            false => Up::Stored(Stored { mantissas: i8s(up), exponents: i8s(upe) }),
-        };
+        let more = (p.add != 0).then(|| Read::new(p.more, more, moree, s.c));
+        let up = Up { up: Read::new(p.gradient, up, upe, s.c), more, c: s.c };
         let (y, (a, b)) = (Stored { mantissas: i8s(y), exponents: i8s(ye) }, f32s(affine).split_at(s.stride));
         let (level, noise) = (self.level, Source::new(&p.noise, u32_of(step)));
         let sums: &mut [GradientSums] = bytemuck::cast_slice_mut(sums);
@@ -177,7 +162,7 @@ impl Cpu {
                     if pools {
                         let mut add = |row: usize, tap: u8| {
                             let index = &index[row * s.stride + column * COLUMNS..(row + 1) * s.stride];
-                            up.add(level, s.c, row, column, (Some(index), tap), values);
+                            up.add(level, row, column, (Some(index), tap), values);
                         };
                         match &windows {
                             Some(windows) => windows.of_row(i).iter().for_each(|(row, tap)| add(*row, *tap)),
@@ -188,7 +173,7 @@ impl Cpu {
                             }
                         }
                     } else {
-                        up.add(level, s.c, first + i, column, (None, 0), values);
+                        up.add(level, first + i, column, (None, 0), values);
                     }
                 }
                 tile.load_other(

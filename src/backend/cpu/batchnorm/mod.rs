@@ -7,6 +7,7 @@
 //! Bytes per element: forward reads x twice (once from the cache), writes y; backward reads x, y, dy twice and writes dx. The loops over rows are in [`rows`].
 
 pub(super) mod i8;
+mod i8_add;
 mod i8_bwd;
 mod i8_grad;
 mod i8_stream;
