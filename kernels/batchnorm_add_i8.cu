@@ -63,11 +63,12 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_add_fwd_i8(
             for (u32 n = threadIdx.x; n < p.n; n += blockDim.x) largest[n] = 0;
         }
         const bool second = number >= each;
-        const State state = {gamma, beta, running_mean, running_var, mean, invstd, affine};
-        const State other_state = {other_gamma, other_beta, other_running_mean, other_running_var, other_mean, other_invstd, other_affine};
+        const State state = {
+            second ? other_gamma : gamma, second ? other_beta : beta, second ? other_running_mean : running_mean, second ? other_running_var : running_var,
+            second ? other_mean : mean, second ? other_invstd : invstd, second ? other_affine : affine};
         statistics(
-            p.c, p.eps[second], p.momentum[second], s, number - (second ? each : 0), second ? other_exponents : y_exponents, second ? other_sums : sums,
-            second ? other_state : state);
+            p.c, second ? p.eps[1] : p.eps[0], second ? p.momentum[1] : p.momentum[0], s, number - (second ? each : 0), second ? other_exponents : y_exponents,
+            second ? other_sums : sums, state);
         phases.done(1);
         return phases.end();
     }
@@ -185,12 +186,11 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_add_grad_i8(
             sum[j][2] += q[i][j], sum[j][3] = max(sum[j][3], abs(q[i][j]));
         }
     }
-    stored_reduce<4>(sum, scratch.parts, [](u32 m, i32 a, i32 b) { return m < 3 ? a + b : max(a, b); });
-    if (warp_id() >= 4 || lane_id() >= 4 || channel >= stride) return;
-#pragma unroll
-    for (u32 j = 0; j < 2; j++) {
-        const u64 at = (u64)tile * stride + channel + j;
-        sums[at] = GradientSums::of(sum[j][0], sum[j][2], sum[j][3]);
-        if (p.both) other_sums[at] = GradientSums::of(sum[j][1], sum[j][2], sum[j][3]);
-    }
+    i32 all[4];
+    stored_reduce(sum, scratch.parts, [](u32 m, i32 a, i32 b) { return m < 3 ? a + b : max(a, b); }, all);
+    const u32 own = column * BLOCK_CHANNELS + lane_id();
+    if (warp_id() != 0 || own >= stride) return;
+    const u64 at = (u64)tile * stride + own;
+    sums[at] = GradientSums::of(all[0], all[2], all[3]);
+    if (p.both) other_sums[at] = GradientSums::of(all[1], all[2], all[3]);
 }

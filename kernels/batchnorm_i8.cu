@@ -114,19 +114,46 @@ struct Behind {
     }
 };
 
+// The windows that hold a pixel: the first of them as a row of the pool's output, the pixel's place in it, how many there are down and across.
+struct Windows {
+    u32 first, counts;
+    __device__ __forceinline__ Windows(u32 first, u32 counts) : first(first), counts(counts) {}
+    __device__ __forceinline__ Windows(const Pool& pool, u32 pixels, u32 row) {
+        const u32 n = row / pixels, pixel = row - n * pixels, line = pixel / pool.w, h = line + pool.padding, w = pixel - line * pool.w + pool.padding;
+        const u32 h_first = h + 1 > pool.kernel_h ? div_up(h + 1 - pool.kernel_h, pool.stride) : 0, h_end = min(h / pool.stride + 1, pool.p);
+        const u32 w_first = w + 1 > pool.kernel_w ? div_up(w + 1 - pool.kernel_w, pool.stride) : 0, w_end = min(w / pool.stride + 1, pool.q);
+        const u32 tap = (h - h_first * pool.stride) * pool.kernel_w + (w - w_first * pool.stride);
+        const bool any = h_first < h_end && w_first < w_end;
+        first = n * (pool.p * pool.q) + h_first * pool.q + w_first;
+        counts = any ? tap | (h_end - h_first) << 8 | (w_end - w_first) << 20 : 0;
+    }
+    __device__ __forceinline__ u32 tap() const { return counts & 255u; }
+    __device__ __forceinline__ u32 down() const { return counts >> 8 & 0xfffu; }
+    __device__ __forceinline__ u32 across() const { return counts >> 20; }
+};
+
 // dZ in blocks. Blocks of 256, one for each block of the tensor, in their order.
 extern "C" __global__ void __launch_bounds__(256) batchnorm_grad_i8(
     const __grid_constant__ BatchNormI8 p, const void* __restrict__ up, const i8* __restrict__ up_exponents, const void* __restrict__ more,
-    const i8* __restrict__ more_exponents, const u8* __restrict__ index, const i8* __restrict__ y, const i8* __restrict__ y_exponents, const f32* __restrict__ affine, const u32* __restrict__ step,
-    i8* __restrict__ dz, i8* __restrict__ dz_exponents, GradientSums* __restrict__ sums) {
+    const i8* __restrict__ more_exponents, const u8* __restrict__ index, const i8* __restrict__ y, const i8* __restrict__ y_exponents,
+    const f32* __restrict__ affine, const u32* __restrict__ step, i8* __restrict__ dz, i8* __restrict__ dz_exponents, GradientSums* __restrict__ sums) {
     __shared__ StoredScratch scratch;
+    __shared__ u32 windows[2][BLOCK_ROWS];
     const Sizes s(p);
     const StoredPlace place;
     const u32 tile = blockIdx.x / s.across, column = blockIdx.x - tile * s.across, first = tile * BLOCK_ROWS + place.row, channel = column * BLOCK_CHANNELS + place.channel;
     const f32 y_scale = power(y_exponents[blockIdx.x] - 6);
     const Behind behind = {up, up_exponents, more, more_exponents};
     f32 values[4][2], a[2], b[2];
-    i32 other[4][2];
+    u32 ys[4];
+    if (p.pool.kernel_h != 0) { // once for all channels of a row
+        const u32 row = tile * BLOCK_ROWS + threadIdx.x;
+        if (threadIdx.x < BLOCK_ROWS && row < s.rows) {
+            const Windows own(p.pool, s.pixels, row);
+            windows[0][threadIdx.x] = own.first, windows[1][threadIdx.x] = own.counts;
+        }
+        __syncthreads();
+    }
 #pragma unroll
     for (u32 j = 0; j < 2; j++) {
         a[j] = channel < s.stride ? affine[channel + j] : 0.f;
@@ -136,47 +163,41 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_grad_i8(
     for (u32 i = 0; i < 4; i++) {
         const u32 row = first + 8 * i;
         values[i][0] = values[i][1] = 0.f;
-        other[i][0] = other[i][1] = 0;
+        ys[i] = 0;
         if (row < s.rows && channel < s.stride) {
             if (p.pool.kernel_h == 0) {
                 behind(p, row, channel, values[i]);
             } else {
-                const u32 n = row / s.pixels, pixel = row % s.pixels, h = pixel / p.pool.w + p.pool.padding, w = pixel % p.pool.w + p.pool.padding;
-                // Windows that hold the pixel, in order.
-                const u32 h_first = h + 1 > p.pool.kernel_h ? div_up(h + 1 - p.pool.kernel_h, p.pool.stride) : 0, h_end = min(h / p.pool.stride + 1, p.pool.p);
-                const u32 w_first = w + 1 > p.pool.kernel_w ? div_up(w + 1 - p.pool.kernel_w, p.pool.stride) : 0, w_end = min(w / p.pool.stride + 1, p.pool.q);
-                for (u32 r = h_first; r < h_end; r++) {
-                    for (u32 c = w_first; c < w_end; c++) {
-                        const u32 from = n * (p.pool.p * p.pool.q) + r * p.pool.q + c, tap = (h - r * p.pool.stride) * p.pool.kernel_w + (w - c * p.pool.stride);
+                const Windows here(windows[0][place.row + 8 * i], windows[1][place.row + 8 * i]);
+                for (u32 r = 0; r < here.down(); r++) {
+                    u32 from = here.first + r * p.pool.q, tap = here.tap() - r * p.pool.stride * p.pool.kernel_w;
+                    for (u32 c = 0; c < here.across(); c++, from++, tap -= p.pool.stride) {
                         const u32 winners = *(const u16*)(index + (u64)from * s.stride + channel);
                         f32 v[2];
                         behind(p, from, channel, v);
-    #pragma unroll
+#pragma unroll
                         for (u32 j = 0; j < 2; j++) values[i][j] = __fadd_rn(values[i][j], (winners >> 8 * j & 255u) == tap ? v[j] : 0.f);
                     }
                 }
             }
-            const u32 m = *(const u16*)(y + (u64)row * s.stride + channel);
-    #pragma unroll
+            ys[i] = *(const u16*)(y + (u64)row * s.stride + channel);
+#pragma unroll
             for (u32 j = 0; j < 2; j++) {
-                other[i][j] = mantissa(m, j);
-                if (p.relu && !(__fmaf_rn(a[j], __fmul_rn(__int2float_rn(other[i][j]), y_scale), b[j]) > 0.f)) values[i][j] = 0.f;
+                if (p.relu && !(__fmaf_rn(a[j], __fmul_rn(mantissa_f32(ys[i], j), y_scale), b[j]) > 0.f)) values[i][j] = 0.f;
             }
         }
     }
-    i32 q[4][2], sum[2][3];
+    i32 q[4][2], sum[2][4], all[4];
     stored_put(values, s.rows, s.stride, tile, column, s.across, p.noise, *step, dz, dz_exponents, scratch.warps, q);
 #pragma unroll
     for (u32 j = 0; j < 2; j++) {
-        sum[j][0] = sum[j][1] = sum[j][2] = 0;
+        sum[j][0] = sum[j][1] = sum[j][2] = sum[j][3] = 0;
 #pragma unroll
-        for (u32 i = 0; i < 4; i++) sum[j][0] += q[i][j] * other[i][j], sum[j][1] += q[i][j], sum[j][2] = max(sum[j][2], abs(q[i][j]));
+        for (u32 i = 0; i < 4; i++) sum[j][0] += q[i][j] * mantissa(ys[i], j), sum[j][1] += q[i][j], sum[j][2] = max(sum[j][2], abs(q[i][j]));
     }
-    stored_reduce<3>(sum, scratch.parts, [](u32 m, i32 a, i32 b) { return m < 2 ? a + b : max(a, b); });
-    if (warp_id() < 4 && lane_id() < 4 && channel < s.stride) {
-#pragma unroll
-        for (u32 j = 0; j < 2; j++) sums[(u64)tile * s.stride + channel + j] = GradientSums::of(sum[j][0], sum[j][1], sum[j][2]);
-    }
+    stored_reduce(sum, scratch.parts, [](u32 m, i32 a, i32 b) { return m < 2 ? a + b : max(a, b); }, all);
+    const u32 own = column * BLOCK_CHANNELS + lane_id();
+    if (warp_id() == 0 && own < s.stride) sums[(u64)tile * s.stride + own] = GradientSums::of(all[0], all[1], all[2]);
 }
 
 // Extremes of an image and channel: smallest and largest y, largest |dz|.

@@ -125,11 +125,10 @@ extern "C" __global__ void __launch_bounds__(256) quantize_store_i8(
             s[j][2] = min(s[j][2], m[i][j]), s[j][3] = max(s[j][3], m[i][j]);
         }
     }
-    stored_reduce<4>(s, scratch.parts, [](u32 m, i32 a, i32 b) { return m < 2 ? a + b : m == 2 ? min(a, b) : max(a, b); });
-    if (warp_id() < 4 && lane_id() < 4 && channel < stride) {
-#pragma unroll
-        for (u32 j = 0; j < 2; j++) sums[(u64)tile * stride + channel + j] = OutputSums::of(s[j][0], s[j][1], s[j][2], s[j][3]);
-    }
+    i32 all[4];
+    stored_reduce(s, scratch.parts, [](u32 m, i32 a, i32 b) { return m < 2 ? a + b : m == 2 ? min(a, b) : max(a, b); }, all);
+    const u32 own = column * BLOCK_CHANNELS + lane_id();
+    if (warp_id() == 0 && own < stride) sums[(u64)tile * stride + own] = OutputSums::of(all[0], all[1], all[2], all[3]);
 }
 
 // largest[n][k] = max |dy| of image n and 32 channels from `column` * 32 on.

@@ -16,40 +16,39 @@ struct StoredPlace {
     }
 };
 
+// Words from one warp's sums to the next one's: so that lanes of one warp find theirs in different banks.
+constexpr u32 STORED_PITCH = 36;
+
 // Shared memory of a block.
 struct StoredScratch {
     u32 warps[32];
-    i32 parts[16 * 2 * 4]; // pairs of channels, channels, up to four sums
+    i32 parts[8 * STORED_PITCH];
 };
 
-// Sums over the rows of a warp and then over both halves of the rows. `sums` are two channels with M numbers each, combined by `f(m, a, b)`; threads of the first row of the
-// first half get the result.
-template <u32 M, class F> __device__ __forceinline__ void stored_reduce(i32 (&sums)[2][M], i32* scratch, F f) {
+// Four numbers for each channel over the rows of the block, combined by `f(m, a, b)`: from those of a thread's two channels to `all`, in lanes of the first warp, of one channel of the block
+// each. At every step a lane hands on the half of its numbers that its partner goes on with.
+template <class F> __device__ __forceinline__ void stored_reduce(const i32 (&sums)[2][4], i32* scratch, F f, i32 (&all)[4]) {
+    const u32 lane = lane_id();
+    const bool second = lane & 16, high = lane & 8, odd = lane & 4;
+    i32 a[4], b[2];
 #pragma unroll
-    for (u32 j = 0; j < 2; j++) {
-#pragma unroll
-        for (u32 m = 0; m < M; m++) {
-#pragma unroll
-            for (u32 d = 4; d < 32; d <<= 1) sums[j][m] = f(m, sums[j][m], __shfl_xor_sync(FULL_WARP, sums[j][m], d));
-        }
+    for (u32 m = 0; m < 4; m++) {
+        const i32 other = __shfl_xor_sync(FULL_WARP, second ? sums[0][m] : sums[1][m], 16);
+        a[m] = f(m, second ? sums[1][m] : sums[0][m], other);
     }
-    const u32 unit = warp_id(), lane = lane_id();
-    i32* mine = scratch + (unit % 4 * 4 + lane % 4) * 2 * M;
-    if (unit >= 4 && lane < 4) {
 #pragma unroll
-        for (u32 j = 0; j < 2; j++) {
-#pragma unroll
-            for (u32 m = 0; m < M; m++) mine[j * M + m] = sums[j][m];
-        }
+    for (u32 m = 0; m < 2; m++) {
+        const i32 other = __shfl_xor_sync(FULL_WARP, high ? a[m] : a[m + 2], 8), own = high ? a[m + 2] : a[m];
+        b[m] = high ? f(m + 2, own, other) : f(m, own, other);
     }
+    const i32 other = __shfl_xor_sync(FULL_WARP, odd ? b[0] : b[1], 4), own = odd ? b[1] : b[0];
+    const i32 even = high ? f(2, own, other) : f(0, own, other);
+    scratch[warp_id() * STORED_PITCH + lane] = odd ? (high ? f(3, own, other) : f(1, own, other)) : even;
     __syncthreads();
-    if (unit < 4 && lane < 4) {
+    if (warp_id() != 0) return;
+    const i32* from = scratch + lane / 8 * STORED_PITCH + lane % 8 / 2 + lane % 2 * 16;
 #pragma unroll
-        for (u32 j = 0; j < 2; j++) {
-#pragma unroll
-            for (u32 m = 0; m < M; m++) sums[j][m] = f(m, sums[j][m], mine[j * M + m]);
-        }
-    }
+    for (u32 m = 0; m < 4; m++) all[m] = f(m, from[m / 2 * 8 + m % 2 * 4], from[4 * STORED_PITCH + m / 2 * 8 + m % 2 * 4]);
 }
 
 // Rounds and writes the block (`tile` of 64 rows, `column` of 32 channels). Values of rows and channels that the tensor does not have are 0. `q[i][j]` are the mantissas written,

@@ -147,7 +147,9 @@ fn bytes_agree_with_the_lowered_program() {
 fn bytes_agree_with_the_lowered_program_in_int8() {
     let vgg = nn::build("vgg16", &nn::ModelOptions::default()).unwrap();
     let residual = nn::build("preresnet20", &nn::ModelOptions::default()).unwrap();
-    for (graph, batch) in [(straight(), 8), (vgg, 32), (residual, 8)] {
+    let small = nn::ModelOptions { input: Shape::new(64, 64, 3), ..Default::default() };
+    let [basic, bottleneck] = ["resnet18", "resnet50"].map(|model| nn::build(model, &small).unwrap());
+    for (graph, batch) in [(straight(), 8), (vgg, 32), (residual, 8), (basic, 8), (bottleneck, 8)] {
         let (layout, precision) = (Layout::new(&graph), Precision::Int8(Int8Options::default()));
         let packing = Packing::new(&graph, &layout, precision, 1).unwrap();
         let program = lower(&graph, &layout, &packing, batch, Mode::Train, &|_| 0).unwrap();
@@ -161,6 +163,10 @@ fn bytes_agree_with_the_lowered_program_in_int8() {
                 // Once for the exponents, once to round.
                 Kernel::QuantizeBwdI8(p) => {
                     bytes += Form::of(p.form).bytes((p.n * p.pixels) as usize, p.k as usize)[0] as u64;
+                }
+                // What is rounded to an operand is read again.
+                Kernel::BatchNormAddFwdI8(p) if p.operand != 0 => {
+                    bytes += Form::Bfp16.bytes((p.n * p.pixels) as usize, p.c as usize)[0] as u64;
                 }
                 _ => {}
             }

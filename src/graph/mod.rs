@@ -276,9 +276,20 @@ impl Graph {
         (matches!(node.op, Op::Relu(_)) && is_bn && self.consumers(source).len() == 1).then_some(source)
     }
 
-    /// The addition that alone reads `id`, and its other summand, where that is there before `id`: who computes `id` can write the sum.
+    /// The batchnorms that alone are read by the addition `sum`: they can write the sum. None where it adds one to itself, and for other nodes.
+    pub fn batchnorms_of(&self, sum: NodeId) -> Vec<NodeId> {
+        let node = self.node(sum);
+        let ([a, b], Op::Add(_)) = (&node.inputs[..], &node.op) else { return Vec::new() };
+        let own = |id: &NodeId| matches!(self.node(*id).op, Op::BatchNorm(_)) && self.reader(*id) == Some(sum);
+        if a == b { Vec::new() } else { node.inputs.iter().copied().filter(own).collect() }
+    }
+
+    /// The addition that alone reads `id`, and its other summand, where that is there before `id` and no batchnorm writes the sum: who computes `id` can.
     pub fn added_into(&self, id: NodeId) -> Option<(NodeId, NodeId)> {
         let sum = self.reader(id).filter(|sum| matches!(self.node(*sum).op, Op::Add(_)))?;
+        if !self.batchnorms_of(sum).is_empty() {
+            return None;
+        }
         let other = self.node(sum).inputs.iter().copied().find(|input| *input != id)?;
         (other.0 < id.0).then_some((sum, other))
     }

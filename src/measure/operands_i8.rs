@@ -198,7 +198,10 @@ pub fn compulsory(symbol: &str, kernel: &Kernel, workspace: usize) -> Option<(us
         (Kernel::BatchNormAddFwdI8(p), _) => {
             let (s, operand) = (SizesI8::of_sum(p), usize::from(p.operand != 0));
             let again = operand * Form::Bfp16.bytes(s.rows, s.c).iter().sum::<usize>();
-            (read + (2 * s.c * 4 + 2 * s.stride * 4) * (1 + usize::from(p.both != 0)) + again + workspace, written + workspace)
+            (
+                read + (2 * s.c * 4 + 2 * s.stride * 4) * (1 + usize::from(p.both != 0)) + again + workspace,
+                written + workspace,
+            )
         }
         // The gradient is looked at before it is rounded; largest values and exponents are read again by all blocks.
         (Kernel::QuantizeBwdI8(p), _) => {

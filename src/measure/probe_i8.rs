@@ -101,8 +101,19 @@ fn operators() -> Vec<Kernel> {
     for (n, pixels, both) in [(8, 256, 0), (8, 256, 1), (32, 49, 0)] {
         let (c, wide) = (64, Form::Bfp16 as u32);
         let (eps, momentum) = ([1e-5; 2], [0.1; 2]);
-        let p =
-            BatchNormAddI8 { n, pixels, c, eps, momentum, relu: 1, both, other: wide, form: wide, operand: 1, noise: NOISE };
+        let p = BatchNormAddI8 {
+            n,
+            pixels,
+            c,
+            eps,
+            momentum,
+            relu: 1,
+            both,
+            other: wide,
+            form: wide,
+            operand: 1,
+            noise: NOISE,
+        };
         all.push(Kernel::BatchNormAddFwdI8(p));
         let (rows, more) = (n * pixels, Form::Stored as u32);
         let up = if both == 1 { more } else { wide };

@@ -400,7 +400,8 @@ fn batchnorm_add(s: &mut Side, (n, pixels, c): (u32, u32, u32)) -> Result<()> {
         let [sum, sume] = stream_out(s, form, rows, channels)?;
         let mask = s.out("mask", if p.relu != 0 { mask_bytes(rows, channels) } else { 0 }, out)?;
         let q = s.out("operand", operand * rows * pad(channels), out)?;
-        let (qe, ws) = (s.out("its exponents", operand * n as usize, out)?, s.workspace(&Kernel::BatchNormAddFwdI8(p))?);
+        let (qe, ws) =
+            (s.out("its exponents", operand * n as usize, out)?, s.workspace(&Kernel::BatchNormAddFwdI8(p))?);
         let i8 = s.backend.int8()?;
         let summand = match other {
             Some(_) => Summand::Stream(bfp(&stream, &streame)),

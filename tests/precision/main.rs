@@ -14,6 +14,8 @@ use earlybird::backend::Backend;
 use earlybird::backend::cpu::{Cpu, IntegerPath, Path};
 use earlybird::graph::Graph;
 use earlybird::nn::{ModelOptions, build, init};
+use earlybird::ops::batchnorm::BatchNormI8;
+use earlybird::ops::batchnorm_add::{BatchNormAddGradI8, BatchNormAddI8};
 use earlybird::ops::quantize::Form;
 use earlybird::ops::{Kernel, Shape};
 
@@ -148,6 +150,46 @@ fn a_preresnet_has_streams_of_16_bits() {
     assert_eq!(count(&all, |k| matches!(k, Kernel::QuantizeFwdI8(p) if p.form == bfp16)), 3);
     assert_eq!(count(&all, |k| matches!(k, Kernel::DequantizeFwdI8(_))), 1);
     assert_eq!(count(&all, |k| matches!(k, Kernel::AddFwd(_) | Kernel::QuantizeStoreI8(_))), 0);
+}
+
+/// Residual blocks that end in a batchnorm end in one pass, on top of a stream of 16 bits or of the shortcut's own batchnorm; nothing between the stem's pool and what the head reads is f32.
+#[test]
+fn a_resnet_ends_its_blocks_in_one_pass() {
+    let (f32, stored, bfp16) = (Form::F32 as u32, Form::Stored as u32, Form::Bfp16 as u32);
+    // Blocks, of which so many have a down-sample convolution; ResNet-18's first block adds the stem's output, which is an operand.
+    for (model, blocks, down, from_stem) in [("resnet18", 8, 3, 1), ("resnet50", 16, 4, 0)] {
+        let all = kernels(&mut session(&small(model, 0.1), Cpu::new(), INT8), 2);
+        let sums = |both, other, form, operand| {
+            let is = |p: &BatchNormAddI8| (p.both, p.form, p.operand, p.relu) == (both, form, operand, 1);
+            count(&all, |k| matches!(k, Kernel::BatchNormAddFwdI8(p) if is(p) && p.other == other))
+        };
+        // The last sum is the head's alone.
+        let last = sums(0, bfp16, f32, 0);
+        assert_eq!((last, sums(1, stored, bfp16, 1), sums(0, f32, bfp16, 1)), (1, down, from_stem), "{model}");
+        assert_eq!(sums(0, bfp16, bfp16, 1), blocks - down - from_stem - 1, "{model}");
+        let gradients = |both, up, more| {
+            let is = |p: &BatchNormAddGradI8| (p.both, p.stream, p.up) == (both, 1 - both, up);
+            count(&all, |k| matches!(k, Kernel::BatchNormAddGradI8(p) if is(p) && (p.add, p.more) == more))
+        };
+        // From the head; from a block that adds the stream, and the data gradient of its first convolution; from both convolutions of a block with a down-sample one.
+        let between: usize = [0, 1].map(|both| gradients(both, bfp16, (1, stored))).iter().sum();
+        let before_down: usize = [0, 1].map(|both| gradients(both, stored, (1, stored))).iter().sum();
+        assert_eq!(gradients(0, f32, (0, f32)), 1, "{model}");
+        assert_eq!(
+            (between, before_down),
+            (blocks - down - from_stem, down - usize::from(model == "resnet50")),
+            "{model}"
+        );
+        // The stem's pool takes both gradients as they are.
+        let of_stem = if from_stem == 1 { (bfp16, 1, stored) } else { (stored, 1, stored) };
+        let of_pool = |p: &BatchNormI8| p.pool.kernel_h != 0 && (p.gradient, p.add, p.more) == of_stem;
+        assert_eq!(count(&all, |k| matches!(k, Kernel::BatchNormGradI8(p) if of_pool(p))), 1, "{model}");
+        let conversions = |k: &Kernel| matches!(k, Kernel::DequantizeFwdI8(_) | Kernel::QuantizeFwdI8(_));
+        assert_eq!(count(&all, conversions), 1 + from_stem, "{model}");
+        let f32_passes = |k: &Kernel| matches!(k, Kernel::AddFwd(_) | Kernel::ReluFwd(_) | Kernel::ReluBwd(_));
+        assert_eq!(count(&all, f32_passes), 0, "{model}");
+        assert_eq!(count(&all, |k| matches!(k, Kernel::BatchNormGradI8(_))), 1, "{model}");
+    }
 }
 
 /// Where f32 operators read a stream it is f32, and where gradients of several forms meet they meet in f32.

@@ -250,17 +250,14 @@ impl Eight<'_, '_> {
         self.base.graph.reader(conv).filter(|bn| whole && matches!(self.base.graph.node(*bn).op, Op::BatchNorm(_)))
     }
 
-    /// The addition that the convolution `id` computes, and its other summand.
-    fn added_into(&self, id: NodeId) -> Option<(NodeId, NodeId)> {
-        self.base.graph.added_into(id).filter(|(sum, _)| self.joined(*sum).is_empty())
-    }
-
     /// Whether `reader` is an addition that takes `id` in 16 bits: a batchnorm's, or that of a convolution with integer products.
     fn adds_16(&self, reader: NodeId, id: NodeId) -> bool {
         let integer = |conv: &NodeId| self.packing.convolution(*conv).is_some();
         let mut inputs = self.base.graph.node(reader).inputs.iter();
-        let conv = inputs.any(|input| integer(input) && self.added_into(*input) == Some((reader, id)));
-        conv || !(self.joined(reader).is_empty() || self.joined(reader).contains(&id))
+        let graph = self.base.graph;
+        let conv = inputs.any(|input| integer(input) && graph.added_into(*input) == Some((reader, id)));
+        let batchnorms = self.joined(reader);
+        conv || !(batchnorms.is_empty() || batchnorms.contains(&id))
     }
 
     /// Whether a convolution in no block writes `to` in 16 bits: where all that reads it does so in 8 or 16 bits. That is the batchnorm `kept`, for which it is stored as well,

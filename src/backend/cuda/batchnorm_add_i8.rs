@@ -154,7 +154,8 @@ pub(super) fn grad(
     let ((other_y, other_sums), both) = (second.unwrap_or((none, none)), usize::from(p.both != 0));
     let [first, added] = [p.up, p.more].map(|form| Form::of(form).bytes(rows, c));
     let added = if p.add != 0 { added } else { [0; 2] };
-    let (stored, sums_bytes) = (Form::Stored.bytes(rows, c), rows.div_ceil(BLOCK_ROWS) * pad(c) * size_of::<GradientSums>());
+    let (stored, sums_bytes) =
+        (Form::Stored.bytes(rows, c), rows.div_ceil(BLOCK_ROWS) * pad(c) * size_of::<GradientSums>());
     let written = if p.stream != 0 { Form::Bfp16.bytes(rows, c) } else { [0; 2] };
     let reads = [
         (up.mantissas, first[0]),

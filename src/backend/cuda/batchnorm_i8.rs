@@ -172,7 +172,23 @@ pub(super) fn grad(
         aligned(OP, 4, &[more])?;
     }
     let (kernels, dims) = (cuda.kernels(), per_block(s.rows, s.c));
-    Ok(kernels.batchnorm_grad_i8(dims, cuda.stream(), p, up, upe, more, moree, index, y, ye, affine, step, dz, dze, sums)?)
+    Ok(kernels.batchnorm_grad_i8(
+        dims,
+        cuda.stream(),
+        p,
+        up,
+        upe,
+        more,
+        moree,
+        index,
+        y,
+        ye,
+        affine,
+        step,
+        dz,
+        dze,
+        sums,
+    )?)
 }
 
 /// Both output gradients of the convolution. `tensors`: dZ and Y, each with its sums.

@@ -8,8 +8,8 @@ use super::capture::Recordings;
 use super::launch::Kernels;
 use super::memory::{DeviceBlock, InPlace, identity, open};
 use super::{
-    add, advance, augment, batchnorm, batchnorm_add_i8, batchnorm_i8, capture, conv2d, conv2d_i8, copy, fill, linear, mask, pool,
-    quantize, relu, select, sgd, softmax_xent,
+    add, advance, augment, batchnorm, batchnorm_add_i8, batchnorm_i8, capture, conv2d, conv2d_i8, copy, fill, linear,
+    mask, pool, quantize, relu, select, sgd, softmax_xent,
 };
 use crate::backend::{AugmentSource, Backend, Int8, MaskSpans, Memory, Replay, Span};
 use crate::driver::{DevPtr, Driver, StreamId};

@@ -1,6 +1,6 @@
 //! Work of a training step in `int8`, node by node: what is a byte per element, what is two or four, and where one becomes the other (kernels.md section 3).
 //!
-//! Convolutions, and batchnorms with the ReLU and max-pool behind them, pass bytes to each other; residual streams between them and their gradients have two bytes, everything else is f32.
+//! Convolutions, and batchnorms with the ReLU and max-pool behind them, pass bytes to each other; an addition of batchnorms is one pass with them and its ReLU; residual streams between them and their gradients have two bytes, everything else is f32.
 //! Counted beside mantissas: the sums that a pass leaves
 //! for the next one. Not counted: exponents (a byte for 2,048 elements) and partial weight gradients, which a GPU with many multiprocessors keeps in its L2 cache.
 //! Evaluation is in f32 in every precision.
@@ -45,6 +45,24 @@ impl Counter<'_> {
         inputs.any(|input| self.is_conv(*input) && self.graph.added_into(*input).is_some_and(|(sum, _)| sum == id))
     }
 
+    /// The addition in one pass with batchnorms that ends in `id`: its ReLU, or itself without one.
+    fn sum_of(&self, id: NodeId) -> Option<NodeId> {
+        let is_relu = |id: NodeId| matches!(self.graph.node(id).op, Op::Relu(_));
+        let sum = if is_relu(id) { self.graph.node(id).inputs[0] } else { id };
+        let relu = self.graph.reader(sum).filter(|next| is_relu(*next));
+        (!self.graph.batchnorms_of(sum).is_empty() && relu.unwrap_or(sum) == id).then_some(sum)
+    }
+
+    /// Whether the batchnorm `id` is one pass with the addition behind it.
+    fn is_added(&self, id: NodeId) -> bool {
+        self.graph.reader(id).is_some_and(|sum| self.graph.batchnorms_of(sum).contains(&id))
+    }
+
+    /// Whether a convolution that reads `id` finds it as an operand that the pass of an addition has written.
+    fn is_operand_of_sum(&self, id: NodeId) -> bool {
+        self.sum_of(id).is_some() && self.graph.consumers(id).iter().any(|reader| self.is_conv(*reader))
+    }
+
     /// Whether the convolution that made `input` has stored it for the batchnorm `bn`: for the first that reads it.
     fn stored_by_conv(&self, input: NodeId, bn: NodeId) -> bool {
         let readers = self.graph.consumers(input);
@@ -61,16 +79,26 @@ impl Counter<'_> {
         }
     }
 
-    /// Whether `id` is a stream of 16 bits: 8-bit operators alone read it.
+    /// Whether `reader` is an addition that takes the stream `id` as it is, on the way.
+    fn adds(&self, reader: NodeId, id: NodeId) -> bool {
+        let mut inputs = self.graph.node(reader).inputs.iter();
+        let batchnorms = self.graph.batchnorms_of(reader);
+        inputs.any(|conv| self.is_conv(*conv) && self.graph.added_into(*conv) == Some((reader, id)))
+            || !(batchnorms.is_empty() || batchnorms.contains(&id))
+    }
+
+    /// Whether `id` is a stream of 16 bits: 8-bit operators alone read it, or one of them where an addition of batchnorms writes it.
     fn is_16(&self, id: NodeId) -> bool {
-        let (readers, convs) = (self.graph.consumers(id), |add: NodeId| self.graph.node(add).inputs.iter());
-        let adds = |add: NodeId, conv: NodeId| self.is_conv(conv) && self.graph.added_into(conv) == Some((add, id));
+        let readers = self.graph.consumers(id);
         let is_8 = |reader: NodeId| match self.graph.node(reader).op {
             Op::Conv2d(_) => true,
-            Op::Add(_) => convs(reader).any(|conv| adds(reader, *conv)),
+            Op::Add(_) => self.adds(reader, id),
             _ => self.stored_by_conv(id, reader),
         };
-        self.is_stream(id) && !readers.is_empty() && readers.into_iter().all(is_8)
+        match self.sum_of(id) {
+            Some(_) => readers.into_iter().any(is_8),
+            None => self.is_stream(id) && !readers.is_empty() && readers.into_iter().all(is_8),
+        }
     }
 
     /// Bytes of the output of `id` as an operator reads it that takes 16 bits or f32.
@@ -86,6 +114,7 @@ impl Counter<'_> {
             _ if but.is_none() && readers.iter().any(|reader| self.is_batchnorm(*reader)) => self.stream_bytes(id),
             (Some(conv), None) if self.is_conv(conv) && but.is_some() => self.bytes_i8(id),
             (Some(add), None) if self.is_stream(add) => self.gradient_bytes(add, None),
+            (Some(add), None) if self.adds(add, id) => 2 * self.bytes_i8(id),
             (None, _) if but.is_some() => 0,
             _ => 4 * self.elements(id),
         }
@@ -128,35 +157,72 @@ impl Counter<'_> {
         self.moved(self.bytes_i8(id) + 4 * self.elements(id), ops * self.elements(id))
     }
 
-    /// Conversions of inputs that `id` is the first to want in the other form; a batchnorm reads what a convolution stored, or stores it itself.
+    /// Conversions of inputs that `id` is the first to want in the other form; a batchnorm reads what a convolution stored, or stores it itself, and an addition takes what it finds.
     fn conversions(&self, id: NodeId) -> Cost {
-        if self.is_batchnorm(id) {
+        if self.is_batchnorm(id) || (matches!(self.graph.node(id).op, Op::Relu(_)) && self.sum_of(id).is_some()) {
             return Cost::default();
         }
         let f32 = self.wants_f32(id);
-        let inputs = self.graph.node(id).inputs.iter();
-        let first = inputs.filter(|input| {
-            let is_f32 = self.pass_of(**input).is_none();
-            let others = self.graph.consumers(**input);
-            // The stored output of a convolution is converted by the convolution's own pass.
-            f32 != is_f32
-                && !(f32 && self.is_conv(**input))
-                && others.iter().find(|other| self.wants_f32(**other) == f32) == Some(&id)
-        });
-        let from_16 = |id: NodeId| self.moved(3 * self.bytes_i8(id), ROUND_OPS * self.elements(id));
-        first
-            .map(|input| match self.is_16(*input) {
-                true => from_16(*input),
-                false => self.conversion(*input, if f32 { 1 } else { ROUND_OPS }),
-            })
-            .sum()
+        let first = |input: &NodeId| {
+            let readers = self.graph.consumers(*input);
+            readers.into_iter().find(|reader| self.wants_f32(*reader) == f32) == Some(id)
+        };
+        let inputs = self.graph.node(id).inputs.iter().copied().filter(first);
+        inputs.map(|input| if f32 { self.to_f32(input, id) } else { self.to_operand(input) }).sum()
     }
 
-    /// How the gradient of the output of `id` arrives: bytes per element, and whether the data gradient's own pass has masked it and left its sums.
-    fn gradient_of(&self, id: NodeId) -> (u64, bool) {
+    /// What it takes to have `id` as an operand.
+    fn to_operand(&self, id: NodeId) -> Cost {
+        match self.is_16(id) {
+            _ if self.pass_of(id).is_some() || self.sum_of(id).is_some() => Cost::default(),
+            true => self.moved(3 * self.bytes_i8(id), ROUND_OPS * self.elements(id)),
+            false => self.conversion(id, ROUND_OPS),
+        }
+    }
+
+    /// What it takes to have `id` in f32 for `reader`.
+    fn to_f32(&self, id: NodeId, reader: NodeId) -> Cost {
+        match self.is_16(id) {
+            // The stored output of a convolution is converted by the convolution's own pass.
+            _ if self.is_conv(id) || (self.is_batchnorm(id) && self.is_added(id)) => Cost::default(),
+            true if self.adds(reader, id) => Cost::default(),
+            true => self.moved(2 * self.bytes_i8(id) + 4 * self.elements(id), self.elements(id)),
+            false if self.pass_of(id).is_some() => self.conversion(id, 1),
+            false => Cost::default(),
+        }
+    }
+
+    /// Bytes of the gradients that arrive at `id`, up to two of them as they are; more meet in f32.
+    fn arriving(&self, id: NodeId) -> u64 {
+        let readers = self.graph.consumers(id);
+        let of = |reader: &NodeId| match self.graph.node(*reader).op {
+            Op::Conv2d(_) => self.bytes_i8(id),
+            Op::Add(_) if self.adds(*reader, id) => 2 * self.bytes_i8(id),
+            _ => 4 * self.elements(id),
+        };
+        if readers.len() > 2 { 4 * self.elements(id) } else { readers.iter().map(of).sum() }
+    }
+
+    /// The addition `sum` in one pass with its batchnorms and the ReLU behind it: forward, and the gradient behind all of them.
+    fn sum_i8(&self, sum: NodeId) -> (Cost, Cost) {
+        let (batchnorms, elements) = (self.graph.batchnorms_of(sum), self.elements(sum));
+        let relu = self.graph.reader(sum).filter(|next| matches!(self.graph.node(*next).op, Op::Relu(_)));
+        let (end, y, count) = (relu.unwrap_or(sum), self.bytes_i8(sum), batchnorms.len() as u64);
+        let other = self.graph.node(sum).inputs.iter().find(|input| !batchnorms.contains(input));
+        let (sums, mask) = (y / ELEMENTS_PER_BYTE_OF_SUMS, if relu.is_some() { y / 8 } else { 0 });
+        // What is rounded to an operand is read again for it.
+        let (operand, ops) = if self.is_operand_of_sum(end) { (3 * y, ROUND_OPS) } else { (0, 0) };
+        let added = other.map_or(0, |other| self.stream_bytes(*other));
+        let forward = count * (y + sums) + added + self.stream_bytes(end) + mask + operand;
+        let stream = if other.is_some_and(|other| self.needs[other.0]) { 2 * y } else { 0 };
+        let backward = self.arriving(end) + mask + count * (y + sums) + y + stream;
+        (self.moved(forward, (6 * count + 2 + ops) * elements), self.moved(backward, ROUND_OPS * elements))
+    }
+
+    /// Whether the data gradient of the convolution behind `id` masks it in its own pass and leaves its sums.
+    fn is_masked(&self, id: NodeId) -> bool {
         let from_conv = self.graph.reader(id).is_some_and(|reader| self.is_conv(reader));
-        let masks = matches!(self.graph.node(id).op, Op::Relu(_)) && self.pass_of(id).is_some();
-        (if from_conv { 1 } else { 4 }, from_conv && masks)
+        from_conv && matches!(self.graph.node(id).op, Op::Relu(_)) && self.pass_of(id).is_some()
     }
 
     /// Work of `id`, forward and backward; `f32`: what it would be in f32.
@@ -170,6 +236,8 @@ impl Counter<'_> {
             Op::BatchNorm(_) => self.batchnorm_i8(id),
             Op::Relu(_) | Op::MaxPool(_) if self.pass_of(id).is_some() => Default::default(),
             Op::Add(_) if self.sums_on_the_way(id) => Default::default(),
+            Op::Add(_) if !self.graph.batchnorms_of(id).is_empty() => self.sum_i8(id),
+            Op::Relu(_) if self.sum_of(id).is_some() => Default::default(),
             _ => (f32.0, f32.1),
         };
         (forward + self.conversions(id), backward + self.meeting_i8(id))
@@ -198,9 +266,8 @@ impl Counter<'_> {
             backward = backward + self.moved(2 * self.gradient_bytes(to, None) + 2 * y, 2 * ROUND_OPS * elements);
         }
         if self.needs[input.0] {
-            let (_, masked) = self.gradient_of(input);
             // A pass that masks reads the stored output below once more and leaves its sums.
-            let again = if masked { x + x / ELEMENTS_PER_BYTE_OF_SUMS } else { 0 };
+            let again = if self.is_masked(input) { x + x / ELEMENTS_PER_BYTE_OF_SUMS } else { 0 };
             backward = backward + product + self.moved(x + w + y + again, ROUND_OPS * self.elements(input));
         }
         (forward, backward)
@@ -212,9 +279,13 @@ impl Counter<'_> {
         let (y, out, elements) = (self.bytes_i8(id), self.bytes_i8(end), self.elements(id));
         let (index, sums) = (if pool.is_some() { out } else { 0 }, y / ELEMENTS_PER_BYTE_OF_SUMS);
         let forward = self.moved(y + sums + out + index, (6 + ROUND_OPS) * elements);
-        let (bytes, masked) = self.gradient_of(end);
-        let up = if bytes == 1 { out } else { 4 * self.elements(end) };
-        let grad = if masked { Cost::default() } else { self.moved(up + index + 2 * y + sums, ROUND_OPS * elements) };
+        let up = self.arriving(end);
+        let grad = if self.is_masked(end) {
+            Cost::default()
+        } else {
+            self.moved(up + index + 2 * y + sums, ROUND_OPS * elements)
+        };
+        let (forward, grad) = if self.is_added(id) { Default::default() } else { (forward, grad) };
         if self.behind_conv(id) {
             return (forward, grad + self.moved(4 * y + 2 * sums, (9 + 2 * ROUND_OPS) * elements));
         }
@@ -231,7 +302,10 @@ impl Counter<'_> {
     /// Gradients of several readers meet in f32; so does a convolution's data gradient whose input is f32. One batchnorm alone adds its own to any form.
     fn meeting_i8(&self, id: NodeId) -> Cost {
         let readers = self.graph.consumers(id);
-        if !self.needs[id.0] || readers.is_empty() || (self.pass_of(id).is_some() && readers.len() == 1) {
+        if !self.needs[id.0] || readers.is_empty() {
+            return Cost::default();
+        }
+        if (self.pass_of(id).is_some() || self.sum_of(id).is_some()) && readers.len() <= 2 {
             return Cost::default();
         }
         let stored = readers.iter().filter(|reader| self.is_conv(**reader)).count();

@@ -205,8 +205,7 @@ fn the_gradient_behind_it() {
                 let [sums, second_sums] =
                     [0; 2].map(|_| device.put(&vec![GradientSums::default(); rows.div_ceil(64) * pad(c)]));
                 let (nothing, int8) = (none(&at), device.backend.int8().unwrap());
-                let [up, more] =
-                    ups.each_ref().map(|tensor| tensor.as_ref().map_or(Bfp::f32(nothing), OnDevice::bfp));
+                let [up, more] = ups.each_ref().map(|tensor| tensor.as_ref().map_or(Bfp::f32(nothing), OnDevice::bfp));
                 let second_of = both.then(|| (other_y.m.all(), second_sums.all()));
                 let masks = if relu { masked.all() } else { nothing };
                 let to = if stream { out_16.bfp() } else { Bfp::f32(nothing) };

@@ -100,7 +100,7 @@ impl Sizes {
 }
 
 /// Positive floats.
-fn positive(n: usize) -> Vec<u8> {
+pub fn positive(n: usize) -> Vec<u8> {
     noise(n).iter().flat_map(|v| ((f32::from(*v) + 1.0) / 64.0).to_le_bytes()).collect()
 }
 

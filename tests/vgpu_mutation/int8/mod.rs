@@ -2,6 +2,7 @@
 //! padded channels; buffers end where the tensor ends; outputs are full of 0xff before, scratch memory is unwritten. Not here: whether results are right (`tests/kernels/int8.rs`).
 
 mod batchnorm;
+mod batchnorm_add;
 mod gemm;
 mod quantize;
 
@@ -16,7 +17,10 @@ use crate::bench::{Bench, Case, Outcome, floats, noise};
 
 /// The case of an 8-bit kernel; `None` for others.
 pub fn case(kernel: &str) -> Option<Case> {
-    gemm::case(kernel).or_else(|| batchnorm::case(kernel)).or_else(|| quantize::case(kernel))
+    gemm::case(kernel)
+        .or_else(|| batchnorm::case(kernel))
+        .or_else(|| batchnorm_add::case(kernel))
+        .or_else(|| quantize::case(kernel))
 }
 
 const STREAM: StreamId = StreamId::DEFAULT;

@@ -83,7 +83,7 @@ impl Eight<'_, '_> {
     /// A convolution in no block: its output, or the sum that it goes into, in 16 bits or f32, and stored for the first batchnorm that reads it.
     fn forward_stream(&mut self, id: NodeId, made: &Conv) {
         let graph = self.base.graph;
-        let sum = self.added_into(id);
+        let sum = graph.added_into(id);
         let to = sum.map_or(id, |(sum, _)| sum);
         let x = self.operand_of(graph.node(id).inputs[0]);
         let other = sum.map(|(_, other)| self.stream_of(other));

@@ -22,15 +22,9 @@ pub(super) struct Join {
 }
 
 impl Eight<'_, '_> {
-    /// The batchnorms that the addition `sum` is one pass with: summands that it alone reads.
+    /// The batchnorms that the addition `sum` is one pass with.
     pub(super) fn joined(&self, sum: NodeId) -> Vec<NodeId> {
-        let graph = self.base.graph;
-        let node = graph.node(sum);
-        let ([a, b], Op::Add(_), true) = (&node.inputs[..], &node.op, self.options.f32_products.is_empty()) else {
-            return Vec::new();
-        };
-        let own = |id: &NodeId| matches!(graph.node(*id).op, Op::BatchNorm(_)) && graph.reader(*id) == Some(sum);
-        if a == b { Vec::new() } else { node.inputs.iter().copied().filter(own).collect() }
+        if self.options.f32_products.is_empty() { self.base.graph.batchnorms_of(sum) } else { Vec::new() }
     }
 
     /// Whether an addition is to compute the batchnorm `id`.

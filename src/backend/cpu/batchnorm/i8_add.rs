@@ -109,12 +109,13 @@ impl Cpu {
         let [running_mean, running_var, mean, invstd, affine, written @ ..] = io.write;
         let [other_running_mean, other_running_var, other_mean, other_invstd, other_affine, written @ ..] = written;
         let [out, oute, mask, operand, operande] = written;
-        let of = |number: usize, y: &Stored, sums: &[u8], [gamma, beta]: [&[u8]; 2], to: [&mut [u8]; 4], map: &mut [f32]| {
-            let (a, b) = map.split_at_mut(s.stride);
-            let (eps, momentum, sums) = (p.eps[number], p.momentum[number], bytemuck::cast_slice(sums));
-            let of = Statistics { s: &s, y, sums, gamma: f32s(gamma), beta: f32s(beta), eps, momentum };
-            of.write(to.map(f32s_mut), [a, b]);
-        };
+        let of =
+            |number: usize, y: &Stored, sums: &[u8], [gamma, beta]: [&[u8]; 2], to: [&mut [u8]; 4], map: &mut [f32]| {
+                let (a, b) = map.split_at_mut(s.stride);
+                let (eps, momentum, sums) = (p.eps[number], p.momentum[number], bytemuck::cast_slice(sums));
+                let of = Statistics { s: &s, y, sums, gamma: f32s(gamma), beta: f32s(beta), eps, momentum };
+                of.write(to.map(f32s_mut), [a, b]);
+            };
         let (affine, other_affine) = (f32s_mut(affine), f32s_mut(other_affine));
         let y = Stored { mantissas: i8s(y), exponents: i8s(ye) };
         of(0, &y, sums, [gamma, beta], [running_mean, running_var, mean, invstd], affine);
