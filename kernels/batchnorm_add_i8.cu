@@ -136,61 +136,42 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_add_grad_i8(
     const i8* __restrict__ more_exponents, const u8* __restrict__ mask, const i8* __restrict__ y, const i8* __restrict__ other_y, const u32* __restrict__ step,
     i8* __restrict__ dz, i8* __restrict__ dz_exponents, GradientSums* __restrict__ sums, GradientSums* __restrict__ other_sums, u16* __restrict__ dx,
     i8* __restrict__ dx_exponents) {
-    __shared__ StoredScratch scratch;
-    const StoredPlace place;
+    __shared__ RowScratch scratch;
+    const RowPlace place;
     const u32 stride = pad16(p.c), across = div_up(stride, BLOCK_CHANNELS), tile = blockIdx.x / across, column = blockIdx.x - tile * across;
-    const u32 first = tile * BLOCK_ROWS + place.row, channel = column * BLOCK_CHANNELS + place.channel;
-    f32 values[4][2];
-    u32 ys[4], other_ys[4];
-#pragma unroll
-    for (u32 i = 0; i < 4; i++) {
-        const u32 row = first + 8 * i;
-        values[i][0] = values[i][1] = 0.f;
-        ys[i] = other_ys[i] = 0;
-        if (row >= p.rows || channel >= stride) continue;
-        const u64 at = (u64)row * stride + channel;
-        load2(p.up, up, up_exponents, row, channel, p.c, values[i]);
+    const u32 row = tile * BLOCK_ROWS + place.row, channel = column * BLOCK_CHANNELS + place.channel;
+    const bool there = row < p.rows && channel < stride;
+    const u64 at = (u64)row * stride + channel;
+    f32 v[8] = {0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f};
+    uint2 ys = make_uint2(0, 0), other_ys = ys, q;
+    if (there) {
+        load8(p.up, up, up_exponents, row, channel, p.c, v);
         if (p.add) {
-            f32 v[2];
-            load2(p.more, more, more_exponents, row, channel, p.c, v);
+            f32 w[8];
+            load8(p.more, more, more_exponents, row, channel, p.c, w);
 #pragma unroll
-            for (u32 j = 0; j < 2; j++) values[i][j] = __fadd_rn(values[i][j], v[j]);
+            for (u32 j = 0; j < 8; j++) v[j] = __fadd_rn(v[j], w[j]);
         }
         if (p.relu) {
-            const u32 through = mask[at / 8] >> channel % 8;
+            const u32 through = mask[at / 8];
 #pragma unroll
-            for (u32 j = 0; j < 2; j++) values[i][j] = through >> j & 1 ? values[i][j] : 0.f;
+            for (u32 j = 0; j < 8; j++) v[j] = through >> j & 1 ? v[j] : 0.f;
         }
-        ys[i] = *(const u16*)(y + at);
-        if (p.both) other_ys[i] = *(const u16*)(other_y + at);
+        ys = *(const uint2*)(y + at);
+        if (p.both) other_ys = *(const uint2*)(other_y + at);
     }
-    i32 q[4][2], sum[2][4];
-    const u32 bits = stored_put(values, p.rows, stride, tile, column, across, p.noise, *step, dz, dz_exponents, scratch.warps, q);
+    const u32 bits = row_put(v, p.rows, stride, tile, column, across, p.noise, *step, dz, dz_exponents, scratch, q);
     if (p.stream) {
         const i32 e = exponent_of(bits);
         if (threadIdx.x == 0) dx_exponents[blockIdx.x] = (i8)e;
-        const To16 round(bits, e);
-#pragma unroll
-        for (u32 i = 0; i < 4; i++) {
-            const u32 row = first + 8 * i;
-            const u32 pair = round.clips ? round.pair<true>(values[i][0], values[i][1]) : round.pair<false>(values[i][0], values[i][1]);
-            if (row < p.rows && channel < stride) *(u32*)(dx + (u64)row * stride + channel) = pair;
-        }
-    }
-#pragma unroll
-    for (u32 j = 0; j < 2; j++) {
-        sum[j][0] = sum[j][1] = sum[j][2] = sum[j][3] = 0;
-#pragma unroll
-        for (u32 i = 0; i < 4; i++) {
-            sum[j][0] += q[i][j] * mantissa(ys[i], j), sum[j][1] += q[i][j] * mantissa(other_ys[i], j);
-            sum[j][2] += q[i][j], sum[j][3] = max(sum[j][3], abs(q[i][j]));
-        }
+        const uint4 out = To16(bits, e).eight(v);
+        if (there) store16(dx + at, out);
     }
     i32 all[4];
-    stored_reduce(sum, scratch.parts, [](u32 m, i32 a, i32 b) { return m < 3 ? a + b : max(a, b); }, all);
+    row_sums(q, ys, p.both, other_ys, scratch, all);
     const u32 own = column * BLOCK_CHANNELS + lane_id();
     if (warp_id() != 0 || own >= stride) return;
-    const u64 at = (u64)tile * stride + own;
-    sums[at] = GradientSums::of(all[0], all[2], all[3]);
-    if (p.both) other_sums[at] = GradientSums::of(all[1], all[2], all[3]);
+    const u64 to = (u64)tile * stride + own;
+    sums[to] = GradientSums::of(all[0], all[2], all[3]);
+    if (p.both) other_sums[to] = GradientSums::of(all[1], all[2], all[3]);
 }

@@ -98,19 +98,19 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_fwd_i8(
     phases.end();
 }
 
-// The gradient of what lies behind, at row `row` of the output, two channels.
+// The gradient of what lies behind, at row `row` of the output, eight channels.
 struct Behind {
     const void* up;
     const i8* up_exponents;
     const void* more;
     const i8* more_exponents;
-    __device__ __forceinline__ void operator()(const BatchNormI8& p, u32 row, u32 channel, f32 (&v)[2]) const {
-        load2(p.gradient, up, up_exponents, row, channel, p.pool.c, v);
+    __device__ __forceinline__ void operator()(const BatchNormI8& p, u32 row, u32 channel, f32 (&v)[8]) const {
+        load8(p.gradient, up, up_exponents, row, channel, p.pool.c, v);
         if (!p.add) return;
-        f32 w[2];
-        load2(p.more, more, more_exponents, row, channel, p.pool.c, w);
+        f32 w[8];
+        load8(p.more, more, more_exponents, row, channel, p.pool.c, w);
 #pragma unroll
-        for (u32 j = 0; j < 2; j++) v[j] = __fadd_rn(v[j], w[j]);
+        for (u32 j = 0; j < 8; j++) v[j] = __fadd_rn(v[j], w[j]);
     }
 };
 
@@ -137,67 +137,54 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_grad_i8(
     const __grid_constant__ BatchNormI8 p, const void* __restrict__ up, const i8* __restrict__ up_exponents, const void* __restrict__ more,
     const i8* __restrict__ more_exponents, const u8* __restrict__ index, const i8* __restrict__ y, const i8* __restrict__ y_exponents,
     const f32* __restrict__ affine, const u32* __restrict__ step, i8* __restrict__ dz, i8* __restrict__ dz_exponents, GradientSums* __restrict__ sums) {
-    __shared__ StoredScratch scratch;
+    __shared__ RowScratch scratch;
     __shared__ u32 windows[2][BLOCK_ROWS];
     const Sizes s(p);
-    const StoredPlace place;
-    const u32 tile = blockIdx.x / s.across, column = blockIdx.x - tile * s.across, first = tile * BLOCK_ROWS + place.row, channel = column * BLOCK_CHANNELS + place.channel;
-    const f32 y_scale = power(y_exponents[blockIdx.x] - 6);
+    const RowPlace place;
+    const u32 tile = blockIdx.x / s.across, column = blockIdx.x - tile * s.across, row = tile * BLOCK_ROWS + place.row, channel = column * BLOCK_CHANNELS + place.channel;
     const Behind behind = {up, up_exponents, more, more_exponents};
-    f32 values[4][2], a[2], b[2];
-    u32 ys[4];
+    const bool there = row < s.rows && channel < s.stride;
     if (p.pool.kernel_h != 0) { // once for all channels of a row
-        const u32 row = tile * BLOCK_ROWS + threadIdx.x;
-        if (threadIdx.x < BLOCK_ROWS && row < s.rows) {
-            const Windows own(p.pool, s.pixels, row);
+        if (threadIdx.x < BLOCK_ROWS && tile * BLOCK_ROWS + threadIdx.x < s.rows) {
+            const Windows own(p.pool, s.pixels, tile * BLOCK_ROWS + threadIdx.x);
             windows[0][threadIdx.x] = own.first, windows[1][threadIdx.x] = own.counts;
         }
         __syncthreads();
     }
+    f32 v[8] = {0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f};
+    uint2 ys = make_uint2(0, 0), q;
+    if (there) {
+        if (p.pool.kernel_h == 0) {
+            behind(p, row, channel, v);
+        } else {
+            const Windows here(windows[0][place.row], windows[1][place.row]);
+            for (u32 r = 0; r < here.down(); r++) {
+                u32 from = here.first + r * p.pool.q, tap = here.tap() - r * p.pool.stride * p.pool.kernel_w;
+                for (u32 c = 0; c < here.across(); c++, from++, tap -= p.pool.stride) {
+                    const uint2 winners = *(const uint2*)(index + (u64)from * s.stride + channel);
+                    f32 w[8];
+                    behind(p, from, channel, w);
 #pragma unroll
-    for (u32 j = 0; j < 2; j++) {
-        a[j] = channel < s.stride ? affine[channel + j] : 0.f;
-        b[j] = channel < s.stride ? affine[s.stride + channel + j] : 0.f;
-    }
-#pragma unroll
-    for (u32 i = 0; i < 4; i++) {
-        const u32 row = first + 8 * i;
-        values[i][0] = values[i][1] = 0.f;
-        ys[i] = 0;
-        if (row < s.rows && channel < s.stride) {
-            if (p.pool.kernel_h == 0) {
-                behind(p, row, channel, values[i]);
-            } else {
-                const Windows here(windows[0][place.row + 8 * i], windows[1][place.row + 8 * i]);
-                for (u32 r = 0; r < here.down(); r++) {
-                    u32 from = here.first + r * p.pool.q, tap = here.tap() - r * p.pool.stride * p.pool.kernel_w;
-                    for (u32 c = 0; c < here.across(); c++, from++, tap -= p.pool.stride) {
-                        const u32 winners = *(const u16*)(index + (u64)from * s.stride + channel);
-                        f32 v[2];
-                        behind(p, from, channel, v);
-#pragma unroll
-                        for (u32 j = 0; j < 2; j++) values[i][j] = __fadd_rn(values[i][j], (winners >> 8 * j & 255u) == tap ? v[j] : 0.f);
-                    }
+                    for (u32 j = 0; j < 8; j++) v[j] = __fadd_rn(v[j], ((j < 4 ? winners.x : winners.y) >> 8 * (j & 3) & 255u) == tap ? w[j] : 0.f);
                 }
             }
-            ys[i] = *(const u16*)(y + (u64)row * s.stride + channel);
+        }
+        ys = *(const uint2*)(y + (u64)row * s.stride + channel);
+        if (p.relu) {
+            const f32 y_scale = power(y_exponents[blockIdx.x] - 6);
+            f32 a[8], b[8];
+            coef8(affine + channel, a), coef8(affine + s.stride + channel, b);
 #pragma unroll
-            for (u32 j = 0; j < 2; j++) {
-                if (p.relu && !(__fmaf_rn(a[j], __fmul_rn(mantissa_f32(ys[i], j), y_scale), b[j]) > 0.f)) values[i][j] = 0.f;
+            for (u32 j = 0; j < 8; j++) {
+                if (!(__fmaf_rn(a[j], __fmul_rn(mantissa_f32(j < 4 ? ys.x : ys.y, j & 3), y_scale), b[j]) > 0.f)) v[j] = 0.f;
             }
         }
     }
-    i32 q[4][2], sum[2][4], all[4];
-    stored_put(values, s.rows, s.stride, tile, column, s.across, p.noise, *step, dz, dz_exponents, scratch.warps, q);
-#pragma unroll
-    for (u32 j = 0; j < 2; j++) {
-        sum[j][0] = sum[j][1] = sum[j][2] = sum[j][3] = 0;
-#pragma unroll
-        for (u32 i = 0; i < 4; i++) sum[j][0] += q[i][j] * mantissa(ys[i], j), sum[j][1] += q[i][j], sum[j][2] = max(sum[j][2], abs(q[i][j]));
-    }
-    stored_reduce(sum, scratch.parts, [](u32 m, i32 a, i32 b) { return m < 2 ? a + b : max(a, b); }, all);
+    row_put(v, s.rows, s.stride, tile, column, s.across, p.noise, *step, dz, dz_exponents, scratch, q);
+    i32 all[4];
+    row_sums(q, ys, false, ys, scratch, all);
     const u32 own = column * BLOCK_CHANNELS + lane_id();
-    if (warp_id() == 0 && own < s.stride) sums[(u64)tile * s.stride + own] = GradientSums::of(all[0], all[1], all[2]);
+    if (warp_id() == 0 && own < s.stride) sums[(u64)tile * s.stride + own] = GradientSums::of(all[0], all[2], all[3]);
 }
 
 // Extremes of an image and channel: smallest and largest y, largest |dz|.

@@ -155,9 +155,7 @@ __device__ __forceinline__ u32 put_stream(
     bits = block_max(bits, scratch);
     const i32 e = exponent_of(bits);
     if (threadIdx.x == 0) exponents[block] = (i8)e;
-    const To16 round(bits, e);
-    uint4 out = make_uint4(round.pair<false>(v[0], v[1]), round.pair<false>(v[2], v[3]), round.pair<false>(v[4], v[5]), round.pair<false>(v[6], v[7]));
-    if (round.clips) out = make_uint4(round.pair<true>(v[0], v[1]), round.pair<true>(v[2], v[3]), round.pair<true>(v[4], v[5]), round.pair<true>(v[6], v[7]));
+    const uint4 out = To16(bits, e).eight(v);
     if (there) store16((u16*)x + (u64)row * pad16(c) + channel, out);
     return bits;
 }

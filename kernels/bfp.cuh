@@ -78,6 +78,10 @@ struct To16 {
         low = fminf(fmaxf(__fmul_rn(low, scale), -32767.f), 32767.f), high = fminf(fmaxf(__fmul_rn(high, scale), -32767.f), 32767.f);
         return ((u32)round_even(low) & 0xffffu) | (u32)round_even(high) << 16;
     }
+    __device__ __forceinline__ uint4 eight(const f32 (&v)[8]) const {
+        if (clips) return make_uint4(pair<true>(v[0], v[1]), pair<true>(v[2], v[3]), pair<true>(v[4], v[5]), pair<true>(v[6], v[7]));
+        return make_uint4(pair<false>(v[0], v[1]), pair<false>(v[2], v[3]), pair<false>(v[4], v[5]), pair<false>(v[6], v[7]));
+    }
 };
 
 // Philox4x32-7 of (group, step, tensor, zero): eight 16-bit halfwords. `zero` is 0; where it comes out of other work, the compiler cannot start all calls at once, which

@@ -78,3 +78,82 @@ __device__ __forceinline__ u32 stored_put(
     }
     return bits;
 }
+
+// ---- The same block in the hands of threads that have eight channels of a row each, so that what they read and write is wide ----------------------------------------------------------
+
+// Where this thread stands in the block.
+struct RowPlace {
+    u32 row, channel;
+    __device__ __forceinline__ RowPlace() : row(threadIdx.x / 4), channel(threadIdx.x % 4 * 8) {}
+};
+
+// Words from one unit's noise to the next one's: so that threads of a row find theirs in different banks.
+constexpr u32 NOISE_PITCH = 136;
+
+// Shared memory of a block.
+struct RowScratch {
+    u32 warps[32];
+    uint4 noise[8 * NOISE_PITCH / 4];
+    uint2 q[STORE_THREADS], y[2][STORE_THREADS];
+    i32 parts[8 * STORED_PITCH];
+};
+
+// Place of a thread's mantissas in shared memory, in eights: rows 4 apart are in other banks for who reads columns.
+__device__ __forceinline__ u32 row_slot(u32 row, u32 eighth) { return row * 4 + (eighth ^ (row >> 1 & 2)); }
+
+// As stored_put, of the eight values of this thread's row. `q` are the mantissas written. The noise of a row comes from four threads' calls, each of which serves four rows.
+__device__ __forceinline__ u32 row_put(
+    const f32 (&v)[8], u32 rows, u32 stride, u32 tile, u32 column, u32 across, const Noise& noise, u32 step, i8* mantissas, i8* exponents, RowScratch& scratch, uint2& q) {
+    const u32 block = tile * across + column, unit = warp_id(), lane = lane_id();
+    u32 bits = 0;
+#pragma unroll
+    for (u32 j = 0; j < 8; j++) bits = max(bits, magnitude(v[j]));
+    if (noise.stochastic) {
+        const Philox own(block * STORE_THREADS + threadIdx.x, step, noise.tensor, noise.seed);
+        u32* to = (u32*)scratch.noise + unit * NOISE_PITCH + lane;
+#pragma unroll
+        for (u32 w = 0; w < 4; w++) to[w * 32] = own.w[w];
+    }
+    bits = block_max(bits, scratch.warps); // whose barrier shows the noise
+    const i32 e = exponent_of(bits);
+    if (threadIdx.x == 0) exponents[block] = (i8)e;
+    const StoredRounding round(e, noise.stochastic != 0);
+    Philox pairs;
+    pairs.w[0] = pairs.w[1] = pairs.w[2] = pairs.w[3] = 0;
+    if (noise.stochastic) {
+        const uint4 from = scratch.noise[((unit / 4 * 4 + lane % 4) * NOISE_PITCH + unit % 4 * 32) / 4 + lane / 4];
+        pairs.w[0] = from.x, pairs.w[1] = from.y, pairs.w[2] = from.z, pairs.w[3] = from.w;
+    }
+    i32 m[8];
+#pragma unroll
+    for (u32 j = 0; j < 8; j++) m[j] = round(v[j], pairs[j]);
+    q = pack8(m);
+    const RowPlace place;
+    const u32 row = tile * BLOCK_ROWS + place.row, channel = column * BLOCK_CHANNELS + place.channel;
+    if (row < rows && channel < stride) *(uint2*)(mantissas + (u64)row * stride + channel) = q;
+    return bits;
+}
+
+// Sums over the block's rows of mantissas `q` of a gradient, which are 0 where there is no row: products with `y`, with `other` where there are two, the sum, the largest in size. To `all`, in lanes
+// of the first warp, of one channel of the block each.
+__device__ __forceinline__ void row_sums(uint2 q, uint2 y, bool both, uint2 other, RowScratch& scratch, i32 (&all)[4]) {
+    const RowPlace row;
+    const u32 slot = row_slot(row.row, row.channel / 8);
+    scratch.q[slot] = q, scratch.y[0][slot] = y;
+    if (both) scratch.y[1][slot] = other;
+    __syncthreads();
+    const StoredPlace place;
+    const u32 at = row_slot(place.row, place.channel / 8) * 4 + place.channel % 8 / 2; // in pairs
+    i32 sum[2][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) {
+        const u32 pair = at + i * 8 * 16, m = ((const u16*)scratch.q)[pair], n = ((const u16*)scratch.y[0])[pair], o = both ? ((const u16*)scratch.y[1])[pair] : 0;
+#pragma unroll
+        for (u32 j = 0; j < 2; j++) {
+            const i32 v = mantissa(m, j);
+            sum[j][0] += v * mantissa(n, j), sum[j][1] += v * mantissa(o, j);
+            sum[j][2] += v, sum[j][3] = max(sum[j][3], abs(v));
+        }
+    }
+    stored_reduce(sum, scratch.parts, [](u32 m, i32 a, i32 b) { return m < 3 ? a + b : max(a, b); }, all);
+}

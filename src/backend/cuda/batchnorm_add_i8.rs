@@ -4,7 +4,7 @@
 
 use super::batchnorm_i8::{PHASES, SUM_CHANNELS, THREADS, parts_of_image, strips};
 use super::device::Cuda;
-use super::int8::{aligned, indexed};
+use super::int8::{aligned, aligned_for, indexed};
 use super::quantize::per_block;
 use crate::Result;
 use crate::backend::{BatchNormInput, Bfp, Span, Summand};
@@ -84,9 +84,7 @@ pub(super) fn fwd(
     if p.both != 0 {
         aligned(OP, 16, &[other_affine])?;
     }
-    if form != Form::F32 {
-        aligned(OP, if form == Form::Stored { 8 } else { 16 }, &[other])?;
-    }
+    aligned_for(OP, form, Some(other))?;
     if p.operand != 0 {
         aligned(OP, 8, &[operand])?;
     }
@@ -180,13 +178,14 @@ pub(super) fn grad(
     if rows * c == 0 {
         return Ok(());
     }
-    aligned(OP, 4, &[up, y, dz])?;
-    if p.add != 0 {
-        aligned(OP, 4, &[more])?;
+    aligned(OP, 8, &[y, dz])?;
+    if p.both != 0 {
+        aligned(OP, 8, &[other_y])?;
     }
-    if p.stream != 0 {
-        aligned(OP, 4, &[dx])?;
+    for (form, tensor) in [(Form::of(p.up), Some(up)), (Form::of(p.more), (p.add != 0).then_some(more))] {
+        aligned_for(OP, form, tensor)?;
     }
+    aligned_for(OP, Form::Bfp16, (p.stream != 0).then_some(dx))?;
     Ok(cuda.kernels().batchnorm_add_grad_i8(
         per_block(rows, c),
         cuda.stream(),

@@ -3,7 +3,7 @@
 //! Nothing that is computed depends on a grid here: sums have their order in the kernels, roundings their noise from places.
 
 use super::device::Cuda;
-use super::int8::{aligned, indexed};
+use super::int8::{aligned, aligned_for, indexed};
 use super::quantize::per_block;
 use crate::Result;
 use crate::backend::{BatchNormGradients, BatchNormState, Bfp, Normalised, Span};
@@ -167,10 +167,13 @@ pub(super) fn grad(
     if s.rows * s.c == 0 {
         return Ok(());
     }
-    aligned(OP, 4, &[up])?;
-    if p.add != 0 {
-        aligned(OP, 4, &[more])?;
+    aligned(OP, 8, &[y, dz])?;
+    aligned(OP, 16, &[affine])?;
+    if p.pool.kernel_h != 0 {
+        aligned(OP, 8, &[index])?;
     }
+    aligned_for(OP, Form::of(p.gradient), Some(up))?;
+    aligned_for(OP, Form::of(p.more), (p.add != 0).then_some(more))?;
     let (kernels, dims) = (cuda.kernels(), per_block(s.rows, s.c));
     Ok(kernels.batchnorm_grad_i8(
         dims,

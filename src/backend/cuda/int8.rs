@@ -10,7 +10,7 @@ use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8};
 use crate::ops::batchnorm_add::{BatchNormAddGradI8, BatchNormAddI8};
 use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::{Conv2dI8, Conv2dStreamI8};
-use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Round, Store};
+use crate::ops::quantize::{Dequantize, Form, Quantize, QuantizeGradient, Round, Store};
 use crate::ops::sgd::SgdI8;
 use crate::{Error, Result};
 
@@ -23,6 +23,15 @@ pub(super) fn aligned(op: &'static str, to: u64, addresses: &[DevPtr]) -> Result
             op: "cuda",
             what: format!("tensor {i} lies at {:#x}, which is no multiple of {to}", addresses[i].0),
         }),
+    }
+}
+
+/// The same for a tensor in this form, of which kernels take eight numbers at once; f32 may lie anywhere.
+pub(super) fn aligned_for(op: &'static str, form: Form, address: Option<DevPtr>) -> Result<()> {
+    match (form, address) {
+        (Form::F32, _) | (_, None) => Ok(()),
+        (Form::Stored, Some(address)) => aligned(op, 8, &[address]),
+        (Form::Bfp16, Some(address)) => aligned(op, 16, &[address]),
     }
 }
 
