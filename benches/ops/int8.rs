@@ -6,6 +6,7 @@ use earlybird::autograd::execute;
 use earlybird::backend::Memory;
 use earlybird::measure::operands::{Content, operands};
 use earlybird::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8};
+use earlybird::ops::batchnorm_add::{BatchNormAddGradI8, BatchNormAddI8};
 use earlybird::ops::classifier::Classifier;
 use earlybird::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8, Conv2dStreamI8};
 use earlybird::ops::pool::Pool;
@@ -75,6 +76,17 @@ pub fn bench(c: &mut Criterion) {
             }
             let p = BatchNormBwdStreamI8 { rows, c: channels, add: 1, other: STREAM, form: STREAM };
             moving(c, &device, "batchnorm_bwd_i8_stream", &shape, &Kernel::BatchNormBwdStreamI8(p));
+            for both in [0, 1] {
+                let (eps, momentum, stored) = ([1e-5; 2], [0.1; 2], Form::Stored as u32);
+                let (c_, relu, other, form, operand) = (channels, 1, STREAM, STREAM, 1);
+                let p = BatchNormAddI8 { n, pixels, c: c_, eps, momentum, relu, both, other, form, operand, noise };
+                let shape = format!("{shape}{}", if both == 1 { ", two batchnorms" } else { "" });
+                moving(c, &device, "batchnorm_add_fwd_i8", &shape, &Kernel::BatchNormAddFwdI8(p));
+                let up = if both == 1 { stored } else { STREAM };
+                let stream = 1 - both;
+                let p = BatchNormAddGradI8 { rows, c: c_, relu: 1, both, up, add: 1, more: stored, stream, noise };
+                moving(c, &device, "batchnorm_add_grad_i8", &shape, &Kernel::BatchNormAddGradI8(p));
+            }
             for pooled in [false, true] {
                 let (kernel, stride, out) = if pooled { (2, 2, side / 2) } else { (0, 1, side) };
                 let pool = Pool {

@@ -10,6 +10,7 @@ use earlybird::measure::operands::operands;
 use earlybird::ops::add::Add;
 use earlybird::ops::augment::Augment;
 use earlybird::ops::batchnorm::{BatchNorm, BatchNormBwdStreamI8, BatchNormI8};
+use earlybird::ops::batchnorm_add::{BatchNormAddGradI8, BatchNormAddI8};
 use earlybird::ops::classifier::Classifier;
 use earlybird::ops::conv2d::{Conv2d, Conv2dAttr, Conv2dI8, Conv2dStreamI8};
 use earlybird::ops::linear::Linear;
@@ -94,6 +95,14 @@ fn mantissas(n: u32) -> Vec<Kernel> {
         all.extend([Kernel::BatchNormFwdI8(p), Kernel::BatchNormGradI8(p), Kernel::BatchNormBwdI8(p)]);
     }
     let (pixels, c, noise) = (1024, 50, NOISE);
+    for (both, form) in [(0, 0), (1, 2)] {
+        let (eps, momentum, operand) = ([1e-5; 2], [0.1; 2], both);
+        let p = BatchNormAddI8 { n, pixels, c, eps, momentum, relu: 1, both, other: 2, form, operand, noise };
+        all.push(Kernel::BatchNormAddFwdI8(p));
+        let rows = n * pixels;
+        let p = BatchNormAddGradI8 { rows, c, relu: 1, both, up: form, add: 1, more: 1, stream: 1 - both, noise };
+        all.push(Kernel::BatchNormAddGradI8(p));
+    }
     for form in [0, 2] {
         let p = BatchNormBwdStreamI8 { rows: n * pixels, c, add: 1, other: form, form };
         all.push(Kernel::BatchNormBwdStreamI8(p));
