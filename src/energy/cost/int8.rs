@@ -168,11 +168,11 @@ impl Counter<'_> {
             readers.into_iter().find(|reader| self.wants_f32(*reader) == f32) == Some(id)
         };
         let inputs = self.graph.node(id).inputs.iter().copied().filter(first);
-        inputs.map(|input| if f32 { self.to_f32(input, id) } else { self.to_operand(input) }).sum()
+        inputs.map(|input| if f32 { self.made_f32(input, id) } else { self.made_operand(input) }).sum()
     }
 
     /// What it takes to have `id` as an operand.
-    fn to_operand(&self, id: NodeId) -> Cost {
+    fn made_operand(&self, id: NodeId) -> Cost {
         match self.is_16(id) {
             _ if self.pass_of(id).is_some() || self.sum_of(id).is_some() => Cost::default(),
             true => self.moved(3 * self.bytes_i8(id), ROUND_OPS * self.elements(id)),
@@ -181,7 +181,7 @@ impl Counter<'_> {
     }
 
     /// What it takes to have `id` in f32 for `reader`.
-    fn to_f32(&self, id: NodeId, reader: NodeId) -> Cost {
+    fn made_f32(&self, id: NodeId, reader: NodeId) -> Cost {
         match self.is_16(id) {
             // The stored output of a convolution is converted by the convolution's own pass.
             _ if self.is_conv(id) || (self.is_batchnorm(id) && self.is_added(id)) => Cost::default(),
