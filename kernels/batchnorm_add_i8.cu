@@ -33,7 +33,6 @@ __device__ __forceinline__ void raise_images(const Sizes& s, u32 row, u32 bits, 
     bits = __float_as_uint(__fmul_rn(__int2float_rn(round_even(fminf(__fmul_rn(__uint_as_float(bits), power(14 - e)), 32767.f))), power(e - 14)));
     // A warp has eight rows.
     const u32 top = row / 8 * 8, bottom = min(top + 8, s.rows) - 1;
-    if (top >= s.rows) return;
     if (top / s.pixels == bottom / s.pixels) {
         bits = __reduce_max_sync(FULL_WARP, bits);
         if (lane_id() == 0) atomicMax(largest + top / s.pixels, bits);

@@ -123,9 +123,8 @@ struct Windows {
         const u32 h_first = h + 1 > pool.kernel_h ? div_up(h + 1 - pool.kernel_h, pool.stride) : 0, h_end = min(h / pool.stride + 1, pool.p);
         const u32 w_first = w + 1 > pool.kernel_w ? div_up(w + 1 - pool.kernel_w, pool.stride) : 0, w_end = min(w / pool.stride + 1, pool.q);
         const u32 tap = (h - h_first * pool.stride) * pool.kernel_w + (w - w_first * pool.stride);
-        const bool any = h_first < h_end && w_first < w_end;
         first = n * (pool.p * pool.q) + h_first * pool.q + w_first;
-        counts = any ? tap | (h_end - h_first) << 8 | (w_end - w_first) << 20 : 0;
+        counts = tap | (h_end - h_first) << 8 | (w_end - w_first) << 20;
     }
     __device__ __forceinline__ u32 tap() const { return counts & 255u; }
     __device__ __forceinline__ u32 down() const { return counts >> 8 & 0xfffu; }

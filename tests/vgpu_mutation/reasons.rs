@@ -169,6 +169,13 @@ const REASONS: &[(Cut, &str, &str, &[&str], &str)] = &[
     ),
     (
         Cut::Barrier,
+        "batchnorm_add_fwd_i8",
+        "batchnorm_i8.cuh",
+        &["__syncthreads();", "after: x = a[0][channel], y = b[0][channel];"],
+        "lane 0 alone goes on, with what it has written itself",
+    ),
+    (
+        Cut::Barrier,
         "batchnorm_bwd_i8_stream",
         "batchnorm_i8.cuh",
         &["__syncthreads();", "after: x = a[0][channel], y = b[0][channel];"],
@@ -367,7 +374,7 @@ const REASONS: &[(Cut, &str, &str, &[&str], &str)] = &[
         Cut::Guard,
         "batchnorm_grad_i8",
         "batchnorm_i8.cu",
-        &["const u32 h_first = h + 1 > p.pool.kernel_h ?"],
+        &["const u32 h_first = h + 1 > pool.kernel_h ?"],
         "windows that end above the pixel are then looked at, too: its place in them is behind their last, where nobody wins",
     ),
     (

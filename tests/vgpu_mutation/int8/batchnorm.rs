@@ -26,7 +26,7 @@ pub fn case(kernel: &str) -> Option<Case> {
 type Layer = ((u32, u32, u32, u32), (u32, u32, u32), bool, u32);
 
 /// Blocks of rows within an image and across; more of them, more images and more channels than lanes or threads; windows that overlap, and that leave pixels over.
-const LAYERS: [Layer; 20] = [
+const LAYERS: [Layer; 23] = [
     ((1, 1, 1, 3), (0, 1, 0), false, 1),
     ((2, 8, 8, 16), (0, 1, 0), true, 1),
     ((1, 16, 8, 37), (2, 2, 0), true, 2),
@@ -49,6 +49,10 @@ const LAYERS: [Layer; 20] = [
     // Rounds of windows, whole and not, and first rows of an image in each of a thread's four rows; padded channels show, for there is no ReLU.
     ((1, 6, 6, 5), (5, 1, 2), false, 1),
     ((4, 3, 3, 5), (3, 1, 1), false, 1),
+    // Rows of f32 in whole vectors and a half.
+    ((3, 4, 4, 20), (2, 2, 0), false, 1),
+    ((9, 3, 1, 20), (0, 1, 0), false, 1),
+    ((5, 3, 1, 33), (0, 1, 0), false, 1),
 ];
 
 /// A layer and its sizes.
@@ -75,8 +79,8 @@ fn sizes() -> Vec<Sizes> {
             momentum: 0.1,
             relu: u32::from(relu),
             gradient: if i < 12 { (i % 3) as u32 } else { 0 },
-            add: u32::from(i % 4 == 1),
-            more: (i % 3) as u32,
+            add: u32::from(i % 4 == 1 || i > 16),
+            more: if i < 16 { (i % 3) as u32 } else { 0 },
             dgrad: u32::from(i % 3 != 2),
             noise: rounding(i % 4 != 3),
             dyd_tensor: 3,

@@ -26,10 +26,12 @@ type End = ((usize, usize, usize), (Option<Form>, Form), (bool, bool), (u32, u32
 
 const WIDE: Form = Form::Bfp16;
 
-/// Blocks of rows in one image, across images with rows that share a warp and rows that do not; rounds with the same channels and with others; vectors that are whole, halves and less; more
+/// More blocks of threads than of the tensor. Blocks of rows in one image, across images with rows that share a warp and rows that do not; rounds with the same channels and with others; vectors that are whole, halves and less; more
 /// images than threads, and than lanes.
-const ENDS: [End; 13] = [
-    ((1, 1, 1), (Some(WIDE), WIDE), (true, true), (1, 1)),
+const ENDS: [End; 15] = [
+    ((1, 1, 1), (Some(WIDE), WIDE), (true, true), (3, 1)),
+    ((2, 35, 20), (Some(Form::F32), WIDE), (true, true), (1, 1)),
+    ((3, 5, 12), (Some(Form::F32), Form::F32), (false, false), (1, 1)),
     ((2, 64, 20), (Some(WIDE), WIDE), (true, true), (1, 2)),
     ((3, 25, 37), (None, WIDE), (true, true), (2, 1)),
     ((2, 36, 48), (Some(Form::Stored), WIDE), (false, true), (4, 1)),
@@ -153,7 +155,7 @@ fn forward(b: &Bench) -> Outcome {
 /// Rows, C; forms of what comes from behind; ReLU, second batchnorm, stream.
 type Behind = ((usize, usize), (Form, Option<Form>), [bool; 3]);
 
-const BEHIND: [Behind; 8] = [
+const BEHIND: [Behind; 11] = [
     ((1, 1), (WIDE, None), [true, false, true]),
     ((70, 37), (WIDE, Some(Form::Stored)), [true, false, true]),
     ((130, 20), (Form::Stored, Some(Form::Stored)), [true, true, false]),
@@ -161,6 +163,9 @@ const BEHIND: [Behind; 8] = [
     ((64, 48), (Form::Stored, Some(Form::F32)), [false, false, true]),
     ((9, 130), (WIDE, Some(WIDE)), [false, true, false]),
     ((20, 16), (Form::F32, None), [true, false, false]),
+    ((20, 20), (Form::F32, Some(Form::F32)), [false, false, true]),
+    ((10, 3), (Form::F32, Some(Form::F32)), [false, true, true]),
+    ((70, 33), (Form::Stored, Some(Form::F32)), [false, false, true]),
     ((40, 3), (Form::Stored, None), [true, true, true]),
 ];
 
