@@ -182,6 +182,8 @@ fn residual_networks(gpus: [Arc<dyn Backend>; 2]) {
         let graph = Arc::new(build(model, &options).unwrap());
         same(model, &run(&graph, plain(), 2, 0..2), &run(&graph, gpu.clone(), 2, 0..2));
         let graph = streams_in_small();
+        same(graph.name(), &run(&graph, plain(), 3, 0..3), &run(&graph, gpu.clone(), 3, 0..3));
+        let graph = crate::ends::ends_in_small();
         same(graph.name(), &run(&graph, plain(), 3, 0..3), &run(&graph, gpu, 3, 0..3));
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! A convolution without bias whose only reader is a batchnorm is a *block* with it, with the ReLU and the max-pool behind them where those are the only readers: integer GEMM, then
 //! normalise + ReLU + pool + quantise in one pass; backwards both quantisations of the output gradient in one pass. Where a block's input comes from another
-//! block with a ReLU and no pool, the data gradient's epilogue masks it and sums it up. Everything else is f32 as in [`super`], on tensors that are converted where they are first
-//! wanted so. A block that ends in an addition ends with it ([`join`]). A convolution that is in no block writes its output in more than 8 bits, where an addition alone reads it on top of the other summand: so the stream of a residual network
-//! is written once. A batchnorm that reads such a tensor begins a block of its own; what it reads is stored in the same pass. Such a tensor and its gradient have 16 bits where 8-bit operators
-//! alone read it ([`Eight::is_16`]), else they are f32. Where a product is in f32, convolutions have their own conversions.
+//! block with a ReLU and no pool, the data gradient's epilogue masks it and sums it up. A block whose batchnorm an addition alone reads ends with that addition and the ReLU behind it ([`join`]).
+//! Everything else is f32 as in [`super`], on tensors that are converted where they are first wanted so. A convolution that is in no block writes its output in more than 8 bits, where an
+//! addition alone reads it on top of the other summand: so the stream of a residual network is written once. A batchnorm that reads such a tensor begins a block of its own; what it reads is
+//! stored in the same pass. Such a tensor and its gradient have 16 bits where 8-bit operators alone read it ([`Eight::is_16`]), else they are f32. Where a product is in f32, convolutions have
+//! their own conversions.
 //!
 //! The noise of a tensor is keyed by its node and its [`Role`]; each tensor has one writer, so that no two share their random bits.
 

@@ -33,7 +33,7 @@ impl Eight<'_, '_> {
             let Some(dy) = self.take_f32(id) else { return };
             let needs = self.base.graph.node(id).inputs.iter().map(|input| self.base.needs[input.0].then_some(dy));
             let given = needs.collect();
-            return self.give(id, given);
+            return self.base.hand_on(id, given);
         }
         if let Some(conv) = self.convs.get(&id).cloned() {
             // That of a block has its gradients already.
@@ -46,7 +46,7 @@ impl Eight<'_, '_> {
         let Some(dy) = self.take_f32(id) else { return };
         if let Some(op) = self.base.graph.node(id).op.operator() {
             let given = op.backward(&lowered, dy, self.base);
-            self.give(id, given);
+            self.base.hand_on(id, given);
         }
     }
 
@@ -101,11 +101,6 @@ impl Eight<'_, '_> {
         let &[gradient @ Blocks { form: Form::Bfp16, .. }] = &gradients[..] else { return None };
         self.stored_gradients.remove(&id);
         Some(gradient)
-    }
-
-    /// Hands f32 gradients on to the inputs of `id`.
-    fn give(&mut self, id: NodeId, gradients: Vec<Option<Value>>) {
-        self.base.hand_on(id, gradients);
     }
 
     /// Hands a gradient in blocks on to `to`.
@@ -278,7 +273,7 @@ impl Eight<'_, '_> {
             _ if needed => {
                 let dx = self.value(input, "d ", self.base.bytes(input));
                 self.base.call(Kernel::Conv2dDgrad(c), &[dy[0], conv.w], &[dx]);
-                self.give(id, vec![Some(dx)]);
+                self.base.hand_on(id, vec![Some(dx)]);
             }
             _ => {}
         }
