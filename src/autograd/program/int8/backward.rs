@@ -195,7 +195,8 @@ impl Eight<'_, '_> {
             needed.then(|| self.base.pending.insert(input, dx));
             Form::F32
         };
-        let p = BatchNormBwdStreamI8 { rows: u(s.rows), c: u(s.c), add, other: other.1 as u32, form: form as u32 };
+        let (rows, c, other, form) = (u(s.rows), u(s.c), other.1 as u32, form as u32);
+        let p = BatchNormBwdStreamI8 { rows, c, add, other, form, select: 0, wide: c };
         self.base.call(Kernel::BatchNormBwdStreamI8(p), &inputs, &outputs);
     }
 

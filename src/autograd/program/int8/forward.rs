@@ -134,7 +134,7 @@ impl Eight<'_, '_> {
         let (x, shape) = (self.f32_of(input), self.base.graph.shape(input));
         let rows = self.base.batch * shape.h * shape.w;
         let (y, sums) = self.new_input(id);
-        let p = Store { rows: u(rows), c: u(shape.c), noise: self.noise(id, Role::Y) };
+        let p = Store::all(rows, shape.c, self.noise(id, Role::Y));
         self.base.call(Kernel::QuantizeStoreI8(p), &[x, self.step], &[y.mantissas, y.exponents, sums]);
         (y, sums)
     }
