@@ -8,6 +8,7 @@ use std::sync::Arc;
 #[path = "../common/mod.rs"]
 mod common;
 mod devices;
+mod surgery;
 
 use earlybird::autograd::{Hyper, Int8Options, Part, Precision, Products, Session, StateDict};
 use earlybird::backend::Backend;
