@@ -1,7 +1,7 @@
 // quantize: f32 tensors to block floating point and back, and what behind it says which exponent (src/ops/quantize.rs, formulas in src/backend/int8.rs).
 //
 // Images to operands: the block of an image finds its largest value, then rounds; the image comes from L2 the second time. Traffic per element: 8 B read (of 16 bits 4 B), 1 B written.
-// Rows to stored tensors: a block per 64 x 32 block, 4 B read, 1 B written, sums.
+// Rows, or some of their channels, to stored tensors: a block per 64 x 32 block, 4 B read (of 16 bits 2 B), 1 B written, sums.
 // Groups of f32 to the numbers of their grids, in place: a block per group, 8 B read (4 from L2) and 4 B written.
 // Output gradients of convolutions without a batchnorm: first blocks largest values per image and channel, then exponents of channels, then a pass that rounds twice: 8 B read
 // (of 16 bits 4 B), 2 B written.
@@ -24,7 +24,7 @@ struct Dequantize {
 };
 // rust: crate::ops::quantize::Store
 struct Store {
-    u32 rows, c;
+    u32 rows, c, form, select, from;
     Noise noise;
 };
 // rust: crate::ops::quantize::QuantizeGradient
@@ -99,19 +99,40 @@ extern "C" __global__ void __launch_bounds__(256) dequantize_fwd_i8(
     }
 }
 
-// Rows to a stored tensor with its sums. Blocks of 256, one for each block of the tensor, in their order.
+// Rows, or the channels of them that an index names, to a stored tensor with its sums. Blocks of 256, one for each block of the tensor, in their order.
 extern "C" __global__ void __launch_bounds__(256) quantize_store_i8(
-    const __grid_constant__ Store p, const f32* __restrict__ x, const u32* __restrict__ step, i8* __restrict__ q, i8* __restrict__ exponents,
-    OutputSums* __restrict__ sums) {
+    const __grid_constant__ Store p, const void* __restrict__ x, const i8* __restrict__ x_exponents, const u32* __restrict__ index, const u32* __restrict__ step,
+    i8* __restrict__ q, i8* __restrict__ exponents, OutputSums* __restrict__ sums) {
     __shared__ StoredScratch scratch;
     const StoredPlace place;
     const u32 stride = pad16(p.c), across = div_up(stride, BLOCK_CHANNELS), tile = blockIdx.x / across, column = blockIdx.x - tile * across;
     const u32 first = tile * BLOCK_ROWS + place.row, channel = column * BLOCK_CHANNELS + place.channel;
     f32 values[4][2];
+    if (p.form == FORM_BFP16 && !p.select) { // blocks of both are the same
+        const From16 from(x_exponents[blockIdx.x]);
 #pragma unroll
-    for (u32 i = 0; i < 4; i++) {
+        for (u32 i = 0; i < 4; i++) {
+            const bool there = first + 8 * i < p.rows && channel < stride;
+            from(there ? *(const u32*)((const u16*)x + (u64)(first + 8 * i) * stride + channel) : 0u, values[i][0], values[i][1]);
+        }
+    } else {
+        const u32 read = p.select ? p.from : p.c, wide = p.form == FORM_F32 ? read : pad16(read);
 #pragma unroll
-        for (u32 j = 0; j < 2; j++) values[i][j] = first + 8 * i < p.rows && channel + j < p.c ? x[(u64)(first + 8 * i) * p.c + channel + j] : 0.f;
+        for (u32 j = 0; j < 2; j++) {
+            const bool there = channel + j < p.c;
+            const u32 own = !there ? 0 : p.select ? index[channel + j] : channel + j;
+            const u64 at = (u64)first * wide + own, pace = 8 * wide;
+            if (p.form == FORM_F32) {
+                const f32* from = (const f32*)x + at;
+#pragma unroll
+                for (u32 i = 0; i < 4; i++, from += pace) values[i][j] = there && first + 8 * i < p.rows ? *from : 0.f;
+                continue;
+            }
+            const f32 scale = power(x_exponents[tile * div_up(wide, BLOCK_CHANNELS) + own / BLOCK_CHANNELS] - 14);
+            const short* from = (const short*)x + at;
+#pragma unroll
+            for (u32 i = 0; i < 4; i++, from += pace) values[i][j] = there && first + 8 * i < p.rows ? __fmul_rn(__int2float_rn(*from), scale) : 0.f;
+        }
     }
     i32 m[4][2], s[2][4];
     stored_put(values, p.rows, stride, tile, column, across, p.noise, *step, q, exponents, scratch.warps, m);

@@ -50,13 +50,18 @@ pub fn bench(c: &mut Criterion) {
             let shape = format!("{n}x{side}x{side}x{channels}");
             let [n, side, channels] = [n, side, channels].map(|v| v as u32);
             let (rows, pixels, noise) = (n * side * side, side * side, NOISE);
+            let stored = Store::all(rows as usize, channels as usize, noise);
             for (symbol, kernel) in [
                 ("quantize_round_i8", Kernel::QuantizeRound(Round { groups: n, length: pixels * channels, noise })),
                 (
                     "quantize_fwd_i8",
                     Kernel::QuantizeFwdI8(Quantize { n, pixels, c: channels, form: Form::F32 as u32, noise }),
                 ),
-                ("quantize_store_i8", Kernel::QuantizeStoreI8(Store { rows, c: channels, noise })),
+                ("quantize_store_i8", Kernel::QuantizeStoreI8(stored)),
+                (
+                    "quantize_store_i8, half of a stream",
+                    Kernel::QuantizeStoreI8(Store { c: channels / 2, form: STREAM, select: 1, ..stored }),
+                ),
                 ("dequantize_fwd_i8", Kernel::DequantizeFwdI8(Dequantize { n, pixels, c: channels, stored: 1 })),
                 (
                     "quantize_bwd_i8",
@@ -74,8 +79,18 @@ pub fn bench(c: &mut Criterion) {
             ] {
                 moving(c, &device, symbol, &shape, &kernel);
             }
-            let p = BatchNormBwdStreamI8 { rows, c: channels, add: 1, other: STREAM, form: STREAM };
+            let p = BatchNormBwdStreamI8 {
+                rows,
+                c: channels,
+                add: 1,
+                other: STREAM,
+                form: STREAM,
+                select: 0,
+                wide: channels,
+            };
             moving(c, &device, "batchnorm_bwd_i8_stream", &shape, &Kernel::BatchNormBwdStreamI8(p));
+            let p = BatchNormBwdStreamI8 { c: channels / 2, select: 1, ..p };
+            moving(c, &device, "batchnorm_bwd_i8_stream_select", &shape, &Kernel::BatchNormBwdStreamI8(p));
             for both in [0, 1] {
                 let (eps, momentum, stored) = ([1e-5; 2], [0.1; 2], Form::Stored as u32);
                 let (c_, relu, other, form, operand) = (channels, 1, STREAM, STREAM, 1);

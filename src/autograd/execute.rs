@@ -82,7 +82,11 @@ fn execute_i8<'m, 'a>(
     match &call.kernel {
         Kernel::QuantizeRound(p) => int8.quantize_round_i8(p, a.next()?, a.next()?),
         Kernel::QuantizeFwdI8(p) => int8.quantize_fwd_i8(p, a.tensor(p.form)?, a.next()?, a.bfp()?),
-        Kernel::QuantizeStoreI8(p) => int8.quantize_store_i8(p, a.next()?, a.next()?, a.bfp()?, a.next()?),
+        Kernel::QuantizeStoreI8(p) => {
+            let x = a.tensor(p.form)?;
+            let index = if p.select != 0 { a.next()? } else { none };
+            int8.quantize_store_i8(p, x, index, a.next()?, a.bfp()?, a.next()?)
+        }
         Kernel::QuantizeBwdI8(p) => {
             let (dy, weight_exponents, input_exponents, step) = (a.tensor(p.form)?, a.next()?, a.next()?, a.next()?);
             let dyd = if p.dgrad != 0 { a.bfp()? } else { nothing };
@@ -136,9 +140,10 @@ fn execute_i8<'m, 'a>(
         }
         Kernel::BatchNormBwdStreamI8(p) => {
             let (dz, sums, y, gamma, mean, invstd) = (a.bfp()?, a.next()?, a.bfp()?, a.next()?, a.next()?, a.next()?);
+            let index = if p.select != 0 { a.next()? } else { none };
             let other = if p.add != 0 { a.tensor(p.other)? } else { nothing };
             let (dgamma, dbeta, dx) = (a.next()?, a.next()?, a.tensor(p.form)?);
-            int8.batchnorm_bwd_stream_i8(p, dz, sums, y, gamma, mean, invstd, other, dgamma, dbeta, dx, ws)
+            int8.batchnorm_bwd_stream_i8(p, dz, sums, y, gamma, mean, invstd, index, other, dgamma, dbeta, dx, ws)
         }
         Kernel::BatchNormAddFwdI8(p) => {
             let (y, sums, [gamma, beta]) = (a.bfp()?, a.next()?, [a.next()?, a.next()?]);

@@ -126,8 +126,10 @@ pub trait Int8 {
     /// Block floating point (an operand, or blocks of 8 or 16 bits) to unpadded f32.
     fn dequantize_fwd_i8(&self, p: &Dequantize, q: Bfp, x: Span) -> Result<()>;
 
-    /// f32 rows to a stored tensor, with exact block maxima, noise `stored` (or nearest even), and its [`crate::ops::batchnorm::OutputSums`]: what `conv2d_fwd_i8` does behind its sum.
-    fn quantize_store_i8(&self, p: &Store, x: Span, step: Span, q: Bfp, sums: Span) -> Result<()>;
+    /// Rows, in f32 or 16 bits, to a stored tensor, with exact block maxima, noise `stored` (or nearest even), and its [`crate::ops::batchnorm::OutputSums`]: what `conv2d_fwd_i8` does behind
+    /// its sum. Stored is the number that row and channel stand for: `x[row, j]`, with `p.select` `x[row, index[j]]`. `index`: u32 `[C]`, ascending, distinct and below `p.from`, the
+    /// indexes of a [`crate::ops::select`]; empty without `p.select`.
+    fn quantize_store_i8(&self, p: &Store, x: Bfp, index: Span, step: Span, q: Bfp, sums: Span) -> Result<()>;
 
     /// Both quantised gradients of a convolution that has no batchnorm behind it, from a gradient in f32 or 16 bits: exponents are exact, of the numbers that it stands for, `Ed[n]` of `max_{pixels,k} |dy * 2^ew[k]|`,
     /// `Ew[k]` of `max_{n,pixels} |dy * 2^ex[n]|`; rounding as in [`Int8::batchnorm_bwd_i8`], `p.wide` too.
@@ -258,6 +260,9 @@ pub trait Int8 {
 
     /// As [`Int8::batchnorm_bwd_i8`] for a batchnorm that reads a residual stream, which no convolution wants in 8 bits: `dx = dY`, with `p.add` `dx = other + dY` (one f32 sum of the number
     /// that `other` stands for), written in f32 or 16 bits as in [`Int8::conv2d_stream_i8`]; `other` is empty without `p.add`.
+    ///
+    /// With `p.select` the batchnorm reads some channels of the stream, as [`Int8::quantize_store_i8`] gathers them: `other` and `dx` have `p.wide` channels, everything else the `p.c` of the
+    /// batchnorm, and `dx[row, index[j]] = dY[row, j]`, +0 in the channels that `index` does not name; with `p.add` `other +` that, everywhere. `index` is empty without `p.select`.
     fn batchnorm_bwd_stream_i8(
         &self,
         p: &BatchNormBwdStreamI8,
@@ -267,6 +272,7 @@ pub trait Int8 {
         gamma: Span,
         mean: Span,
         invstd: Span,
+        index: Span,
         other: Bfp,
         dgamma: Span,
         dbeta: Span,

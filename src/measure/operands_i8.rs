@@ -27,6 +27,11 @@ fn tensor(form: u32, rows: usize, c: usize) -> Vec<(usize, Content)> {
     }
 }
 
+/// Channel numbers, where an operator has any.
+fn index(named: usize) -> Option<(usize, Content)> {
+    (named != 0).then_some((named * 4, Content::Channels))
+}
+
 /// The step counter.
 const STEP: (usize, Content) = (4, Content::Labels(1));
 
@@ -53,7 +58,10 @@ pub fn operands(kernel: &Kernel) -> Option<Operands> {
         Kernel::QuantizeStoreI8(p) => {
             let (rows, c) = (p.rows as usize, p.c as usize);
             let [m, e] = stored(rows, c);
-            (vec![floats(rows * c), STEP], vec![m, e, sums(rows, c, output_sums)])
+            let mut inputs = tensor(p.form, rows, p.read());
+            inputs.extend(index(p.named()));
+            inputs.push(STEP);
+            (inputs, vec![m, e, sums(rows, c, output_sums)])
         }
         Kernel::QuantizeBwdI8(p) => {
             let (n, k, all) = (p.n as usize, p.k as usize, (p.n * p.pixels) as usize);
@@ -113,9 +121,10 @@ pub fn operands(kernel: &Kernel) -> Option<Operands> {
             let s = SizesI8::of_stream(p);
             let ([m, e], one) = (stored(s.rows, s.c).map(bytes), floats(s.c));
             let mut inputs = vec![m, e, bytes(s.sums() * gradient_sums), m, e, one, one, one];
-            inputs.extend((p.add != 0).then(|| tensor(p.other, s.rows, s.c)).into_iter().flatten());
+            inputs.extend(index(p.named()));
+            inputs.extend((p.add != 0).then(|| tensor(p.other, s.rows, p.stream())).into_iter().flatten());
             let mut outputs = vec![s.c * 4, s.c * 4];
-            outputs.extend(tensor(p.form, s.rows, s.c).into_iter().map(|(bytes, _)| bytes));
+            outputs.extend(tensor(p.form, s.rows, p.stream()).into_iter().map(|(bytes, _)| bytes));
             (inputs, outputs)
         }
         Kernel::BatchNormAddFwdI8(p) => {

@@ -95,7 +95,10 @@ fn operators() -> Vec<Kernel> {
     }
     for (c, add, form) in [(64, 1, Form::Bfp16), (64, 1, Form::F32), (37, 0, Form::F32)] {
         let form = form as u32;
-        all.push(Kernel::BatchNormBwdStreamI8(BatchNormBwdStreamI8 { rows: 2048, c, add, other: form, form }));
+        let all_channels = BatchNormBwdStreamI8 { rows: 2048, c, add, other: form, form, select: 0, wide: c };
+        all.push(Kernel::BatchNormBwdStreamI8(all_channels));
+        // Every second channel of a stream.
+        all.push(Kernel::BatchNormBwdStreamI8(BatchNormBwdStreamI8 { select: 1, wide: 2 * c, ..all_channels }));
     }
     // Blocks of rows within images and across them, streams and second batchnorms.
     for (n, pixels, both) in [(8, 256, 0), (8, 256, 1), (32, 49, 0)] {
@@ -124,7 +127,11 @@ fn operators() -> Vec<Kernel> {
     let both = [Form::F32, Form::Bfp16].map(|form| form as u32);
     all.extend(both.map(|form| Kernel::QuantizeFwdI8(Quantize { n, pixels, c, form, noise: NOISE })));
     all.extend([0, 1, 2].map(|stored| Kernel::DequantizeFwdI8(Dequantize { n, pixels, c, stored })));
-    all.push(Kernel::QuantizeStoreI8(Store { rows: n * pixels, c, noise: NOISE }));
+    for (form, select) in [(Form::F32, 0), (Form::F32, 1), (Form::Bfp16, 0), (Form::Bfp16, 1)] {
+        let rows = n * pixels;
+        let p = Store { rows, c, form: form as u32, select, from: 2 * c, noise: NOISE };
+        all.push(Kernel::QuantizeStoreI8(p));
+    }
     let gradient = |form| QuantizeGradient { n, pixels, k: c, dgrad: 1, form, noise: NOISE, dyd_tensor: 4, wide: 0 };
     all.extend(both.map(|form| Kernel::QuantizeBwdI8(gradient(form))));
     all

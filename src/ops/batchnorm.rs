@@ -71,13 +71,13 @@ pub struct BatchNormI8 {
     pub wide: u32,
 }
 
-/// The backward pass of a batchnorm that reads a residual stream: the gradient of the stream, in 16 bits or f32.
+/// The backward pass of a batchnorm that reads a residual stream, or some channels of it: the gradient of the stream, in 16 bits or f32.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct BatchNormBwdStreamI8 {
     /// N*H*W.
     pub rows: u32,
-    /// Channels, unpadded.
+    /// Channels of the batchnorm, unpadded.
     pub c: u32,
     /// 1: on top of what comes to the stream from elsewhere.
     pub add: u32,
@@ -85,6 +85,22 @@ pub struct BatchNormBwdStreamI8 {
     pub other: u32,
     /// [`super::quantize::Form`] of what is written: f32 or 16 bits.
     pub form: u32,
+    /// 1: the stream has `wide` channels, of which the batchnorm reads those that an index names; 0: it has `c`.
+    pub select: u32,
+    /// Channels of the stream, unpadded; counts with `select` only.
+    pub wide: u32,
+}
+
+impl BatchNormBwdStreamI8 {
+    /// Channels of the stream.
+    pub fn stream(&self) -> usize {
+        (if self.select != 0 { self.wide } else { self.c }) as usize
+    }
+
+    /// Channels that the index names: those of the batchnorm, or 0 where there is no index.
+    pub fn named(&self) -> usize {
+        if self.select != 0 { self.c as usize } else { 0 }
+    }
 }
 
 /// Sizes of the 8-bit tensors around a batchnorm.
@@ -122,7 +138,7 @@ impl SizesI8 {
         SizesI8::new(n, h * w, p * q, c)
     }
 
-    /// Those of a stream: as of one image of all rows.
+    /// Those of a batchnorm that reads a stream: as of one image of all rows.
     pub fn of_stream(p: &BatchNormBwdStreamI8) -> SizesI8 {
         SizesI8::new(1, p.rows as usize, p.rows as usize, p.c as usize)
     }

@@ -76,7 +76,7 @@ pub enum Kernel {
     QuantizeRound(Round),
     /// x, step → q, qe
     QuantizeFwdI8(Quantize),
-    /// x, step → q, qe, sums
+    /// x[, index], step → q, qe, sums
     QuantizeStoreI8(Store),
     /// dy, we, xe, step → [dyd, dyde,] dyw, dywe
     QuantizeBwdI8(QuantizeGradient),
@@ -96,7 +96,7 @@ pub enum Kernel {
     BatchNormGradI8(BatchNormI8),
     /// dz, dze, sums, y, ye, y sums, gamma, mean, invstd, we, xe, step → dgamma, dbeta[, dyd, dyde], dyw, dywe
     BatchNormBwdI8(BatchNormI8),
-    /// dz, dze, sums, y, ye, gamma, mean, invstd[, other] → dgamma, dbeta, dx
+    /// dz, dze, sums, y, ye, gamma, mean, invstd[, index][, other] → dgamma, dbeta, dx
     BatchNormBwdStreamI8(BatchNormBwdStreamI8),
     /// y, ye, sums, gamma, beta, (other, or the same five of the second batchnorm), step → running_mean, running_var (read, too), mean, invstd, affine[, the same of the second], out[, mask]
     /// [, operand, operande]

@@ -101,16 +101,40 @@ impl Dequantize {
     }
 }
 
-/// f32 rows `[rows][C]` to a stored tensor.
+/// Rows, in f32 or 16 bits, or some of their channels, to a stored tensor `[rows][C]`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct Store {
     /// N*H*W.
     pub rows: u32,
-    /// Channels C, unpadded.
+    /// Channels C that are stored, unpadded.
     pub c: u32,
+    /// [`Form`] of the rows: f32 or 16 bits.
+    pub form: u32,
+    /// 1: the rows have `from` channels, of which an index names C; 0: they have C.
+    pub select: u32,
+    /// Channels of the rows, unpadded; counts with `select` only.
+    pub from: u32,
     /// Rounding.
     pub noise: Noise,
+}
+
+impl Store {
+    /// f32 rows `[rows][c]`, all of them.
+    pub fn all(rows: usize, c: usize, noise: Noise) -> Store {
+        let [rows, c] = [rows, c].map(|n| n as u32);
+        Store { rows, c, form: Form::F32 as u32, select: 0, from: c, noise }
+    }
+
+    /// Channels of the tensor that is read.
+    pub fn read(&self) -> usize {
+        (if self.select != 0 { self.from } else { self.c }) as usize
+    }
+
+    /// Channels that the index names: C, or 0 where there is no index.
+    pub fn named(&self) -> usize {
+        if self.select != 0 { self.c as usize } else { 0 }
+    }
 }
 
 /// An output gradient `[N][pixels][K]` of a convolution, in f32 or 16 bits, to both of its quantised forms.

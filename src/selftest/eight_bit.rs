@@ -86,6 +86,11 @@ fn stream_out(s: &mut Side, form: Form, rows: usize, c: usize) -> Result<[Memory
     Ok([s.out("stream", elements, Rule::Exact)?, s.out("its exponents", exponents, Rule::Exact)?])
 }
 
+/// Every second of `c` channels from the second on, and the last.
+fn every_second(c: usize) -> Vec<u32> {
+    (0..c as u32).filter(|channel| channel % 2 == 1 || *channel == c as u32 - 1).collect()
+}
+
 fn sums_bytes<T>(rows: usize, c: usize) -> usize {
     rows.div_ceil(BLOCK_ROWS) * pad(c) * size_of::<T>()
 }
@@ -110,8 +115,19 @@ fn conversions(s: &mut Side) -> Result<()> {
 
     let (q, e) = (s.out("stored", rows * pad(c), Rule::Exact)?, s.out("its exponents", blocks(rows, c), Rule::Exact)?);
     let sums = s.out("sums", sums_bytes::<OutputSums>(rows, c), Rule::Exact)?;
-    let p = Store { rows: rows as u32, c: channels, noise: rounding(6) };
-    i8.quantize_store_i8(&p, x.all(), step.all(), bfp(&q, &e), sums.all())?;
+    let (p, none) = (Store::all(rows, c, rounding(6)), step.span(0, 0)?);
+    i8.quantize_store_i8(&p, Bfp::f32(x.all()), none, step.all(), bfp(&q, &e), sums.all())?;
+    for form in [Form::F32, Form::Bfp16] {
+        // Some channels of a stream.
+        let ([x, xe], own) = (stream_of(s, form, rows, c, 11)?, every_second(c));
+        let index = s.put(&own)?;
+        let c = own.len();
+        let p = Store { c: c as u32, form: form as u32, select: 1, ..p };
+        let (q, e) =
+            (s.out("gathered", rows * pad(c), Rule::Exact)?, s.out("its exponents", blocks(rows, c), Rule::Exact)?);
+        let sums = s.out("its sums", sums_bytes::<OutputSums>(rows, c), Rule::Exact)?;
+        i8.quantize_store_i8(&p, bfp(&x, &xe), index.all(), step.all(), bfp(&q, &e), sums.all())?;
+    }
     let back = s.out("stored in f32", rows * c * 4, Rule::Exact)?;
     let p = Dequantize { n: images, pixels: per_image, c: channels, stored: 1 };
     i8.dequantize_fwd_i8(&p, bfp(&q, &e), back.all())?;
@@ -248,8 +264,8 @@ fn batchnorm(s: &mut Side, (n, h, w, c, window): Layer) -> Result<()> {
     let x = s.noise(rows * channels, 1)?;
     let (y, ye) = (s.out("y", rows * pad(channels), out)?, s.out("y exponents", blocks(rows, channels), out)?);
     let y_sums = s.out("y sums", sums_bytes::<OutputSums>(rows, channels), out)?;
-    let store = Store { rows: rows as u32, c, noise: rounding(1) };
-    i8.quantize_store_i8(&store, x.all(), step.all(), bfp(&y, &ye), y_sums.all())?;
+    let (store, none) = (Store::all(rows, channels, rounding(1)), step.span(0, 0)?);
+    i8.quantize_store_i8(&store, Bfp::f32(x.all()), none, step.all(), bfp(&y, &ye), y_sums.all())?;
 
     let stored = window == 0;
     let p = BatchNormI8 {
@@ -312,24 +328,29 @@ fn batchnorm(s: &mut Side, (n, h, w, c, window): Layer) -> Result<()> {
     let (y, dyd, dyw) = (bfp(&y, &ye), bfp(&dyd, &ed), bfp(&dyw, &ew));
     i8.batchnorm_bwd_i8(&p, dzs, dz_sums.all(), y, y_sums.all(), gradients, step.all(), dyd, dyw, ws.all())?;
 
-    // On top of a tensor in each form and alone, in f32 and 16 bits.
-    for (add, other, form) in [
-        (1, Form::F32, Form::F32),
-        (0, Form::F32, Form::F32),
-        (1, Form::Bfp16, Form::Bfp16),
-        (1, Form::Stored, Form::Bfp16),
+    // On top of a tensor in each form and alone, in f32 and 16 bits; the stream has the channels of the batchnorm, or others, too.
+    for (add, other, form, select) in [
+        (1, Form::F32, Form::F32, 0),
+        (0, Form::F32, Form::F32, 0),
+        (1, Form::Bfp16, Form::Bfp16, 0),
+        (1, Form::Stored, Form::Bfp16, 0),
+        (1, Form::Bfp16, Form::Bfp16, 1),
+        (0, Form::F32, Form::F32, 1),
     ] {
-        let p = BatchNormBwdStreamI8 { rows: rows as u32, c, add, other: other as u32, form: form as u32 };
+        let (other_, form_, wide) = (other as u32, form as u32, 2 * c + 1);
+        let p = BatchNormBwdStreamI8 { rows: rows as u32, c, add, other: other_, form: form_, select, wide };
+        let wide = p.stream();
         let [below, be] = match other {
-            Form::Stored => [mantissas(s, rows, channels, 11)?, exponents(s, blocks(rows, channels), 12)?],
-            _ => stream_of(s, other, rows, channels, 11)?,
+            Form::Stored => [mantissas(s, rows, wide, 11)?, exponents(s, blocks(rows, wide), 12)?],
+            _ => stream_of(s, other, rows, wide, 11)?,
         };
+        let index = s.put(&(0..p.named() as u32).map(|i| 2 * i + i / 20 % 2).collect::<Vec<u32>>())?;
         let (dgamma, dbeta) = (s.out("dgamma of a stream", one, out)?, s.out("dbeta of a stream", one, out)?);
-        let ([dx, dxe], ws) = (stream_out(s, form, rows, channels)?, s.workspace(&Kernel::BatchNormBwdStreamI8(p))?);
+        let ([dx, dxe], ws) = (stream_out(s, form, rows, wide)?, s.workspace(&Kernel::BatchNormBwdStreamI8(p))?);
         let ([gamma, mean, invstd], [dgamma, dbeta]) =
             ([&gamma, &mean, &invstd].map(Memory::all), [&dgamma, &dbeta].map(Memory::all));
-        let (sums, below, dx, ws) = (dz_sums.all(), bfp(&below, &be), bfp(&dx, &dxe), ws.all());
-        i8.batchnorm_bwd_stream_i8(&p, dzs, sums, y, gamma, mean, invstd, below, dgamma, dbeta, dx, ws)?;
+        let (sums, index, below, dx, ws) = (dz_sums.all(), index.all(), bfp(&below, &be), bfp(&dx, &dxe), ws.all());
+        i8.batchnorm_bwd_stream_i8(&p, dzs, sums, y, gamma, mean, invstd, index, below, dgamma, dbeta, dx, ws)?;
     }
     Ok(())
 }
@@ -346,8 +367,9 @@ impl Input {
         let (x, out, step) = (s.noise(rows * c, seed)?, Rule::Exact, step(s)?);
         let y = [s.out("y", rows * pad(c), out)?, s.out("y exponents", blocks(rows, c), out)?];
         let sums = s.out("y sums", sums_bytes::<OutputSums>(rows, c), out)?;
-        let store = Store { rows: rows as u32, c: c as u32, noise: rounding(seed as u32) };
-        s.backend.int8()?.quantize_store_i8(&store, x.all(), step.all(), bfp(&y[0], &y[1]), sums.all())?;
+        let (store, none) = (Store::all(rows, c, rounding(seed as u32)), step.span(0, 0)?);
+        let (x, to) = (Bfp::f32(x.all()), bfp(&y[0], &y[1]));
+        s.backend.int8()?.quantize_store_i8(&store, x, none, step.all(), to, sums.all())?;
         let state = [
             s.noise(c, seed + 1)?,
             s.noise(c, seed + 2)?,

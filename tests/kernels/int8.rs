@@ -25,7 +25,10 @@ use earlybird::vgpu::limits::{A100, Limits};
 
 use crate::common::{gpu, have_kernels};
 
-for_each_gpu!(super::vgpu, super::cuda; operands_and_stored_tensors_from_f32_and_back, classifiers, convolutions, batchnorms, optimiser_steps);
+mod gather;
+use gather::gathers;
+
+for_each_gpu!(super::vgpu, super::cuda; operands_and_stored_tensors_from_f32_and_back, classifiers, convolutions, batchnorms, gathers, optimiser_steps);
 
 /// What an untouched byte looks like.
 const UNTOUCHED: u8 = 0xa5;
@@ -226,8 +229,8 @@ fn operands_and_stored_tensors_from_f32_and_back(gpus: &[Named]) {
 
             let (q, e) = (side.out("stored mantissas", rows * pad(c)), side.out("stored exponents", blocks(rows, c)));
             let sums = side.out("sums", rows.div_ceil(64) * pad(c) * size_of::<OutputSums>());
-            let p = Store { rows: rows as u32, c: c as u32, noise: noise(6, stochastic) };
-            i8.quantize_store_i8(&p, x.all(), step.all(), bfp(&q, &e), sums.all()).unwrap();
+            let (p, none) = (Store::all(rows, c, noise(6, stochastic)), step.span(0, 0).unwrap());
+            i8.quantize_store_i8(&p, inputs[0].1, none, step.all(), bfp(&q, &e), sums.all()).unwrap();
             let back = side.out("stored in f32", rows * c * 4);
             let p = Dequantize { n: n as u32, pixels: pixels as u32, c: c as u32, stored: 1 };
             i8.dequantize_fwd_i8(&p, bfp(&q, &e), back.all()).unwrap();
@@ -432,8 +435,8 @@ fn batchnorm(gpus: &[Named], layer: Layer, relu: bool, stored: bool, stochastic:
         let (y, ye, y_sums) =
             (side.out("y", rows * pad(c)), side.out("ye", blocks(rows, c)), side.out("y sums", stored_sums));
         let x = side.put(&random.floats(rows * c));
-        let p = Store { rows: rows as u32, c: c as u32, noise: noise(1, false) };
-        i8.quantize_store_i8(&p, x.all(), step.all(), bfp(&y, &ye), y_sums.all()).unwrap();
+        let (p, none) = (Store::all(rows, c, noise(1, false)), step.span(0, 0).unwrap());
+        i8.quantize_store_i8(&p, Bfp::f32(x.all()), none, step.all(), bfp(&y, &ye), y_sums.all()).unwrap();
 
         let p = BatchNormI8 {
             pool,
@@ -502,14 +505,15 @@ fn batchnorm(gpus: &[Named], layer: Layer, relu: bool, stored: bool, stochastic:
             (1, Form::Stored, Form::Bfp16),
             (1, Form::Bfp16, Form::F32),
         ] {
-            let p =
-                BatchNormBwdStreamI8 { rows: rows as u32, c: c as u32, add, other: other as u32, form: form as u32 };
+            let [rows_, c_, other_, form_] = [rows, c, other as usize, form as usize].map(|v| v as u32);
+            let p = BatchNormBwdStreamI8 { rows: rows_, c: c_, add, other: other_, form: form_, select: 0, wide: c_ };
             let [below, be] = side.tensor(&mut random, other, rows, c);
             let (dgamma, dbeta) = (side.out("dgamma of a stream", c * 4), side.out("dbeta of a stream", c * 4));
             let ([dx, dxe], ws) = (side.stream(form, rows, c), side.ws(&Kernel::BatchNormBwdStreamI8(p)));
             let [gamma, mean, invstd, dgamma, dbeta] = [&gamma, &mean, &invstd, &dgamma, &dbeta].map(Memory::all);
             let (sums, below, dx, ws) = (sums.all(), bfp(&below, &be), bfp(&dx, &dxe), ws.all());
-            i8.batchnorm_bwd_stream_i8(&p, dzs, sums, ys, gamma, mean, invstd, below, dgamma, dbeta, dx, ws).unwrap();
+            i8.batchnorm_bwd_stream_i8(&p, dzs, sums, ys, gamma, mean, invstd, none, below, dgamma, dbeta, dx, ws)
+                .unwrap();
         }
     });
 }

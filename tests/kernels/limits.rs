@@ -104,11 +104,14 @@ fn mantissas(n: u32) -> Vec<Kernel> {
         all.push(Kernel::BatchNormAddGradI8(p));
     }
     for form in [0, 2] {
-        let p = BatchNormBwdStreamI8 { rows: n * pixels, c, add: 1, other: form, form };
+        let p = BatchNormBwdStreamI8 { rows: n * pixels, c, add: 1, other: form, form, select: 0, wide: c };
         all.push(Kernel::BatchNormBwdStreamI8(p));
+        // The stream is the large tensor.
+        all.push(Kernel::BatchNormBwdStreamI8(BatchNormBwdStreamI8 { c: 10, select: 1, ..p }));
+        all.push(Kernel::QuantizeStoreI8(Store { rows: n * pixels, c: 10, form, select: 1, from: c, noise }));
         all.push(Kernel::QuantizeFwdI8(Quantize { n, pixels, c, form, noise }));
     }
-    all.push(Kernel::QuantizeStoreI8(Store { rows: n * pixels, c, noise }));
+    all.push(Kernel::QuantizeStoreI8(Store::all((n * pixels) as usize, c as usize, noise)));
     all.push(Kernel::DequantizeFwdI8(Dequantize { n, pixels, c, stored: 1 }));
     for (wide, form) in [(0, 0), (1, 2)] {
         let p = QuantizeGradient { n, pixels, k: c, dgrad: 1, form, noise, dyd_tensor: 4, wide };

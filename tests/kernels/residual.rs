@@ -23,10 +23,10 @@ impl Input {
         let (x, step) = (side.put(&random.floats(rows * c)), side.put(&STEP));
         let y = [side.out("y", rows * pad(c)), side.out("y exponents", blocks(rows, c))];
         let sums = side.out("y sums", rows.div_ceil(64) * pad(c) * size_of::<OutputSums>());
-        let store = Store { rows: rows as u32, c: c as u32, noise: noise(1, true) };
+        let (store, none) = (Store::all(rows, c, noise(1, true)), step.span(0, 0).unwrap());
         let backend = side.backend.clone();
         let int8 = backend.int8().unwrap();
-        int8.quantize_store_i8(&store, x.all(), step.all(), bfp(&y[0], &y[1]), sums.all()).unwrap();
+        int8.quantize_store_i8(&store, Bfp::f32(x.all()), none, step.all(), bfp(&y[0], &y[1]), sums.all()).unwrap();
         let positive: Vec<f32> = random.floats(c).iter().map(|v| v.abs() + 0.1).collect();
         let state = [
             side.put(&random.floats(c)),

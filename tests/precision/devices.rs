@@ -18,7 +18,7 @@ use earlybird::vgpu::device::Options;
 use earlybird::vgpu::limits::{A100, Limits};
 
 use crate::common::{self, have_kernels};
-use crate::{INT8, SCALES, WGRAD16, bits, differing, session, train};
+use crate::{INT8, SCALES, WGRAD16, bits, differing, session, surgery, train};
 
 /// Two workers, unchecked.
 const FAST: fn() -> Options = || Options { workers: 2, ..Options::default() };
@@ -175,16 +175,19 @@ fn twenty_steps(gpus: &[(&str, Arc<dyn Backend>, u64)]) {
     }
 }
 
-/// The same for residual networks: a bottleneck PreResNet, a ResNet-18 with its strides, 1x1 convolutions and 7x7 stem, and streams of all forms.
+/// The same for residual networks: a bottleneck PreResNet, a ResNet-18 with its strides, 1x1 convolutions and 7x7 stem, streams of all forms, a pruned PreResNet and gathers of all kinds.
 fn residual_networks(gpus: [Arc<dyn Backend>; 2]) {
-    for ((model, width, side), gpu) in [("preresnet20", 0.25, 16), ("resnet18", 0.0625, 32)].into_iter().zip(gpus) {
+    for ((model, width, side), gpu) in [("preresnet20", 0.25, 16), ("resnet18", 0.0625, 32)].into_iter().zip(&gpus) {
         let options = ModelOptions { width, input: Shape::new(side, side, 3), classes: 5 };
         let graph = Arc::new(build(model, &options).unwrap());
         same(model, &run(&graph, plain(), 2, 0..2), &run(&graph, gpu.clone(), 2, 0..2));
         let graph = streams_in_small();
         same(graph.name(), &run(&graph, plain(), 3, 0..3), &run(&graph, gpu.clone(), 3, 0..3));
         let graph = crate::ends::ends_in_small();
-        same(graph.name(), &run(&graph, plain(), 3, 0..3), &run(&graph, gpu, 3, 0..3));
+        same(graph.name(), &run(&graph, plain(), 3, 0..3), &run(&graph, gpu.clone(), 3, 0..3));
+    }
+    for (graph, gpu) in [surgery::gathers_in_small(), surgery::pruned(0.5)].into_iter().zip(gpus) {
+        same(graph.name(), &run(&graph, plain(), 2, 0..2), &run(&graph, gpu, 2, 0..2));
     }
 }
 

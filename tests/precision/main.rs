@@ -9,6 +9,7 @@ use std::sync::Arc;
 mod common;
 mod devices;
 mod ends;
+mod surgery;
 
 use earlybird::autograd::{Hyper, Int8Options, Part, Precision, Products, Session, StateDict};
 use earlybird::backend::Backend;

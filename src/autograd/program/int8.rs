@@ -5,8 +5,8 @@
 //! block with a ReLU and no pool, the data gradient's epilogue masks it and sums it up. A block whose batchnorm an addition alone reads ends with that addition and the ReLU behind it ([`join`]).
 //! Everything else is f32 as in [`super`], on tensors that are converted where they are first wanted so. A convolution that is in no block writes its output in more than 8 bits, where an
 //! addition alone reads it on top of the other summand: so the stream of a residual network is written once. A batchnorm that reads such a tensor begins a block of its own; what it reads is
-//! stored in the same pass. Such a tensor and its gradient have 16 bits where 8-bit operators alone read it ([`Eight::is_16`]), else they are f32. Where a product is in f32, convolutions have
-//! their own conversions.
+//! stored in the same pass. Such a tensor and its gradient have 16 bits where 8-bit operators alone read it ([`Eight::is_16`]), else they are f32. A gather of channels between such a tensor
+//! and a batchnorm is part of the batchnorm's block ([`Eight::gathers_for`]). Where a product is in f32, convolutions have their own conversions.
 //!
 //! The noise of a tensor is keyed by its node and its [`Role`]; each tensor has one writer, so that no two share their random bits.
 
@@ -136,7 +136,7 @@ struct Eight<'l, 'a> {
     kept: HashMap<NodeId, (Bfp, Value)>,
     /// The batchnorm of the block that ends here.
     ends: HashMap<NodeId, NodeId>,
-    /// ReLUs, pools and additions that blocks compute, and additions that convolutions do.
+    /// Gathers, ReLUs, pools and additions that blocks compute, and additions that convolutions do.
     inner: HashSet<NodeId>,
     /// Nodes as lowered in f32.
     f32_nodes: HashMap<NodeId, Node>,
@@ -251,6 +251,27 @@ impl Eight<'_, '_> {
         self.base.graph.reader(conv).filter(|bn| whole && matches!(self.base.graph.node(*bn).op, Op::BatchNorm(_)))
     }
 
+    /// The batchnorm that alone reads the gather `select`, and begins a block with it: channels are gathered where its input is stored, and scattered where its gradient meets others.
+    fn gathers_for(&self, select: NodeId) -> Option<NodeId> {
+        let graph = self.base.graph;
+        let gathers = self.options.f32_products.is_empty() && matches!(graph.node(select).op, Op::Select(_));
+        graph.reader(select).filter(|bn| gathers && matches!(graph.node(*bn).op, Op::BatchNorm(_)))
+    }
+
+    /// What a batchnorm without a convolution reads: a tensor, and the gather that is between.
+    fn stream_before(&self, bn: NodeId) -> (NodeId, Option<NodeId>) {
+        let input = self.base.graph.node(bn).inputs[0];
+        match self.gathers_for(input) {
+            Some(_) => (self.base.graph.node(input).inputs[0], Some(input)),
+            None => (input, None),
+        }
+    }
+
+    /// The channel numbers of a gather.
+    fn index_of(&mut self, select: NodeId) -> Option<Value> {
+        self.base.parameters(select).0.first().copied()
+    }
+
     /// Whether `reader` is an addition that takes `id` in 16 bits: a batchnorm's, or that of a convolution with integer products.
     fn adds_16(&self, reader: NodeId, id: NodeId) -> bool {
         let integer = |conv: &NodeId| self.packing.convolution(*conv).is_some();
@@ -262,13 +283,14 @@ impl Eight<'_, '_> {
     }
 
     /// Whether a convolution in no block writes `to` in 16 bits: where all that reads it does so in 8 or 16 bits. That is the batchnorm `kept`, for which it is stored as well,
-    /// convolutions with integer products, and additions that take it so.
+    /// batchnorms that read some channels of it, convolutions with integer products, and additions that take it so.
     fn is_16(&self, to: NodeId, kept: Option<NodeId>) -> bool {
         let graph = self.base.graph;
         let readers = graph.consumers(to);
         !readers.is_empty()
             && readers.into_iter().all(|reader| match graph.node(reader).op {
                 Op::Conv2d(_) => self.packing.convolution(reader).is_some(),
+                Op::Select(_) => self.gathers_for(reader).is_some(),
                 Op::Add(_) => self.adds_16(reader, to),
                 _ => Some(reader) == kept,
             })

@@ -23,8 +23,8 @@ impl Int8 for Cpu {
         self.dequantize_fwd_i8(p, q, x)
     }
 
-    fn quantize_store_i8(&self, p: &Store, x: Span, step: Span, q: Bfp, sums: Span) -> Result<()> {
-        self.quantize_store_i8(p, x, step, q, sums)
+    fn quantize_store_i8(&self, p: &Store, x: Bfp, index: Span, step: Span, q: Bfp, sums: Span) -> Result<()> {
+        self.quantize_store_i8(p, x, index, step, q, sums)
     }
 
     fn quantize_bwd_i8(
@@ -142,13 +142,14 @@ impl Int8 for Cpu {
         gamma: Span,
         mean: Span,
         invstd: Span,
+        index: Span,
         other: Bfp,
         dgamma: Span,
         dbeta: Span,
         dx: Bfp,
         ws: Span,
     ) -> Result<()> {
-        self.batchnorm_bwd_stream_i8(p, dz, sums, y, [gamma, mean, invstd], [other, dx], [dgamma, dbeta, ws])
+        self.batchnorm_bwd_stream_i8(p, dz, sums, y, [gamma, mean, invstd, index], [other, dx], [dgamma, dbeta, ws])
     }
 
     fn conv2d_dgrad_i8(

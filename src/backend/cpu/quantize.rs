@@ -1,4 +1,4 @@
-//! quantize on the CPU: f32 to operands, stored tensors and output gradients, and back.
+//! quantize on the CPU: tensors in f32 or 16 bits to operands, stored tensors and output gradients, and back.
 //!
 //! Here also: rounding a run of elements of an operand, which the batchnorm uses as well, and rounding in f32. Formulas: [`crate::backend::Int8`].
 
@@ -8,8 +8,9 @@ use rayon::prelude::*;
 
 use super::Cpu;
 use super::elementwise::magnitude;
-use super::memory::{Parts, f32s, f32s_mut, i8s, i8s_mut, u32_of};
+use super::memory::{Parts, f32s_mut, i8s, i8s_mut, u32_of};
 use super::noise::{GROUP, Source};
+use super::select::check;
 use super::simd_int8::{Level, vectorised_i8};
 use super::stream::{Read, expand, expand_16};
 use super::tile::{self, COLUMNS, ROWS, Strip, Tile};
@@ -254,33 +255,50 @@ impl Cpu {
         Ok(())
     }
 
-    pub(super) fn quantize_store_i8(&self, p: &Store, x: Span, step: Span, q: Bfp, sums: Span) -> Result<()> {
+    pub(super) fn quantize_store_i8(
+        &self,
+        p: &Store,
+        x: Bfp,
+        index: Span,
+        step: Span,
+        q: Bfp,
+        sums: Span,
+    ) -> Result<()> {
         let (rows, c) = (p.rows as usize, p.c as usize);
         let (stride, across) = (pad(c), blocks_across(c));
+        let [elements, x_exponents] = Form::of(p.form).bytes(rows, p.read());
         let io = self.memory.open(
             "quantize_store_i8",
-            [(x, rows * c * 4), (step, 4)],
+            [(x.mantissas, elements), (x.exponents, x_exponents), (index, p.named() * 4), (step, 4)],
             [
                 (q.mantissas, rows * stride),
                 (q.exponents, blocks(rows, c)),
                 (sums, rows.div_ceil(ROWS) * stride * size_of::<OutputSums>()),
             ],
         )?;
-        let ([x, step], [q, e, sums]) = (io.read, io.write);
-        let (x, sums): (&[f32], &mut [OutputSums]) = (f32s(x), bytemuck::cast_slice_mut(sums));
-        let (level, noise) = (self.level, Source::new(&p.noise, u32_of(step)));
+        let ([x, xe, index, step], [q, e, sums]) = (io.read, io.write);
+        let (index, sums): (&[u32], &mut [OutputSums]) = (bytemuck::cast_slice(index), bytemuck::cast_slice_mut(sums));
+        check(index, p.from)?;
+        if rows * c == 0 {
+            return Ok(());
+        }
+        let (level, noise, x) = (self.level, Source::new(&p.noise, u32_of(step)), Read::new(p.form, x, xe, p.read()));
         let strips = i8s_mut(q).par_chunks_mut(ROWS * stride).zip(i8s_mut(e).par_chunks_mut(across));
-        let tasks = strips.zip(sums.par_chunks_mut(stride)).zip(x.par_chunks(ROWS * c));
-        tasks.enumerate().for_each(|(number, (((mantissas, exponents), sums), x))| {
+        let tasks = strips.zip(sums.par_chunks_mut(stride));
+        tasks.enumerate().for_each(|(number, ((mantissas, exponents), sums))| {
             let mut strip = Strip { number, channels: c, mantissas, exponents };
-            let mut tile = Tile::new();
+            let (mut tile, rows) = (Tile::new(), strip.rows());
             for column in 0..across {
                 let first = column * COLUMNS;
-                for (to, from) in tile.values.iter_mut().zip(x.chunks_exact(c)) {
-                    *to = tile::part(from, column);
+                match p.select {
+                    0 => x.fill(level, number, column, rows, &mut tile),
+                    _ => {
+                        let channels = &index[first..(first + COLUMNS).min(c)];
+                        x.gather(level, number, channels, rows, &mut tile);
+                    }
                 }
                 strip.put(level, column, &mut tile, noise);
-                tile::output_sums(level, &tile, strip.rows(), &mut sums[first..]);
+                tile::output_sums(level, &tile, rows, &mut sums[first..]);
             }
         });
         Ok(())

@@ -24,6 +24,13 @@ vectorised_i8! {
 }
 
 vectorised_i8! {
+    /// `out = m * scale`.
+    fn scale_16(m: &[i16], scale: &[f32], out: &mut [f32]) {
+        out.iter_mut().zip(m).zip(scale).for_each(|((out, m), scale)| *out = f32::from(*m) * scale);
+    }
+}
+
+vectorised_i8! {
     /// `to = from + to`.
     fn add(from: &[f32], to: &mut [f32]) {
         to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
@@ -71,6 +78,38 @@ impl<'a> Read<'a> {
         for (i, values) in tile.values.iter_mut().enumerate().take(rows) {
             self.part(level, number * ROWS + i, column, &mut part[..width]);
             add(level, &part[..width], &mut values[..width]);
+        }
+    }
+
+    /// Fills the tile with block `column` of the rows from block `number` on, for as many rows as there are.
+    pub(super) fn fill(&self, level: Level, number: usize, column: usize, rows: usize, tile: &mut Tile) {
+        let width = (self.c - column * COLUMNS).min(COLUMNS);
+        for (i, values) in tile.values.iter_mut().enumerate().take(rows) {
+            self.part(level, number * ROWS + i, column, &mut values[..width]);
+            values[width..].fill(0.0);
+        }
+    }
+
+    /// Fills the tile with these channels, in f32 or 16 bits, of the rows from block `number` on, for as many rows as there are.
+    pub(super) fn gather(&self, level: Level, number: usize, channels: &[u32], rows: usize, tile: &mut Tile) {
+        let (stride, across, width) = (pad(self.c), blocks_across(self.c), channels.len());
+        if self.form == Form::F32 {
+            let from = f32s(self.elements)[number * ROWS * self.c..].chunks_exact(self.c);
+            for (values, from) in tile.values.iter_mut().zip(from).take(rows) {
+                values.iter_mut().zip(channels).for_each(|(value, channel)| *value = from[*channel as usize]);
+                values[width..].fill(0.0);
+            }
+            return;
+        }
+        // Each channel comes with the exponent of its block.
+        let (mut scale, mut mantissas) = ([0.0; COLUMNS], [0i16; COLUMNS]);
+        for (scale, channel) in scale.iter_mut().zip(channels) {
+            *scale = bfp::power(i32::from(self.exponents[number * across + *channel as usize / COLUMNS]) - 14);
+        }
+        let from = bytemuck::cast_slice::<u8, i16>(self.elements)[number * ROWS * stride..].chunks_exact(stride);
+        for (values, from) in tile.values.iter_mut().zip(from).take(rows) {
+            mantissas.iter_mut().zip(channels).for_each(|(m, channel)| *m = from[*channel as usize]);
+            scale_16(level, &mantissas, &scale, values);
         }
     }
 

@@ -88,7 +88,7 @@ pub(super) fn fwd(
     if p.operand != 0 {
         aligned(OP, 8, &[operand])?;
     }
-    let (kernels, stream, work) = (cuda.kernels(), cuda.stream(), strips(cuda, &s));
+    let (kernels, stream, work) = (cuda.kernels(), cuda.stream(), strips(cuda, s.tiles, s.across));
     let parts = parts_of_image(cuda, p.n, (s.pixels * s.stride) as u32);
     let before = (s.stride as u32 / SUM_CHANNELS) << p.both;
     let dims = Dims::linear(before + work + if p.operand != 0 { p.n * parts } else { 0 }, THREADS);

@@ -10,6 +10,7 @@ use crate::backend::{BatchNormGradients, BatchNormState, Bfp, Normalised, Span};
 use crate::driver::{DevPtr, Dims};
 use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientSums, OutputSums, SizesI8};
 use crate::ops::quantize::Form;
+use crate::quant::layout::{blocks_across, pad};
 
 /// Threads of a block.
 pub(super) const THREADS: u32 = 256;
@@ -35,12 +36,12 @@ pub(super) fn parts_of_image(cuda: &Cuda, n: u32, elements: u32) -> u32 {
     (elements / GROUP).div_ceil(THREADS).clamp(1, resident.div_ceil(n).max(1))
 }
 
-/// Blocks of threads that take one block of the tensor after the other: whole rows of blocks at a time, so that a thread has the same channels in all of its blocks; and each as many.
-pub(super) fn strips(cuda: &Cuda, s: &SizesI8) -> u32 {
+/// Blocks of threads that take one block of a tensor of `tiles` x `across` after the other: whole rows of blocks at a time, so that a thread has the same channels in all of its blocks; and each as many.
+pub(super) fn strips(cuda: &Cuda, tiles: usize, across: usize) -> u32 {
     let props = cuda.kernels().driver().props();
     let resident = (props.sm_count * (props.max_threads_per_sm / THREADS)) as usize;
-    let rounds = (s.tiles * s.across).div_ceil(resident);
-    (s.across * s.tiles.div_ceil(rounds)) as u32
+    let rounds = (tiles * across).div_ceil(resident);
+    (across * tiles.div_ceil(rounds)) as u32
 }
 
 /// All blocks of a launch: `before` and those that sum, then `parts` of each image.
@@ -279,7 +280,7 @@ pub(super) fn stream_workspace(p: &BatchNormBwdStreamI8) -> usize {
     SizesI8::of_stream(p).stride * 3 * size_of::<f32>()
 }
 
-/// The gradient of a stream that a batchnorm reads. `channel`: gamma, mean, 1/std; `stream`: what is added, and dx; `written`: dgamma, dbeta, scratch memory.
+/// The gradient of a stream that a batchnorm reads. `channel`: gamma, mean, 1/std, the index; `stream`: what is added, and dx; `written`: dgamma, dbeta, scratch memory.
 #[allow(clippy::too_many_arguments)] // an operator's tensors
 pub(super) fn stream(
     cuda: &Cuda,
@@ -287,33 +288,33 @@ pub(super) fn stream(
     dz: Bfp,
     sums: Span,
     y: Bfp,
-    channel: [Span; 3],
+    channel: [Span; 4],
     stream: [Bfp; 2],
     written: [Span; 3],
 ) -> Result<()> {
     const OP: &str = "batchnorm_bwd_stream_i8";
     let (s, [other, dx], [dgamma, dbeta, ws]) = (SizesI8::of_stream(p), stream, written);
-    let one = s.c * 4;
-    indexed(OP, &[s.rows * s.stride])?;
-    let [gamma, mean, invstd] = channel.map(|span| (span, one));
-    let added = if p.add != 0 { Form::of(p.other).bytes(s.rows, s.c) } else { [0; 2] };
-    let made = Form::of(p.form).bytes(s.rows, s.c);
+    let (one, wide, [gamma, mean, invstd, index]) = (s.c * 4, p.stream(), channel);
+    indexed(OP, &[s.rows * s.stride, s.rows * pad(wide)])?;
+    let added = if p.add != 0 { Form::of(p.other).bytes(s.rows, wide) } else { [0; 2] };
+    let made = Form::of(p.form).bytes(s.rows, wide);
     let reads = [
         (dz.mantissas, s.rows * s.stride),
         (dz.exponents, s.exponents()),
         (sums, s.sums() * size_of::<GradientSums>()),
         (y.mantissas, s.rows * s.stride),
         (y.exponents, s.exponents()),
-        gamma,
-        mean,
-        invstd,
+        (gamma, one),
+        (mean, one),
+        (invstd, one),
+        (index, p.named() * 4),
         (other.mantissas, added[0]),
         (other.exponents, added[1]),
     ];
     let writes =
         [(dgamma, one), (dbeta, one), (dx.mantissas, made[0]), (dx.exponents, made[1]), (ws, stream_workspace(p))];
     let (reads, [dgamma, dbeta, dx, dxe, coef]) = cuda.open(OP, reads, writes)?;
-    let [dz, dze, sums, y, ye, gamma, mean, invstd, other, oe]: [DevPtr; 10] = reads;
+    let [dz, dze, sums, y, ye, gamma, mean, invstd, index, other, oe]: [DevPtr; 11] = reads;
     if s.rows * s.c == 0 {
         return Ok(());
     }
@@ -322,8 +323,14 @@ pub(super) fn stream(
         aligned(OP, 16, &[other])?;
     }
     let (kernels, stream) = (cuda.kernels(), cuda.stream());
-    let dims = Dims::linear(s.stride as u32 / SUM_CHANNELS + strips(cuda, &s), THREADS);
+    let dims = Dims::linear(s.stride as u32 / SUM_CHANNELS + strips(cuda, s.tiles, blocks_across(wide)), THREADS);
     let tickets = cuda.tickets(OP, PHASES)?;
+    if p.select != 0 {
+        return Ok(kernels.batchnorm_bwd_i8_stream_select(
+            dims, stream, p, dz, dze, sums, y, ye, gamma, mean, invstd, index, other, oe, dgamma, dbeta, coef, dx, dxe,
+            tickets,
+        )?);
+    }
     Ok(kernels.batchnorm_bwd_i8_stream(
         dims, stream, p, dz, dze, sums, y, ye, gamma, mean, invstd, other, oe, dgamma, dbeta, coef, dx, dxe, tickets,
     )?)

@@ -65,8 +65,8 @@ impl Int8 for Cuda {
         quantize::dequantize(self, p, q, x)
     }
 
-    fn quantize_store_i8(&self, p: &Store, x: Span, step: Span, q: Bfp, sums: Span) -> Result<()> {
-        quantize::store(self, p, x, step, q, sums)
+    fn quantize_store_i8(&self, p: &Store, x: Bfp, index: Span, step: Span, q: Bfp, sums: Span) -> Result<()> {
+        quantize::store(self, p, x, index, step, q, sums)
     }
 
     fn quantize_bwd_i8(
@@ -184,13 +184,14 @@ impl Int8 for Cuda {
         gamma: Span,
         mean: Span,
         invstd: Span,
+        index: Span,
         other: Bfp,
         dgamma: Span,
         dbeta: Span,
         dx: Bfp,
         ws: Span,
     ) -> Result<()> {
-        batchnorm_i8::stream(self, p, dz, sums, y, [gamma, mean, invstd], [other, dx], [dgamma, dbeta, ws])
+        batchnorm_i8::stream(self, p, dz, sums, y, [gamma, mean, invstd, index], [other, dx], [dgamma, dbeta, ws])
     }
 
     fn conv2d_dgrad_i8(

@@ -62,21 +62,27 @@ pub(super) fn per_block(rows: usize, c: usize) -> Dims {
     Dims::linear(blocks(rows, c) as u32, 256)
 }
 
-/// Rows to a stored tensor with its sums.
-pub(super) fn store(cuda: &Cuda, p: &Store, x: Span, step: Span, q: Bfp, sums: Span) -> Result<()> {
+/// Rows, or some of their channels, to a stored tensor with its sums.
+pub(super) fn store(cuda: &Cuda, p: &Store, x: Bfp, index: Span, step: Span, q: Bfp, sums: Span) -> Result<()> {
     const OP: &str = "quantize_store_i8";
     let (rows, c) = (p.rows as usize, p.c as usize);
-    indexed(OP, &[rows * pad(c)])?;
+    indexed(OP, &[rows * pad(c), rows * pad(p.read())])?;
+    let [elements, exponents] = Form::of(p.form).bytes(rows, p.read());
+    let reads = [(x.mantissas, elements), (x.exponents, exponents), (index, p.named() * 4), (step, 4)];
     let writes = [
         (q.mantissas, rows * pad(c)),
         (q.exponents, blocks(rows, c)),
         (sums, rows.div_ceil(BLOCK_ROWS) * pad(c) * size_of::<OutputSums>()),
     ];
-    let ([x, step], [q, e, sums]) = cuda.open(OP, [(x, rows * c * 4), (step, 4)], writes)?;
+    let ([x, xe, index, step], [q, e, sums]) = cuda.open(OP, reads, writes)?;
     if rows * c == 0 {
         return Ok(());
     }
-    Ok(cuda.kernels().quantize_store_i8(per_block(rows, c), cuda.stream(), p, x, step, q, e, sums)?)
+    if p.form != Form::F32 as u32 {
+        aligned(OP, 16, &[x])?;
+    }
+    let (kernels, dims) = (cuda.kernels(), per_block(rows, c));
+    Ok(kernels.quantize_store_i8(dims, cuda.stream(), p, x, xe, index, step, q, e, sums)?)
 }
 
 /// Bytes of scratch memory: the largest gradient of each image and channel.

@@ -296,6 +296,25 @@ pub fn output_sums(t: &Host, channels: usize) -> Vec<OutputSums> {
         .collect()
 }
 
+/// Channels of a batchnorm of `c` channels on a stream, and how many the stream has: every second one and gaps of all sizes, all of them, all but the first or the last few, few of many.
+pub fn gathers(c: usize) -> Vec<(Vec<u32>, usize)> {
+    let c_ = c as u32;
+    let mut random = stream(c as u64, "gathers");
+    let (mut at, mut gaps) = (0, Vec::new());
+    for _ in 0..c {
+        gaps.push(at);
+        at += 1 + random.below(4) * random.below(2);
+    }
+    vec![
+        ((0..c_).map(|i| 2 * i + 1).collect(), 2 * c),
+        (gaps, at as usize),
+        ((0..c_).collect(), c),
+        ((1..=c_).collect(), c + 1),
+        ((0..c_).collect(), c + 19),
+        ((0..c_).map(|i| if 2 * i < c_ { i } else { i + 75 }).collect(), c + 75),
+    ]
+}
+
 /// Calls `body` for each way to compute 8-bit products and for one and two threads.
 pub fn everywhere(body: impl Fn(&Device) + Send + Sync) {
     for device in crate::device::integers() {

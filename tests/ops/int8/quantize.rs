@@ -131,10 +131,10 @@ fn rows_become_stored_tensors_and_come_back() {
             everywhere(|device| {
                 let blank = Host::blank(rows * pad(c), blocks(rows, c));
                 let (from, q, at) = (device.put(&x), blank.put(device), step(device, &rounding));
-                let p = Store { rows: rows as u32, c: c as u32, noise: rounding.noise };
+                let p = Store::all(rows, c, rounding.noise);
                 let sums = device.put(&vec![OutputSums::default(); rows.div_ceil(64) * pad(c)]);
                 let int8 = device.backend.int8().unwrap();
-                int8.quantize_store_i8(&p, from.all(), at.all(), q.bfp(), sums.all()).unwrap();
+                int8.quantize_store_i8(&p, Bfp::f32(from.all()), none(&from), at.all(), q.bfp(), sums.all()).unwrap();
                 let what = format!("{} {p:?}", device.name);
                 same_host(&what, &blank.get(device, &q), &want);
                 same(&what, &device.get::<OutputSums>(&sums), &output_sums(&want, c));
@@ -145,6 +145,64 @@ fn rows_become_stored_tensors_and_come_back() {
             });
         }
     }
+}
+
+/// In f32 and 16 bits, all channels of a tensor and some.
+#[test]
+fn channels_are_gathered_and_stored() {
+    for (number, (n, pixels, c)) in SHAPES.into_iter().enumerate() {
+        let rows = n * pixels;
+        let all = ((0..c as u32).collect(), c);
+        for (i, (index, wide)) in gathers(c).into_iter().chain([all]).enumerate() {
+            let select = i < gathers(c).len();
+            let x = images(n, pixels * wide, 5);
+            let packed = Host16::store(&x, wide);
+            for form in [Form::F32, Form::Bfp16] {
+                let x = if form == Form::F32 { x.clone() } else { packed.values(wide) };
+                let own = |row: usize| index.iter().map(move |channel| (row, *channel as usize));
+                let gathered: Vec<f32> =
+                    (0..rows).flat_map(own).map(|(row, channel)| x[row * wide + channel]).collect();
+                let rounding = Rounding::new(0x0500_0000_0000_0005, 37, (number + i) % 3 != 2);
+                let want = rounding.store(&gathered, c);
+                everywhere(|device| {
+                    let blank = Host::blank(rows * pad(c), blocks(rows, c));
+                    let (from, q, at) = (input(device, &x, &packed, form), blank.put(device), step(device, &rounding));
+                    let channels = device.put(&index);
+                    let [rows_, c_, wide] = [rows, c, wide].map(|v| v as u32);
+                    let (select, form, noise) = (u32::from(select), form as u32, rounding.noise);
+                    let p = Store { rows: rows_, c: c_, form, select, from: wide, noise };
+                    let sums = device.put(&vec![OutputSums::default(); rows.div_ceil(64) * pad(c)]);
+                    let int8 = device.backend.int8().unwrap();
+                    let named = if select != 0 { channels.all() } else { none(&channels) };
+                    int8.quantize_store_i8(&p, from.bfp(), named, at.all(), q.bfp(), sums.all()).unwrap();
+                    let what = format!("{} {p:?} {index:?}", device.name);
+                    same_host(&what, &blank.get(device, &q), &want);
+                    same(&what, &device.get::<OutputSums>(&sums), &output_sums(&want, c));
+                });
+            }
+        }
+    }
+}
+
+/// Channels that a tensor does not have, or not in this order, and no rows at all.
+#[test]
+fn channels_that_are_none_are_refused() {
+    let rounding = Rounding::new(0x0500_0000_0000_0006, 38, true);
+    everywhere(|device| {
+        let p = Store { select: 1, from: 5, ..Store::all(2, 3, rounding.noise) };
+        let (x, at, e) = (device.put(&[1f32; 10]), step(device, &rounding), put(device, &[0]));
+        let (q, sums) = (put(device, &[0; 32]), device.put(&[OutputSums::default(); 16]));
+        let int8 = device.backend.int8().unwrap();
+        for (index, said) in [([0, 2, 5], "channel 5 of 5"), ([1, 0, 4], "ascending"), ([1, 1, 4], "ascending")] {
+            let (index, to) = (device.put::<u32>(&index), Bfp { mantissas: q.all(), exponents: e.all() });
+            let error = int8.quantize_store_i8(&p, Bfp::f32(x.all()), index.all(), at.all(), to, sums.all());
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+        let (p, nothing) = (Store { rows: 0, ..p }, none(&q));
+        let (index, nothing) = (device.put::<u32>(&[0, 2, 4]), Bfp { mantissas: nothing, exponents: nothing });
+        int8.quantize_store_i8(&p, nothing, index.all(), at.all(), nothing, none(&q)).unwrap();
+    });
 }
 
 #[test]

@@ -8,6 +8,7 @@ use earlybird::ops::pool::Pool;
 use earlybird::ops::quantize::Form;
 use earlybird::quant::layout::{blocks, pad};
 
+use super::quantize::named;
 use super::{STREAM, exponents, gradient_sums, mantissas, output_sums, rounding};
 use crate::bench::{Bench, Case, Outcome, at, noise};
 
@@ -18,6 +19,7 @@ pub fn case(kernel: &str) -> Option<Case> {
         "batchnorm_grad_i8" => gradient,
         "batchnorm_bwd_i8" => backward,
         "batchnorm_bwd_i8_stream" => stream,
+        "batchnorm_bwd_i8_stream_select" => stream_select,
         _ => return None,
     })
 }
@@ -257,39 +259,58 @@ const STREAMS: [(usize, usize, u32, Way); 12] = [
 ];
 
 fn stream(b: &Bench) -> Outcome {
-    for (rows, c, blocks_behind, (below, form)) in b.each(STREAMS) {
+    gradients(b, STREAMS.map(|(rows, c, blocks, way)| (rows, c, blocks, way, None)))
+}
+
+/// The same, each with channels in other places of the stream; runs that end with a row of either tensor, channels far up, and none at all.
+fn stream_select(b: &Bench) -> Outcome {
+    let streams = STREAMS.iter().enumerate().flat_map(|(i, (rows, c, blocks, way))| {
+        [i, i + 1].map(|gather| (*rows, *c, *blocks, *way, Some(named(*c, gather))))
+    });
+    let few = |c: usize, first: u32, wide: usize| {
+        (3, c, 1, BOTH, Some(((first..first + c as u32).collect::<Vec<u32>>(), wide)))
+    };
+    // Neighbours whose channels begin anywhere in a word, and whose last one is the last of a row.
+    let odd = (0..4).map(|i| few(32, 8 - i, 40)).chain((1..9).map(|c| few(c, 3, 16)));
+    let sparse =
+        |c: usize, pace: u32| (2, c, 1, ALONE, Some(((0..c as u32).map(|i| pace * i).collect(), c * pace as usize)));
+    // f32 rows that are no whole vectors, with eight channels of padding and more; more blocks than the tensor has.
+    let padded = (3, 5, 1, F32, Some(((3..8).collect(), 19)));
+    let idle = (3, 5, 4, BOTH, Some(((3..8).collect(), 19)));
+    gradients(b, streams.chain(odd).chain([few(3, 5000, 9000), sparse(40, 13), sparse(70, 2), padded, idle]))
+}
+
+/// As [`STREAMS`], with the channels of the stream that are those of the batchnorm, and how many it has.
+type Gradient = (usize, usize, u32, Way, Option<(Vec<u32>, usize)>);
+
+fn gradients(b: &Bench, list: impl IntoIterator<Item = Gradient>) -> Outcome {
+    for (rows, c, blocks_behind, (below, form), gather) in b.each(list) {
+        let (select, (index, wide)) = (u32::from(gather.is_some()), gather.unwrap_or((Vec::new(), c)));
         let (y, dz) = (mantissas(0, rows, c), mantissas(11, rows, c));
         let sums = b.bytes(cast_slice(&gradient_sums(&dz, &y, c)))?;
         let e = b.small(&exponents(blocks(rows, c)))?;
         let (y, dz, add) = (b.small(&y)?, b.small(&dz)?, below.is_some());
         let [gamma, mean, invstd] = [b.floats(c)?, b.floats(c)?, b.bytes(&positive(c))?];
         let below = below.unwrap_or_default();
-        let [other, oe] = b.tensor(below, if add { rows } else { 0 }, c)?;
-        let (dgamma, dbeta, [dx, dxe]) = (b.room(c)?, b.room(c)?, b.written(form, rows, c)?);
+        let ([other, oe], index) = (b.tensor(below, if add { rows } else { 0 }, wide)?, b.words(&index)?);
+        let (dgamma, dbeta, [dx, dxe]) = (b.room(c)?, b.room(c)?, b.written(form, rows, wide)?);
         let (coef, tickets) = (b.cuda.alloc(pad(c) * 12)?, b.words(&[0; 4])?);
-        let (rows, c, add, other_form) = (rows as u32, c as u32, u32::from(add), below as u32);
-        let p = BatchNormBwdStreamI8 { rows, c, add, other: other_form, form: form as u32 };
-        b.kernels.batchnorm_bwd_i8_stream(
-            Dims::linear(pad(c as usize) as u32 / 2 + blocks_behind, 256),
-            STREAM,
-            &p,
-            at(&dz),
-            at(&e),
-            at(&sums),
-            at(&y),
-            at(&e),
-            at(&gamma),
-            at(&mean),
-            at(&invstd),
-            at(&other),
-            at(&oe),
-            at(&dgamma),
-            at(&dbeta),
-            at(&coef),
-            at(&dx),
-            at(&dxe),
-            at(&tickets),
-        )?;
+        let dims = Dims::linear(pad(c) as u32 / 2 + blocks_behind, 256);
+        let [rows, c, wide, other_form, form] =
+            [rows, c, wide, below as usize, form as usize].map(|number| number as u32);
+        let p = BatchNormBwdStreamI8 { rows, c, add: u32::from(add), other: other_form, form, select, wide };
+        let [dz, e, sums_, y] = [&dz, &e, &sums, &y].map(at);
+        let [gamma, mean, invstd, index, other, oe] = [&gamma, &mean, &invstd, &index, &other, &oe].map(at);
+        let [g, beta, coef, to, to_e, t] = [&dgamma, &dbeta, &coef, &dx, &dxe, &tickets].map(at);
+        let k = &b.kernels;
+        match select {
+            0 => k.batchnorm_bwd_i8_stream(
+                dims, STREAM, &p, dz, e, sums_, y, e, gamma, mean, invstd, other, oe, g, beta, coef, to, to_e, t,
+            )?,
+            _ => k.batchnorm_bwd_i8_stream_select(
+                dims, STREAM, &p, dz, e, sums_, y, e, gamma, mean, invstd, index, other, oe, g, beta, coef, to, to_e, t,
+            )?,
+        }
         b.take(&[&dgamma, &dbeta, &dx, &dxe, &tickets])?;
     }
     Ok(())

@@ -80,15 +80,31 @@ fn dequantize(b: &Bench) -> Outcome {
     Ok(())
 }
 
+/// Channels of more, for `c` of them: every third, the first or the last ones missing, in runs over the edges of blocks.
+pub fn named(c: usize, way: usize) -> (Vec<u32>, usize) {
+    let all = 0..c as u32;
+    match way % 4 {
+        0 => (all.map(|i| 3 * i + 1).collect(), 3 * c),
+        1 => (all.map(|i| i + 9).collect(), c + 9),
+        2 => (all.collect(), c + 20),
+        _ => (all.map(|i| i + i / 5).collect(), c + c.div_ceil(5)),
+    }
+}
+
 fn store(b: &Bench) -> Outcome {
-    for (i, (n, pixels, c)) in b.each(SHAPES.into_iter().enumerate()) {
+    let ways = [(Form::F32, false), (Form::F32, true), (Form::Bfp16, false), (Form::Bfp16, true)];
+    let ways = ways.into_iter().flat_map(|way| SHAPES.map(|shape| (shape, way)));
+    for (i, ((n, pixels, c), (form, selects))) in b.each(ways.enumerate()) {
         let rows = n * pixels;
-        let (x, step) = (b.floats(rows * c)?, b.step()?);
+        let (index, wide) = if selects { named(c, i) } else { (Vec::new(), c) };
+        let ([x, xe], index, step) = (b.tensor(form, rows, wide)?, b.words(&index)?, b.step()?);
         let (q, e) = (b.blank(rows * pad(c))?, b.blank(blocks(rows, c))?);
         let sums = b.blank(rows.div_ceil(64) * pad(c) * size_of::<OutputSums>())?;
-        let p = Store { rows: rows as u32, c: c as u32, noise: rounding(i % 2 == 1) };
-        let dims = Dims::linear(blocks(rows, c) as u32, 256);
-        b.kernels.quantize_store_i8(dims, STREAM, &p, at(&x), at(&step), at(&q), at(&e), at(&sums))?;
+        let (select, from) = (u32::from(selects), wide as u32);
+        let p = Store { form: form as u32, select, from, ..Store::all(rows, c, rounding(i % 2 == 1)) };
+        let (dims, [x, xe, index, step]) =
+            (Dims::linear(blocks(rows, c) as u32, 256), [&x, &xe, &index, &step].map(at));
+        b.kernels.quantize_store_i8(dims, STREAM, &p, x, xe, index, step, at(&q), at(&e), at(&sums))?;
         b.take(&[&q, &e, &sums])?;
     }
     Ok(())

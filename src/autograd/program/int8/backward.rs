@@ -169,13 +169,15 @@ impl Eight<'_, '_> {
         }
     }
 
-    /// A batchnorm that reads a stream: its gradient in 16 bits where the stream has them, else in f32, on top of what has come to the stream before.
+    /// A batchnorm that reads a stream or channels of it: the stream's gradient in 16 bits where the stream has them, else in f32, on top of what has come to the stream before.
     fn backward_stream(&mut self, id: NodeId, block: &Block, dz: Bfp, sums: Value) {
-        let (input, s, y) = (self.base.graph.node(id).inputs[0], SizesI8::of(&block.p), block.y);
+        let ((input, gather), s, y) = (self.stream_before(id), SizesI8::of(&block.p), block.y);
+        let (index, wide) = (gather.and_then(|gather| self.index_of(gather)), u(self.base.graph.shape(input).c));
         let other = self.take_up_to(input, 1).pop();
         let (add, other) = (other.is_some(), other.unwrap_or_default());
         let mut inputs = vec![dz.mantissas, dz.exponents, sums, y.mantissas, y.exponents];
         inputs.extend([block.gamma, block.mean, block.invstd]);
+        inputs.extend(index);
         inputs.extend(other.0);
         let mut outputs = block.gradients.to_vec();
         let (add, needed) = (u32::from(add), self.base.needs[input.0]);
@@ -190,7 +192,9 @@ impl Eight<'_, '_> {
             needed.then(|| self.base.pending.insert(input, dx));
             Form::F32
         };
-        let p = BatchNormBwdStreamI8 { rows: u(s.rows), c: u(s.c), add, other: other.1 as u32, form: form as u32 };
+        let (rows, c, select, other, form) =
+            (u(s.rows), u(s.c), u32::from(index.is_some()), other.1 as u32, form as u32);
+        let p = BatchNormBwdStreamI8 { rows, c, add, other, form, select, wide };
         self.base.call(Kernel::BatchNormBwdStreamI8(p), &inputs, &outputs);
     }
 

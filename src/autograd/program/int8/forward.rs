@@ -20,6 +20,9 @@ impl Eight<'_, '_> {
         let (graph, node) = (self.base.graph, self.base.graph.node(id));
         match &node.op {
             Op::Input(_) => self.edges[id.0].f32 = Some(self.base.images(id)),
+            Op::Select(_) if self.gathers_for(id).is_some() => {
+                self.inner.insert(id);
+            }
             Op::Conv2d(attr) if self.packing.convolution(id).is_some() => self.forward_conv(id, *attr),
             Op::BatchNorm(_) if self.joins(id) => {}
             Op::Add(_) if !self.joined(id).is_empty() => self.forward_join(id, self.joined(id)),
@@ -125,17 +128,21 @@ impl Eight<'_, '_> {
         (y, self.new_sums(id, "sums of the input of ", rows, shape.c, size_of::<OutputSums>()))
     }
 
-    /// An f32 tensor as a convolution would have stored it, for the batchnorm `id` that reads it.
+    /// A tensor in f32 or 16 bits, or channels of it, as a convolution would have stored it, for the batchnorm `id` that reads it.
     fn store(&mut self, id: NodeId) -> (Bfp, Value) {
         if let Some(kept) = self.kept.remove(&id) {
             return kept;
         }
-        let input = self.base.graph.node(id).inputs[0];
-        let (x, shape) = (self.f32_of(input), self.base.graph.shape(input));
+        let ((input, gather), shape) = (self.stream_before(id), self.base.graph.shape(id));
+        let ((mut inputs, form), from) = (self.stream_of(input), u(self.base.graph.shape(input).c));
         let rows = self.base.batch * shape.h * shape.w;
         let (y, sums) = self.new_input(id);
-        let p = Store { rows: u(rows), c: u(shape.c), noise: self.noise(id, Role::Y) };
-        self.base.call(Kernel::QuantizeStoreI8(p), &[x, self.step], &[y.mantissas, y.exponents, sums]);
+        let index = gather.and_then(|gather| self.index_of(gather));
+        let (form, select, noise) = (form as u32, u32::from(index.is_some()), self.noise(id, Role::Y));
+        let p = Store { rows: u(rows), c: u(shape.c), form, select, from, noise };
+        inputs.extend(index);
+        inputs.push(self.step);
+        self.base.call(Kernel::QuantizeStoreI8(p), &inputs, &[y.mantissas, y.exponents, sums]);
         (y, sums)
     }
 

@@ -1,4 +1,4 @@
-//! The 8-bit batchnorm that reads a residual stream, backward: from dZ to the gradient of the stream, in 16 bits or f32.
+//! The 8-bit batchnorm that reads a residual stream, or some channels of it, backward: from dZ to the gradient of the stream, in 16 bits or f32.
 //!
 //! Formulas: [`crate::backend::Int8::batchnorm_bwd_stream_i8`]. Not here: dY for a convolution, which is rounded ([`super::i8_bwd`]).
 
@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::super::Cpu;
 use super::super::memory::{Parts, f32s, f32s_mut, i8s};
+use super::super::select::check;
 use super::super::simd_int8::vectorised_i8;
 use super::super::stream::{Read, Write};
 use super::super::tile::{COLUMNS, ROWS, Tile};
@@ -15,6 +16,7 @@ use crate::Result;
 use crate::backend::{Bfp, Span};
 use crate::ops::batchnorm::{BatchNormBwdStreamI8, GradientSums, SizesI8};
 use crate::ops::quantize::Form;
+use crate::quant::layout::blocks_across;
 
 vectorised_i8! {
     /// `out = fma(A, dz, fma(B, y, D))` of one block of channels of a pixel; `scales` of dz and y.
@@ -29,7 +31,7 @@ vectorised_i8! {
 }
 
 impl Cpu {
-    /// `channel`: gamma, mean, 1/std; `written`: dgamma, dbeta, scratch memory.
+    /// `channel`: gamma, mean, 1/std, and the index; `written`: dgamma, dbeta, scratch memory.
     #[allow(clippy::too_many_arguments)]
     pub(in super::super) fn batchnorm_bwd_stream_i8(
         &self,
@@ -37,15 +39,14 @@ impl Cpu {
         dz: Bfp,
         sums: Span,
         y: Bfp,
-        channel: [Span; 3],
+        channel: [Span; 4],
         [other, dx]: [Bfp; 2],
         written: [Span; 3],
     ) -> Result<()> {
-        let s = SizesI8::of_stream(p);
-        let (one, stored) = (s.c * 4, s.rows * s.stride);
-        let (channel, [dgamma, dbeta, ws]) = (channel.map(|span| (span, one)), written);
-        let added = if p.add != 0 { Form::of(p.other).bytes(s.rows, s.c) } else { [0; 2] };
-        let made = Form::of(p.form).bytes(s.rows, s.c);
+        let (s, wide) = (SizesI8::of_stream(p), p.stream());
+        let (one, stored, [dgamma, dbeta, ws]) = (s.c * 4, s.rows * s.stride, written);
+        let added = if p.add != 0 { Form::of(p.other).bytes(s.rows, wide) } else { [0; 2] };
+        let made = Form::of(p.form).bytes(s.rows, wide);
         let io = self.memory.open(
             "batchnorm_bwd_stream_i8",
             [
@@ -54,9 +55,10 @@ impl Cpu {
                 (sums, s.sums() * size_of::<GradientSums>()),
                 (y.mantissas, stored),
                 (y.exponents, s.exponents()),
-                channel[0],
-                channel[1],
-                channel[2],
+                (channel[0], one),
+                (channel[1], one),
+                (channel[2], one),
+                (channel[3], p.named() * 4),
                 (other.mantissas, added[0]),
                 (other.exponents, added[1]),
             ],
@@ -68,8 +70,13 @@ impl Cpu {
                 (dx.exponents, made[1]),
             ],
         )?;
-        let ([dz, dze, sums, y, ye, gamma, mean, invstd, other, others], [dgamma, dbeta, ws, dx, dxe]) =
+        let ([dz, dze, sums, y, ye, gamma, mean, invstd, index, other, others], [dgamma, dbeta, ws, dx, dxe]) =
             (io.read, io.write);
+        let index: &[u32] = bytemuck::cast_slice(index);
+        check(index, p.wide)?;
+        if s.rows * s.c == 0 {
+            return Ok(());
+        }
         let (dz, y) =
             (Stored { mantissas: i8s(dz), exponents: i8s(dze) }, Stored { mantissas: i8s(y), exponents: i8s(ye) });
         let sums: &[GradientSums] = bytemuck::cast_slice(sums);
@@ -88,20 +95,44 @@ impl Cpu {
             }
         });
         let (level, factors) = (self.level, [&*a, &*b, &*d]);
-        let other = (p.add != 0).then(|| Read::new(p.other, other, others, s.c));
-        let dx = Write::new(p.form, dx, dxe, s.c);
+        let other = (p.add != 0).then(|| Read::new(p.other, other, others, wide));
+        let dx = Write::new(p.form, dx, dxe, wide);
+        // dY of `out.len()` channels of a row from channel `first` on, all of one block.
+        let row = |row: usize, first: usize, out: &mut [f32]| {
+            if out.is_empty() {
+                return;
+            }
+            let (at, scales) = (row * s.stride + first, [&dz, &y].map(|t| t.scale(&s, row, first / COLUMNS)));
+            let (dz, y) = (&dz.mantissas[at..], &y.mantissas[at..]);
+            gradient(level, dz, y, scales, factors.map(|all| &all[first..]), out);
+        };
         (0..s.tiles).into_par_iter().for_each(|number| {
             let mut tile = Tile::new();
-            for column in 0..s.across {
-                let (first, rows) = (column * COLUMNS, (s.rows - number * ROWS).min(ROWS));
-                let width = (s.c - first).min(COLUMNS);
-                // The last block of channels may be narrower than the one before it.
-                tile.values.iter_mut().for_each(|row| row[width..].fill(0.0));
-                for (i, values) in tile.values.iter_mut().enumerate().take(rows) {
-                    let row = number * ROWS + i;
-                    let (at, scales) = (row * s.stride + first, [&dz, &y].map(|t| t.scale(&s, row, column)));
-                    let (dz, y) = (&dz.mantissas[at..], &y.mantissas[at..]);
-                    gradient(level, dz, y, scales, factors.map(|all| &all[first..]), &mut values[..width]);
+            let rows = (s.rows - number * ROWS).min(ROWS);
+            for column in 0..blocks_across(wide) {
+                let first = column * COLUMNS;
+                let width = (wide - first).min(COLUMNS);
+                let values = tile.values.iter_mut().enumerate().take(rows);
+                if p.select != 0 {
+                    let below = |channel| index.partition_point(|own| (*own as usize) < channel);
+                    let (from, end) = (below(first), below(first + width));
+                    let places = &index[from..end];
+                    // The run of channels that the block has, up to and behind the first that is of another block.
+                    let cut = from.next_multiple_of(COLUMNS).min(end) - from;
+                    let mut own = [0.0; COLUMNS];
+                    for (i, values) in values {
+                        let (head, tail) = own[..places.len()].split_at_mut(cut);
+                        row(number * ROWS + i, from, head);
+                        row(number * ROWS + i, from + cut, tail);
+                        *values = [0.0; COLUMNS];
+                        places.iter().zip(&own).for_each(|(place, own)| values[*place as usize - first] = *own);
+                    }
+                } else {
+                    for (i, values) in values {
+                        row(number * ROWS + i, first, &mut values[..width]);
+                        // The last block of channels may be narrower than the one before it.
+                        values[width..].fill(0.0);
+                    }
                 }
                 if let Some(other) = &other {
                     other.add_to(level, number, column, rows, &mut tile);
