@@ -136,27 +136,7 @@ template <bool SELECT> __device__ __forceinline__ void gradient_of_stream(
 #pragma unroll
             for (u32 j = 0; j < 8; j++) bits = max(bits, magnitude(v[j]));
         }
-        if (p.form == FORM_F32) {
-            if (!there) continue;
-            f32* to = (f32*)dx + (u64)row * c + channel;
-            if (c % 4 == 0) {
-                if (channel < c) *(float4*)to = make_float4(v[0], v[1], v[2], v[3]);
-                if (channel + 4 < c) *(float4*)(to + 4) = make_float4(v[4], v[5], v[6], v[7]);
-                continue;
-            }
-#pragma unroll
-            for (u32 j = 0; j < 8; j++) {
-                if (channel + j < c) to[j] = v[j];
-            }
-            continue;
-        }
-        bits = block_max(bits, scratch);
-        const i32 e = exponent_of(bits);
-        if (threadIdx.x == 0) dx_exponents[block] = (i8)e;
-        const To16 round(bits, e);
-        uint4 out = make_uint4(round.pair<false>(v[0], v[1]), round.pair<false>(v[2], v[3]), round.pair<false>(v[4], v[5]), round.pair<false>(v[6], v[7]));
-        if (round.clips) out = make_uint4(round.pair<true>(v[0], v[1]), round.pair<true>(v[2], v[3]), round.pair<true>(v[4], v[5]), round.pair<true>(v[6], v[7]));
-        if (there) store16((u16*)dx + (u64)row * stride + channel, out);
+        put_stream(p.form, dx, dx_exponents, c, block, row, channel, there, bits, v, scratch);
     }
     phases.end();
 }
