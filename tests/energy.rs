@@ -18,6 +18,7 @@ use earlybird::ops::conv2d::Conv2dAttr;
 use earlybird::ops::pool::Window;
 use earlybird::ops::quantize::Form;
 use earlybird::ops::{Kernel, Shape};
+use earlybird::ticket::{Mask, SurgeryOptions, plan_surgery};
 use earlybird::vgpu::prof::{Class, Summary};
 
 fn layer(graph: &Graph, batch: usize, numerics: Numerics, name: &str) -> cost::LayerCost {
@@ -149,7 +150,11 @@ fn bytes_agree_with_the_lowered_program_in_int8() {
     let residual = nn::build("preresnet20", &nn::ModelOptions::default()).unwrap();
     let small = nn::ModelOptions { input: Shape::new(64, 64, 3), ..Default::default() };
     let [basic, bottleneck] = ["resnet18", "resnet50"].map(|model| nn::build(model, &small).unwrap());
-    for (graph, batch) in [(straight(), 8), (vgg, 32), (residual, 8), (basic, 8), (bottleneck, 8)] {
+    // Gathers between the stream and the blocks.
+    let channels = residual.bn_channels();
+    let mask = Mask::from_bools((0..channels).map(|i| i % 5 != 0 && i % 2 == 0));
+    let surgery = plan_surgery(&residual, &mask, &vec![0.5; channels], SurgeryOptions::default()).unwrap();
+    for (graph, batch) in [(straight(), 8), (vgg, 32), (residual, 8), (basic, 8), (bottleneck, 8), (surgery.graph, 8)] {
         let (layout, precision) = (Layout::new(&graph), Precision::Int8(Int8Options::default()));
         let packing = Packing::new(&graph, &layout, precision, 1).unwrap();
         let program = lower(&graph, &layout, &packing, batch, Mode::Train, &|_| 0).unwrap();

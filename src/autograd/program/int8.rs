@@ -282,18 +282,21 @@ impl Eight<'_, '_> {
         conv || !(batchnorms.is_empty() || batchnorms.contains(&id))
     }
 
-    /// Whether a convolution in no block writes `to` in 16 bits: where all that reads it does so in 8 or 16 bits. That is the batchnorm `kept`, for which it is stored as well,
-    /// batchnorms that read some channels of it, convolutions with integer products, and additions that take it so.
-    fn is_16(&self, to: NodeId, kept: Option<NodeId>) -> bool {
-        let graph = self.base.graph;
-        let readers = graph.consumers(to);
-        !readers.is_empty()
-            && readers.into_iter().all(|reader| match graph.node(reader).op {
-                Op::Conv2d(_) => self.packing.convolution(reader).is_some(),
-                Op::Select(_) => self.gathers_for(reader).is_some(),
-                Op::Add(_) => self.adds_16(reader, to),
-                _ => Some(reader) == kept,
-            })
+    /// Whether `reader` takes the stream `id` in 8 or 16 bits: a convolution with integer products, an addition, a batchnorm that begins a block, all of it or some channels.
+    fn reads_16(&self, reader: NodeId, id: NodeId) -> bool {
+        match self.base.graph.node(reader).op {
+            Op::Conv2d(_) => self.packing.convolution(reader).is_some(),
+            Op::Add(_) => self.adds_16(reader, id),
+            Op::BatchNorm(_) => true,
+            Op::Select(_) => self.gathers_for(reader).is_some(),
+            _ => false,
+        }
+    }
+
+    /// Whether a convolution in no block writes `to` in 16 bits: where all that reads it takes it so.
+    fn is_16(&self, to: NodeId) -> bool {
+        let readers = self.base.graph.consumers(to);
+        !readers.is_empty() && readers.into_iter().all(|reader| self.reads_16(reader, to))
     }
 
     /// The convolution that is a block with `bn`.

@@ -39,6 +39,17 @@ impl Counter<'_> {
         self.is_conv(input) && self.in_block(input)
     }
 
+    /// Whether the gather `id` is part of the block of the batchnorm that alone reads it.
+    fn gathers(&self, id: NodeId) -> bool {
+        let is_select = matches!(self.graph.node(id).op, Op::Select(_));
+        is_select && self.graph.reader(id).is_some_and(|reader| self.is_batchnorm(reader))
+    }
+
+    /// Whether `reader` is a batchnorm that begins a block, or its gather.
+    fn begins_block(&self, reader: NodeId) -> bool {
+        self.is_batchnorm(reader) || self.gathers(reader)
+    }
+
     /// Whether a convolution computes the addition `id`.
     fn sums_on_the_way(&self, id: NodeId) -> bool {
         let mut inputs = self.graph.node(id).inputs.iter();
@@ -93,7 +104,7 @@ impl Counter<'_> {
         let is_8 = |reader: NodeId| match self.graph.node(reader).op {
             Op::Conv2d(_) => true,
             Op::Add(_) => self.adds(reader, id),
-            _ => self.stored_by_conv(id, reader),
+            _ => self.begins_block(reader),
         };
         match self.sum_of(id) {
             Some(_) => readers.into_iter().any(is_8),
@@ -111,8 +122,9 @@ impl Counter<'_> {
         let readers = self.graph.consumers(id);
         let mut others = readers.iter().copied().filter(|reader| Some(*reader) != but);
         match (others.next(), others.next()) {
-            _ if but.is_none() && readers.iter().any(|reader| self.is_batchnorm(*reader)) => self.stream_bytes(id),
+            _ if but.is_none() && readers.iter().any(|reader| self.begins_block(*reader)) => self.stream_bytes(id),
             (Some(conv), None) if self.is_conv(conv) && but.is_some() => self.bytes_i8(id),
+            (Some(block), None) if self.begins_block(block) => self.stream_bytes(id),
             (Some(add), None) if self.is_stream(add) => self.gradient_bytes(add, None),
             (Some(add), None) if self.adds(add, id) => 2 * self.bytes_i8(id),
             (None, _) if but.is_some() => 0,
@@ -148,6 +160,7 @@ impl Counter<'_> {
             Op::Conv2d(_) => false,
             Op::Relu(_) | Op::MaxPool(_) => self.pass_of(id).is_none(),
             Op::BatchNorm(_) => !self.behind_conv(id),
+            Op::Select(_) => !self.gathers(id),
             _ => true,
         }
     }
@@ -159,13 +172,13 @@ impl Counter<'_> {
 
     /// Conversions of inputs that `id` is the first to want in the other form; a batchnorm reads what a convolution stored, or stores it itself, and an addition takes what it finds.
     fn conversions(&self, id: NodeId) -> Cost {
-        if self.is_batchnorm(id) || (matches!(self.graph.node(id).op, Op::Relu(_)) && self.sum_of(id).is_some()) {
+        if self.begins_block(id) || (matches!(self.graph.node(id).op, Op::Relu(_)) && self.sum_of(id).is_some()) {
             return Cost::default();
         }
         let f32 = self.wants_f32(id);
         let first = |input: &NodeId| {
             let readers = self.graph.consumers(*input);
-            readers.into_iter().find(|reader| self.wants_f32(*reader) == f32) == Some(id)
+            readers.into_iter().find(|reader| !self.begins_block(*reader) && self.wants_f32(*reader) == f32) == Some(id)
         };
         let inputs = self.graph.node(id).inputs.iter().copied().filter(first);
         inputs.map(|input| if f32 { self.made_f32(input, id) } else { self.made_operand(input) }).sum()
@@ -238,6 +251,7 @@ impl Counter<'_> {
             Op::Add(_) if self.sums_on_the_way(id) => Default::default(),
             Op::Add(_) if !self.graph.batchnorms_of(id).is_empty() => self.sum_i8(id),
             Op::Relu(_) if self.sum_of(id).is_some() => Default::default(),
+            Op::Select(_) if self.gathers(id) => Default::default(),
             _ => (f32.0, f32.1),
         };
         (forward + self.conversions(id), backward + self.meeting_i8(id))
@@ -289,13 +303,15 @@ impl Counter<'_> {
         if self.behind_conv(id) {
             return (forward, grad + self.moved(4 * y + 2 * sums, (9 + 2 * ROUND_OPS) * elements));
         }
-        // An f32 tensor is stored first, unless who made it has done so; its gradient goes on top of what other readers hand on.
-        let input = self.graph.node(id).inputs[0];
+        // Another tensor, or some channels of it, is stored first, unless who made it has done so; its gradient goes on top of what other readers hand on.
+        let before = self.graph.node(id).inputs[0];
+        let (input, reader) =
+            if self.gathers(before) { (self.graph.node(before).inputs[0], before) } else { (before, id) };
         let store = match self.stored_by_conv(input, id) {
             true => Cost::default(),
-            false => self.conversion(input, ROUND_OPS) + self.moved(sums, 0),
+            false => self.moved(if self.is_16(input) { 2 * y } else { 4 * elements } + y + sums, ROUND_OPS * elements),
         };
-        let onto = self.moved(self.stream_bytes(input) + self.gradient_bytes(input, Some(id)), elements);
+        let onto = self.moved(self.stream_bytes(input) + self.gradient_bytes(input, Some(reader)), elements);
         (forward + store, grad + self.moved(2 * y + sums, 9 * elements) + onto)
     }
 
@@ -310,7 +326,7 @@ impl Counter<'_> {
         }
         let stored = readers.iter().filter(|reader| self.is_conv(**reader)).count();
         // A batchnorm at a stream adds its own on the way.
-        let added = readers.iter().filter(|reader| self.is_batchnorm(**reader)).count();
+        let added = readers.iter().filter(|reader| self.begins_block(**reader)).count();
         let meet = (readers.len() - 1).saturating_sub(added);
         let stored = if added > 0 && readers.len() == added + 1 { 0 } else { stored };
         let sums = self.moved(12 * self.elements(id), self.elements(id)).times(meet as f64);

@@ -95,7 +95,7 @@ impl Eight<'_, '_> {
         let (add, other) = (other.is_some(), other.unwrap_or_default());
         inputs.extend(other.0);
         let mut edge = Edge::default();
-        let (mut outputs, form) = if self.is_16(to, reader) {
+        let (mut outputs, form) = if self.is_16(to) {
             let s = self.new_stream(to, "");
             edge.stream = Some(s);
             (vec![s.mantissas, s.exponents], Form::Bfp16)

@@ -56,7 +56,7 @@ impl Eight<'_, '_> {
         let readers = graph.consumers(end);
         let operand = readers.iter().any(|reader| self.packing.convolution(*reader).is_some());
         let mut edge = Edge::default();
-        let form = if operand || readers.iter().any(|reader| self.adds_16(*reader, end)) {
+        let form = if readers.iter().any(|reader| self.reads_16(*reader, end)) {
             let q = self.new_stream(end, "");
             outputs.extend([q.mantissas, q.exponents]);
             edge.stream = Some(q);
