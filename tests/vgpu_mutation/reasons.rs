@@ -183,13 +183,6 @@ const REASONS: &[(Cut, &str, &str, &[&str], &str)] = &[
     ),
     (
         Cut::Guard,
-        "batchnorm_bwd_i8_stream",
-        "batchnorm_stream_i8.cu",
-        &["if (channel + j < p.c) dx[to + j] = p.add ?"],
-        "of the first of four channels, which every group has",
-    ),
-    (
-        Cut::Guard,
         "batchnorm_",
         "phases.cuh",
         &["while (atomicAdd(tickets + phase, 0u) < blocks) __nanosleep(100);"],

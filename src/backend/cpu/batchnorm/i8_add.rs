@@ -109,6 +109,9 @@ impl Cpu {
         let [running_mean, running_var, mean, invstd, affine, written @ ..] = io.write;
         let [other_running_mean, other_running_var, other_mean, other_invstd, other_affine, written @ ..] = written;
         let [out, oute, mask, operand, operande] = written;
+        if s.rows * s.c == 0 {
+            return Ok(());
+        }
         let of =
             |number: usize, y: &Stored, sums: &[u8], [gamma, beta]: [&[u8]; 2], to: [&mut [u8]; 4], map: &mut [f32]| {
                 let (a, b) = map.split_at_mut(s.stride);
@@ -216,6 +219,9 @@ impl Cpu {
         )?;
         let [up, upe, more, moree, mask, y, other_y, step] = io.read;
         let [dz, dze, sums, other_sums, dx, dxe] = io.write;
+        if rows * c == 0 {
+            return Ok(());
+        }
         let (up, more) = (Read::new(p.up, up, upe, c), (p.add != 0).then(|| Read::new(p.more, more, moree, c)));
         let (ys, other_ys, noise) = (i8s(y), i8s(other_y), Source::new(&p.noise, u32_of(step)));
         let (level, to) = (self.level, (p.stream != 0).then(|| Write::new(Form::Bfp16 as u32, dx, dxe, c)));
