@@ -75,9 +75,10 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_add_fwd_i8(
     number -= first;
     if (number < work) {
         const bool same = work % s.across == 0; // a thread has the same channels every time
+        const RowPlace place;
         f32 a[8], b[8], other_a[8], other_b[8];
         for (u32 block = number; block < s.tiles * s.across; block += work) {
-            const u32 tile = block / s.across, row = tile * BLOCK_ROWS + threadIdx.x / 4, channel = (block - tile * s.across) * BLOCK_CHANNELS + threadIdx.x % 4 * 8;
+            const u32 tile = block / s.across, row = tile * BLOCK_ROWS + place.row, channel = (block - tile * s.across) * BLOCK_CHANNELS + place.channel;
             const bool there = row < s.rows && channel < s.stride;
             if (block == number || !same) {
                 const u32 from = channel < s.stride ? channel : 0; // channels behind the last one are nobody's
@@ -120,11 +121,9 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_add_fwd_i8(
         const u32 row = n * s.pixels + i / groups, channel = i % groups * 8, at = row * s.stride + channel;
         f32 v[8];
         load8(FORM_BFP16, out, out_exponents, row, channel, p.c, v);
-        const Philox noise = operand_noise(p.noise, p.noise.tensor, at / 8, now);
-        i32 m[8];
 #pragma unroll
-        for (u32 j = 0; j < 8; j++) m[j] = round_scaled(__fmul_rn(v[j], scale), noise[j]);
-        *(uint2*)(operand + at) = pack8(m);
+        for (u32 j = 0; j < 8; j++) v[j] = __fmul_rn(v[j], scale);
+        put_operand(v, operand_noise(p.noise, p.noise.tensor, at / 8, now), operand + at);
     }
     phases.end();
 }
@@ -144,13 +143,7 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_add_grad_i8(
     f32 v[8] = {0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f};
     uint2 ys = make_uint2(0, 0), other_ys = ys, q;
     if (there) {
-        load8(p.up, up, up_exponents, row, channel, p.c, v);
-        if (p.add) {
-            f32 w[8];
-            load8(p.more, more, more_exponents, row, channel, p.c, w);
-#pragma unroll
-            for (u32 j = 0; j < 8; j++) v[j] = __fadd_rn(v[j], w[j]);
-        }
+        Behind{p.up, up, up_exponents, p.add, p.more, more, more_exponents}(row, channel, p.c, v);
         if (p.relu) {
             const u32 through = mask[at / 8];
 #pragma unroll
@@ -160,12 +153,7 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_add_grad_i8(
         if (p.both) other_ys = *(const uint2*)(other_y + at);
     }
     const u32 bits = row_put(v, p.rows, stride, tile, column, across, p.noise, *step, dz, dz_exponents, scratch, q);
-    if (p.stream) {
-        const i32 e = exponent_of(bits);
-        if (threadIdx.x == 0) dx_exponents[blockIdx.x] = (i8)e;
-        const uint4 out = To16(bits, e).eight(v);
-        if (there) store16(dx + at, out);
-    }
+    if (p.stream) put_16(dx + at, dx_exponents, blockIdx.x, there, bits, v);
     i32 all[4];
     row_sums(q, ys, p.both, other_ys, scratch, all);
     const u32 own = column * BLOCK_CHANNELS + lane_id();

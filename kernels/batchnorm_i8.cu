@@ -90,29 +90,12 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_fwd_i8(
             *(uint2*)(index + at) = pack8(winner);
         }
         const Philox noise = operand_noise(p.noise, p.noise.tensor, at / 8, now);
-        i32 m[8];
 #pragma unroll
-        for (u32 j = 0; j < 8; j++) m[j] = round_scaled(__fmul_rn(best[j], scale), noise[j]);
-        *(uint2*)(out + at) = pack8(m);
+        for (u32 j = 0; j < 8; j++) best[j] = __fmul_rn(best[j], scale);
+        put_operand(best, noise, out + at);
     }
     phases.end();
 }
-
-// The gradient of what lies behind, at row `row` of the output, eight channels.
-struct Behind {
-    const void* up;
-    const i8* up_exponents;
-    const void* more;
-    const i8* more_exponents;
-    __device__ __forceinline__ void operator()(const BatchNormI8& p, u32 row, u32 channel, f32 (&v)[8]) const {
-        load8(p.gradient, up, up_exponents, row, channel, p.pool.c, v);
-        if (!p.add) return;
-        f32 w[8];
-        load8(p.more, more, more_exponents, row, channel, p.pool.c, w);
-#pragma unroll
-        for (u32 j = 0; j < 8; j++) v[j] = __fadd_rn(v[j], w[j]);
-    }
-};
 
 // The windows that hold a pixel: the first of them as a row of the pool's output, the pixel's place in it, how many there are down and across.
 struct Windows {
@@ -141,7 +124,7 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_grad_i8(
     const Sizes s(p);
     const RowPlace place;
     const u32 tile = blockIdx.x / s.across, column = blockIdx.x - tile * s.across, row = tile * BLOCK_ROWS + place.row, channel = column * BLOCK_CHANNELS + place.channel;
-    const Behind behind = {up, up_exponents, more, more_exponents};
+    const Behind behind = {p.gradient, up, up_exponents, p.add, p.more, more, more_exponents};
     const bool there = row < s.rows && channel < s.stride;
     if (p.pool.kernel_h != 0) { // once for all channels of a row
         if (threadIdx.x < BLOCK_ROWS && tile * BLOCK_ROWS + threadIdx.x < s.rows) {
@@ -154,7 +137,7 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_grad_i8(
     uint2 ys = make_uint2(0, 0), q;
     if (there) {
         if (p.pool.kernel_h == 0) {
-            behind(p, row, channel, v);
+            behind(row, channel, p.pool.c, v);
         } else {
             const Windows here(windows[0][place.row], windows[1][place.row]);
             for (u32 r = 0; r < here.down(); r++) {
@@ -162,7 +145,7 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_grad_i8(
                 for (u32 c = 0; c < here.across(); c++, from++, tap -= p.pool.stride) {
                     const uint2 winners = *(const uint2*)(index + (u64)from * s.stride + channel);
                     f32 w[8];
-                    behind(p, from, channel, w);
+                    behind(from, channel, p.pool.c, w);
 #pragma unroll
                     for (u32 j = 0; j < 8; j++) v[j] = __fadd_rn(v[j], ((j < 4 ? winners.x : winners.y) >> 8 * (j & 3) & 255u) == tap ? w[j] : 0.f);
                 }

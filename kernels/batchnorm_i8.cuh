@@ -66,7 +66,7 @@ struct State {
 
 // Statistics of channels 2 * part and the next, of `c` channels.
 __device__ __forceinline__ void statistics(
-    u32 c, f32 eps, f32 share, const Sizes& s, u32 part, const i8* __restrict__ y_exponents, const OutputSums* __restrict__ sums, const State& state) {
+    u32 c, f32 eps, f32 momentum, const Sizes& s, u32 part, const i8* __restrict__ y_exponents, const OutputSums* __restrict__ sums, const State& state) {
     __shared__ Lanes lanes;
     const u32 lane = threadIdx.x / SUM_CHANNELS, channel = part * SUM_CHANNELS + threadIdx.x % SUM_CHANNELS;
     double s1 = 0.0, s2 = 0.0;
@@ -86,13 +86,13 @@ __device__ __forceinline__ void statistics(
         return;
     }
     const double m = s.rows, mean = s1 / m, var = fmax(s2 / m - mean * mean, 0.0), invstd = 1.0 / sqrt(var + (double)eps);
-    const double a = (double)state.gamma[channel] * invstd, unbiased = s.rows > 1 ? var * m / (m - 1.0) : var, momentum = share;
+    const double a = (double)state.gamma[channel] * invstd, unbiased = s.rows > 1 ? var * m / (m - 1.0) : var, share = momentum;
     state.mean[channel] = (f32)mean;
     state.invstd[channel] = (f32)invstd;
     state.affine[channel] = (f32)a;
     state.affine[s.stride + channel] = (f32)((double)state.beta[channel] - mean * a);
-    state.running_mean[channel] = (f32)((1.0 - momentum) * (double)state.running_mean[channel] + momentum * mean);
-    state.running_var[channel] = (f32)((1.0 - momentum) * (double)state.running_var[channel] + momentum * unbiased);
+    state.running_mean[channel] = (f32)((1.0 - share) * (double)state.running_mean[channel] + share * mean);
+    state.running_var[channel] = (f32)((1.0 - share) * (double)state.running_var[channel] + share * unbiased);
 }
 
 __device__ __forceinline__ f32 relu_if(u32 relu, f32 v) { return relu ? fmaxf(v, 0.f) : v; }
@@ -129,9 +129,35 @@ struct Coefficients {
     }
 };
 
+// The gradient that comes from behind, in one tensor or, with `add`, in two: eight channels of row `row`, of `c`.
+struct Behind {
+    u32 form;
+    const void* up;
+    const i8* up_exponents;
+    u32 add, more_form;
+    const void* more;
+    const i8* more_exponents;
+    __device__ __forceinline__ void operator()(u32 row, u32 channel, u32 c, f32 (&v)[8]) const {
+        load8(form, up, up_exponents, row, channel, c, v);
+        if (!add) return;
+        f32 w[8];
+        load8(more_form, more, more_exponents, row, channel, c, w);
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) v[j] = __fadd_rn(v[j], w[j]);
+    }
+};
+
 __device__ __forceinline__ void coef8(const f32* from, f32 (&to)[8]) {
     const float4 low = *(const float4*)from, high = *(const float4*)(from + 4);
     to[0] = low.x, to[1] = low.y, to[2] = low.z, to[3] = low.w, to[4] = high.x, to[5] = high.y, to[6] = high.z, to[7] = high.w;
+}
+
+// Writes eight channels of a row in 16 bits; all threads of a block of the tensor (number `block`), whose largest absolute value has these bits, `there` where the tensor has them.
+__device__ __forceinline__ void put_16(u16* to, i8* exponents, u32 block, bool there, u32 bits, const f32 (&v)[8]) {
+    const i32 e = exponent_of(bits);
+    if (threadIdx.x == 0) exponents[block] = (i8)e;
+    const uint4 out = To16(bits, e).eight(v);
+    if (there) store16(to, out);
 }
 
 // Writes eight channels of a row of a tensor of `c` channels in f32 or 16 bits; all threads of a block of 64 rows x 32 channels (number `block`), a quarter of a row each, `there` where the
@@ -153,9 +179,6 @@ __device__ __forceinline__ u32 put_stream(
         return 0;
     }
     bits = block_max(bits, scratch);
-    const i32 e = exponent_of(bits);
-    if (threadIdx.x == 0) exponents[block] = (i8)e;
-    const uint4 out = To16(bits, e).eight(v);
-    if (there) store16((u16*)x + (u64)row * pad16(c) + channel, out);
+    put_16((u16*)x + (u64)row * pad16(c) + channel, exponents, block, there, bits, v);
     return bits;
 }

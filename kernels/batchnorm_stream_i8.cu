@@ -87,12 +87,13 @@ template <bool SELECT> __device__ __forceinline__ void gradient_of_stream(
     }
     const u32 count = div_up(p.rows, BLOCK_ROWS) * across, start = number - first, pace = gridDim.x - first;
     const bool same = pace % across == 0; // a thread has the same channels every time
+    const RowPlace place;
     f32 a[8], b[8], d[8];
     Run run;
-    if (SELECT) run = Run(start % across * BLOCK_CHANNELS + threadIdx.x % 4 * 8, index, p.c);
+    if (SELECT) run = Run(start % across * BLOCK_CHANNELS + place.channel, index, p.c);
     phases.wait(1, first);
     for (u32 block = start; block < count; block += pace) {
-        const u32 tile = block / across, row = tile * BLOCK_ROWS + threadIdx.x / 4, channel = (block - tile * across) * BLOCK_CHANNELS + threadIdx.x % 4 * 8;
+        const u32 tile = block / across, row = tile * BLOCK_ROWS + place.row, channel = (block - tile * across) * BLOCK_CHANNELS + place.channel;
         const bool there = row < p.rows && channel < stride;
         if (block == start || !same) {
             if (SELECT) {

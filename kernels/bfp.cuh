@@ -181,20 +181,22 @@ __device__ __forceinline__ uint2 pack8(const i32 (&q)[8]) {
     return r;
 }
 
-// Rounds eight scaled values of an operand to `to` + at. `wide`: to 16 bits, high bytes there and low bytes `low` bytes behind them.
-__device__ __forceinline__ void put_gradient(const f32 (&scaled)[8], const Philox& noise, u32 wide, i8* __restrict__ to, u32 at, u64 low) {
+// Rounds eight scaled values of an operand.
+__device__ __forceinline__ void put_operand(const f32 (&scaled)[8], const Philox& noise, i8* __restrict__ to) {
     i32 m[8];
-    if (wide) {
-        i32 high[8];
 #pragma unroll
-        for (u32 j = 0; j < 8; j++) m[j] = round_wide(scaled[j], noise[j]), high[j] = (m[j] + 128) >> 8;
-        *(uint2*)(to + at) = pack8(high);
-        to += low;
-    } else {
+    for (u32 j = 0; j < 8; j++) m[j] = round_scaled(scaled[j], noise[j]);
+    *(uint2*)to = pack8(m);
+}
+
+// The same to `to` + at. `wide`: to 16 bits, high bytes there and low bytes `low` bytes behind them.
+__device__ __forceinline__ void put_gradient(const f32 (&scaled)[8], const Philox& noise, u32 wide, i8* __restrict__ to, u32 at, u64 low) {
+    if (!wide) return put_operand(scaled, noise, to + at);
+    i32 m[8], high[8];
 #pragma unroll
-        for (u32 j = 0; j < 8; j++) m[j] = round_scaled(scaled[j], noise[j]);
-    }
-    *(uint2*)(to + at) = pack8(m);
+    for (u32 j = 0; j < 8; j++) m[j] = round_wide(scaled[j], noise[j]), high[j] = (m[j] + 128) >> 8;
+    *(uint2*)(to + at) = pack8(high);
+    *(uint2*)(to + low + at) = pack8(m);
 }
 
 // rust: crate::ops::batchnorm::OutputSums

@@ -79,10 +79,9 @@ extern "C" __global__ void __launch_bounds__(256) quantize_fwd_i8(
         const Philox noise = operand_noise(p.noise, p.noise.tensor, index / 8, now);
         f32 v[8];
         load8(p.form, x, x_exponents, n * p.pixels + at / stride, at % stride, p.c, v);
-        i32 m[8];
 #pragma unroll
-        for (u32 j = 0; j < 8; j++) m[j] = round_scaled(__fmul_rn(v[j], scale), noise[j]);
-        *(uint2*)(q + index) = pack8(m);
+        for (u32 j = 0; j < 8; j++) v[j] = __fmul_rn(v[j], scale);
+        put_operand(v, noise, q + index);
     }
 }
 

@@ -9,6 +9,17 @@ use crate::ops::quantize::{Form, QuantizeGradient};
 use crate::ops::{Emit, Kernel, Value, u};
 use crate::quant::layout::{Role, pad, tensor};
 
+/// Gradients that a pass adds up: their values, and the parameters that say what they are.
+pub(super) struct Behind {
+    pub values: Vec<Value>,
+    /// [`Form`] of the first.
+    pub gradient: u32,
+    /// 1: there is a second.
+    pub add: u32,
+    /// [`Form`] of that.
+    pub more: u32,
+}
+
 impl Eight<'_, '_> {
     pub(super) fn backward(&mut self, id: NodeId) {
         if let Some(bn) = self.ends.get(&id).copied() {
@@ -60,7 +71,7 @@ impl Eight<'_, '_> {
     }
 
     /// The gradients of the output of `id` as they are, `most` of at least one: where there are more, the first of them meet in f32.
-    pub(super) fn take_up_to(&mut self, id: NodeId, most: usize) -> Vec<(Vec<Value>, Form)> {
+    fn take_up_to(&mut self, id: NodeId, most: usize) -> Vec<(Vec<Value>, Form)> {
         let mut blocks = self.stored_gradients.remove(&id).unwrap_or_default();
         let mut f32 = self.base.pending.remove(&id);
         let (count, add) = (blocks.len() + usize::from(f32.is_some()), Add { n: u(self.base.bytes(id) / 4) });
@@ -81,6 +92,18 @@ impl Eight<'_, '_> {
         }
         let blocks = blocks.into_iter().map(|Blocks { q, form }| (vec![q.mantissas, q.exponents], form));
         blocks.chain(f32.map(|value| (vec![value], Form::F32))).collect()
+    }
+
+    /// What comes to the output of `id` from behind, for a pass that takes one tensor or two; `None` where nothing comes.
+    pub(super) fn take_behind(&mut self, id: NodeId) -> Option<Behind> {
+        let gradients = self.take_up_to(id, 2);
+        let (first, second) = (gradients.first()?.1, gradients.get(1).map(|(_, form)| *form));
+        Some(Behind {
+            values: gradients.iter().flat_map(|(values, _)| values).copied().collect(),
+            gradient: first as u32,
+            add: u32::from(second.is_some()),
+            more: second.unwrap_or_default() as u32,
+        })
     }
 
     /// The gradient of the output of `id` in f32, if there is any.
@@ -123,15 +146,12 @@ impl Eight<'_, '_> {
         let (dz, sums) = match self.behind.remove(&id) {
             Some(gradient) => gradient,
             None => {
-                let ups = self.take_up_to(id, 2);
-                let Some((_, gradient)) = ups.first() else { return };
-                let mut inputs: Vec<Value> = ups.iter().flat_map(|(values, _)| values).copied().collect();
-                let (add, more) = (u(ups.len()) - 1, ups.get(1).map_or(Form::F32, |(_, form)| *form) as u32);
+                let Some(Behind { values: mut inputs, gradient, add, more }) = self.take_behind(id) else { return };
                 inputs.extend(block.index);
                 inputs.extend([y.mantissas, y.exponents, block.affine, self.step]);
                 let dz = self.new_stored(id, "d ", s.rows, s.c);
                 let sums = self.new_sums(id, "sums of d ", s.rows, s.c, size_of::<GradientSums>());
-                let (gradient, noise) = (*gradient as u32, self.noise(id, Role::Dz));
+                let noise = self.noise(id, Role::Dz);
                 let p = BatchNormI8 { gradient, add, more, noise, ..block.p };
                 self.base.call(Kernel::BatchNormGradI8(p), &inputs, &[dz.mantissas, dz.exponents, sums]);
                 (dz, sums)

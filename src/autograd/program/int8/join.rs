@@ -2,6 +2,7 @@
 //!
 //! What is added is a stream of 16 bits or f32; the sum is one again where 8-bit operators read it. Not here: blocks that end in a convolution, which adds by itself ([`super::forward`]).
 
+use super::backward::Behind;
 use super::{Block, Blocks, Edge, Eight};
 use crate::graph::{NodeId, Op};
 use crate::ops::batchnorm::{GradientSums, SizesI8};
@@ -91,20 +92,17 @@ impl Eight<'_, '_> {
         self.base.call(Kernel::BatchNormAddFwdI8(p), &inputs, &outputs);
         self.edges[end.0] = edge;
         self.inner.extend([sum, end]);
-        let join = Join { batchnorms: batchnorms.clone(), other: other.filter(|_| second.is_none()), mask };
-        self.joins.insert(end, join);
-        self.blocks.extend(batchnorms.into_iter().zip(blocks));
+        let other = other.filter(|_| second.is_none());
+        self.blocks.extend(batchnorms.iter().copied().zip(blocks));
+        self.joins.insert(end, Join { batchnorms, other, mask });
     }
 
     /// The gradient behind the batchnorms, and that of the stream.
     pub(super) fn backward_join(&mut self, id: NodeId, join: &Join) {
-        let ups = self.take_up_to(id, 2);
-        let (Some((up, up_form)), more) = (ups.first(), ups.get(1)) else { return };
+        let Some(Behind { values: mut inputs, gradient, add, more }) = self.take_behind(id) else { return };
         let blocks: Vec<Block> = join.batchnorms.iter().filter_map(|bn| self.blocks.get(bn).cloned()).collect();
         let (Some(first), second) = (blocks.first(), blocks.get(1)) else { return };
         let (s, bn) = (SizesI8::of(&first.p), join.batchnorms[0]);
-        let mut inputs = up.clone();
-        inputs.extend(more.iter().flat_map(|(values, _)| values));
         inputs.extend(join.mask);
         inputs.push(first.y.mantissas);
         inputs.extend(second.map(|second| second.y.mantissas));
@@ -127,9 +125,9 @@ impl Eight<'_, '_> {
             c: u(s.c),
             relu: u32::from(join.mask.is_some()),
             both: u32::from(second.is_some()),
-            up: *up_form as u32,
-            add: u32::from(more.is_some()),
-            more: more.map_or(Form::F32, |(_, form)| *form) as u32,
+            up: gradient,
+            add,
+            more,
             stream: u32::from(other.is_some()),
             noise: self.noise(bn, Role::Dz),
         };

@@ -8,7 +8,7 @@ use super::super::Cpu;
 use super::super::memory::{f32s, i8s, i8s_mut, u32_of};
 use super::super::noise::Source;
 use super::super::simd_int8::{Level, vectorised_i8};
-use super::super::stream::Read;
+use super::super::stream::{Read, add};
 use super::super::tile::{self, COLUMNS, ROWS, Strip, Tile};
 use super::i8::Stored;
 use crate::Result;
@@ -18,15 +18,10 @@ use crate::ops::pool::Pool;
 use crate::ops::quantize::Form;
 
 vectorised_i8! {
-    /// Adds a row where `index` is `tap`; everywhere where there is no index.
-    fn add(up: &[f32], index: Option<&[u8]>, tap: u8, out: &mut [f32]) {
-        match index {
-            Some(index) => {
-                for ((out, up), index) in out.iter_mut().zip(up).zip(index) {
-                    *out += if *index == tap { *up } else { 0.0 };
-                }
-            }
-            None => out.iter_mut().zip(up).for_each(|(out, up)| *out += up),
+    /// Adds a row where `index` is `tap`.
+    fn add_won(up: &[f32], index: &[u8], tap: u8, out: &mut [f32]) {
+        for ((out, up), index) in out.iter_mut().zip(up).zip(index) {
+            *out += if *index == tap { *up } else { 0.0 };
         }
     }
 }
@@ -53,9 +48,12 @@ impl Up<'_> {
         self.up.part(level, row, column, &mut sum[..width]);
         if let Some(other) = &self.more {
             other.part(level, row, column, &mut more[..width]);
-            add(level, &more[..width], None, 0, &mut sum[..width]);
+            add(level, &more[..width], &mut sum[..width]);
         }
-        add(level, &sum[..width], index, tap, out);
+        match index {
+            Some(index) => add_won(level, &sum[..width], index, tap, out),
+            None => add(level, &sum[..width], out),
+        }
     }
 }
 
