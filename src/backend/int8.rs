@@ -10,14 +10,13 @@
 
 use super::Span;
 use crate::Result;
-use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8};
-use crate::ops::batchnorm_add::{BatchNormAddGradI8, BatchNormAddI8};
+use crate::ops::batchnorm::{BatchNormBwdStreamI8, BatchNormI8, GradientSums, OutputSums, SizesI8};
+use crate::ops::batchnorm_add::{BatchNormAddGradI8, BatchNormAddI8, mask_bytes};
 use crate::ops::classifier::Classifier;
 use crate::ops::conv2d::{Conv2dI8, Conv2dStreamI8};
-#[cfg(doc)]
-use crate::ops::quantize::Form;
-use crate::ops::quantize::{Dequantize, Quantize, QuantizeGradient, Round, Store};
+use crate::ops::quantize::{Dequantize, Form, Quantize, QuantizeGradient, Round, Store};
 use crate::ops::sgd::SgdI8;
+use crate::quant::layout::{BLOCK_ROWS, pad};
 
 /// Mantissas and exponents of one tensor. Where an operator's parameters name a [`Form`], the tensor is in that form.
 #[derive(Clone, Copy, Debug)]
@@ -341,4 +340,97 @@ pub trait Int8 {
 
     /// Only the rounding and packing of the weights, as the step does it at its end: after initial weights or a checkpoint were loaded. Weights of the 8-bit grid stay as they are.
     fn sgd_pack_i8(&self, p: &SgdI8, table: Span, step: Span, w: Span, packed: Span) -> Result<()>;
+}
+
+/// A tensor, and the bytes that an operator takes of it.
+type Taken<'m> = (Span<'m>, usize);
+
+/// What [`Int8::batchnorm_add_fwd_i8`] reads and writes, the same on every device; `second` is [`Summand::parts`], `ws` the device's scratch memory.
+#[allow(clippy::too_many_arguments)] // an operator's tensors are its arguments
+pub(super) fn batchnorm_add_fwd_tensors<'m>(
+    p: &BatchNormAddI8,
+    first: BatchNormInput<'m>,
+    second: BatchNormInput<'m>,
+    step: Span<'m>,
+    sum: Bfp<'m>,
+    mask: Span<'m>,
+    operand: Bfp<'m>,
+    ws: Taken<'m>,
+) -> ([Taken<'m>; 11], [Taken<'m>; 16]) {
+    let (s, a, b) = (SizesI8::of_sum(p), first.state, second.state);
+    let (one, all, both, wanted) = (s.c * 4, s.rows * s.stride, usize::from(p.both != 0), usize::from(p.operand != 0));
+    let (sums, affine) = (s.sums() * size_of::<OutputSums>(), 2 * s.stride * 4);
+    let (added, made) = (p.other().bytes(s.rows, s.c), Form::of(p.form).bytes(s.rows, s.c));
+    let reads = [
+        (first.y.mantissas, all),
+        (first.y.exponents, s.exponents()),
+        (first.sums, sums),
+        (a.gamma, one),
+        (a.beta, one),
+        (second.y.mantissas, added[0]),
+        (second.y.exponents, added[1]),
+        (second.sums, both * sums),
+        (b.gamma, both * one),
+        (b.beta, both * one),
+        (step, 4),
+    ];
+    let writes = [
+        (a.running_mean, one),
+        (a.running_var, one),
+        (a.mean, one),
+        (a.invstd, one),
+        (a.affine, affine),
+        (b.running_mean, both * one),
+        (b.running_var, both * one),
+        (b.mean, both * one),
+        (b.invstd, both * one),
+        (b.affine, both * affine),
+        (sum.mantissas, made[0]),
+        (sum.exponents, made[1]),
+        (mask, if p.relu != 0 { mask_bytes(s.rows, s.c) } else { 0 }),
+        (operand.mantissas, wanted * all),
+        (operand.exponents, wanted * s.n),
+        ws,
+    ];
+    (reads, writes)
+}
+
+/// What [`Int8::batchnorm_add_grad_i8`] reads and writes.
+#[allow(clippy::too_many_arguments)] // an operator's tensors are its arguments
+pub(super) fn batchnorm_add_grad_tensors<'m>(
+    p: &BatchNormAddGradI8,
+    up: Bfp<'m>,
+    more: Bfp<'m>,
+    mask: Span<'m>,
+    y: Span<'m>,
+    second: (Span<'m>, Span<'m>),
+    step: Span<'m>,
+    dz: Bfp<'m>,
+    sums: Span<'m>,
+    dx: Bfp<'m>,
+) -> ([Taken<'m>; 8], [Taken<'m>; 6]) {
+    let (rows, c, both) = (p.rows as usize, p.c as usize, usize::from(p.both != 0));
+    let (stored, ups) = (Form::Stored.bytes(rows, c), Form::of(p.up).bytes(rows, c));
+    let each = rows.div_ceil(BLOCK_ROWS) * pad(c) * size_of::<GradientSums>();
+    let added = if p.add != 0 { Form::of(p.more).bytes(rows, c) } else { [0; 2] };
+    let written = if p.stream != 0 { Form::Bfp16.bytes(rows, c) } else { [0; 2] };
+    let reads = [
+        (up.mantissas, ups[0]),
+        (up.exponents, ups[1]),
+        (more.mantissas, added[0]),
+        (more.exponents, added[1]),
+        (mask, if p.relu != 0 { mask_bytes(rows, c) } else { 0 }),
+        (y, stored[0]),
+        (second.0, both * stored[0]),
+        (step, 4),
+    ];
+    let writes = [
+        (dz.mantissas, stored[0]),
+        (dz.exponents, stored[1]),
+        (sums, each),
+        (second.1, both * each),
+        (dx.mantissas, written[0]),
+        (dx.exponents, written[1]),
+    ];
+    (reads, writes)
 }

@@ -5,7 +5,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::batchnorm::SizesI8;
-use super::quantize::Noise;
+use super::quantize::{Form, Noise};
 use crate::quant::layout::pad;
 
 /// The forward pass.
@@ -34,6 +34,13 @@ pub struct BatchNormAddI8 {
     pub operand: u32,
     /// Rounding of the operand.
     pub noise: Noise,
+}
+
+impl BatchNormAddI8 {
+    /// Form of what is added: a second batchnorm's input is stored.
+    pub fn other(&self) -> Form {
+        if self.both != 0 { Form::Stored } else { Form::of(self.other) }
+    }
 }
 
 /// The gradient behind it: that of the sum before its ReLU, as both summands take it.

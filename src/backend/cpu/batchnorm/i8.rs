@@ -132,24 +132,37 @@ impl Statistics<'_> {
     }
 }
 
+/// A stored tensor and its affine map.
+#[derive(Clone, Copy)]
+pub(super) struct Map<'a> {
+    pub y: Stored<'a>,
+    pub a: &'a [f32],
+    pub b: &'a [f32],
+}
+
+impl Map<'_> {
+    /// z of row `row` from the first channel of block `column` on, as many as `z` has.
+    pub(super) fn part(&self, level: Level, s: &SizesI8, row: usize, column: usize, relu: bool, z: &mut [f32]) {
+        let (first, scale) = (column * COLUMNS, self.y.scale(s, row, column));
+        let m = &self.y.mantissas[row * s.stride + first..];
+        normalise(level, m, scale, &self.a[first..], &self.b[first..], relu, z);
+    }
+}
+
 /// The pass over the images.
 struct Apply<'a> {
     level: Level,
     s: SizesI8,
-    y: Stored<'a>,
+    map: Map<'a>,
     sums: &'a [OutputSums],
-    a: &'a [f32],
-    b: &'a [f32],
     relu: bool,
 }
 
 impl Apply<'_> {
     /// z of row `row`, all padded channels.
     fn pixel(&self, row: usize, z: &mut [f32]) {
-        let m = &self.y.mantissas[row * self.s.stride..][..self.s.stride];
         for (column, z) in z.chunks_mut(COLUMNS).enumerate() {
-            let (first, scale) = (column * COLUMNS, self.y.scale(&self.s, row, column));
-            normalise(self.level, &m[first..], scale, &self.a[first..], &self.b[first..], self.relu, z);
+            self.map.part(self.level, &self.s, row, column, self.relu, z);
         }
     }
 
@@ -162,8 +175,9 @@ impl Apply<'_> {
             for tile in n * per_image..(n + 1) * per_image {
                 let sums = &self.sums[tile * self.s.stride..][..self.s.c];
                 for (column, sums) in sums.chunks(COLUMNS).enumerate() {
-                    let (first, scale) = (column * COLUMNS, self.y.scale(&self.s, tile * ROWS, column));
-                    ends(self.level, sums, scale, &self.a[first..], &self.b[first..], self.relu, &mut max);
+                    let (first, scale) = (column * COLUMNS, self.map.y.scale(&self.s, tile * ROWS, column));
+                    let (a, b) = (&self.map.a[first..], &self.map.b[first..]);
+                    ends(self.level, sums, scale, a, b, self.relu, &mut max);
                 }
             }
         } else {
@@ -276,7 +290,7 @@ impl Cpu {
         let (a, b) = f32s_mut(affine).split_at_mut(s.stride);
         let of = Statistics { s: &s, y: &y, sums, gamma, beta, eps: p.eps, momentum: p.momentum };
         of.write([running_mean, running_var, mean, invstd], [&mut *a, &mut *b]);
-        let apply = Apply { level: self.level, s, y, sums, a, b, relu: p.relu != 0 };
+        let apply = Apply { level: self.level, s, map: Map { y, a, b }, sums, relu: p.relu != 0 };
         let noise = Source::new(&p.noise, u32_of(step));
         let index = Parts::new(index, image);
         let images = i8s_mut(out).par_chunks_mut(image).zip(i8s_mut(out_exponents));

@@ -12,11 +12,12 @@ use super::super::quantize::operands;
 use super::super::simd_int8::vectorised_i8;
 use super::super::stream::{Read, Write, add};
 use super::super::tile::{self, COLUMNS, ROWS, Strip, Tile};
-use super::i8::{Statistics, Stored, normalise};
+use super::i8::{Map, Statistics, Stored};
 use crate::Result;
+use crate::backend::int8::{batchnorm_add_fwd_tensors, batchnorm_add_grad_tensors};
 use crate::backend::{BatchNormInput, Bfp, Span, Summand};
-use crate::ops::batchnorm::{GradientSums, OutputSums, SizesI8};
-use crate::ops::batchnorm_add::{BatchNormAddGradI8, BatchNormAddI8, mask_bytes};
+use crate::ops::batchnorm::{GradientSums, SizesI8};
+use crate::ops::batchnorm_add::{BatchNormAddGradI8, BatchNormAddI8};
 use crate::ops::quantize::Form;
 use crate::quant::layout::{blocks_across, pad};
 
@@ -46,13 +47,6 @@ vectorised_i8! {
     }
 }
 
-/// A batchnorm's input and its affine map.
-struct Map<'a> {
-    y: Stored<'a>,
-    a: &'a [f32],
-    b: &'a [f32],
-}
-
 impl Cpu {
     #[allow(clippy::too_many_arguments)]
     pub(in super::super) fn batchnorm_add_fwd_i8(
@@ -66,49 +60,13 @@ impl Cpu {
         operand: Bfp,
     ) -> Result<()> {
         let (s, second) = (SizesI8::of_sum(p), other.parts(step.part(0, 0)?));
-        let (one, all) = (s.c * 4, s.rows * s.stride);
-        let (both, wanted) = (usize::from(p.both != 0), usize::from(p.operand != 0));
-        let (sums, affine) = (s.sums() * size_of::<OutputSums>(), 2 * s.stride * 4);
-        let form = if p.both != 0 { Form::Stored } else { Form::of(p.other) };
-        let (added, made) = (form.bytes(s.rows, s.c), Form::of(p.form).bytes(s.rows, s.c));
-        let (own, others) = (first.state, second.state);
-        let io = self.memory.open(
-            "batchnorm_add_fwd_i8",
-            [
-                (first.y.mantissas, all),
-                (first.y.exponents, s.exponents()),
-                (first.sums, sums),
-                (own.gamma, one),
-                (own.beta, one),
-                (second.y.mantissas, added[0]),
-                (second.y.exponents, added[1]),
-                (second.sums, both * sums),
-                (others.gamma, both * one),
-                (others.beta, both * one),
-                (step, 4),
-            ],
-            [
-                (own.running_mean, one),
-                (own.running_var, one),
-                (own.mean, one),
-                (own.invstd, one),
-                (own.affine, affine),
-                (others.running_mean, both * one),
-                (others.running_var, both * one),
-                (others.mean, both * one),
-                (others.invstd, both * one),
-                (others.affine, both * affine),
-                (sum.mantissas, made[0]),
-                (sum.exponents, made[1]),
-                (mask, if p.relu != 0 { mask_bytes(s.rows, s.c) } else { 0 }),
-                (operand.mantissas, wanted * all),
-                (operand.exponents, wanted * s.n),
-            ],
-        )?;
+        let ws = (step.part(0, 0)?, 0);
+        let (reads, writes) = batchnorm_add_fwd_tensors(p, first, second, step, sum, mask, operand, ws);
+        let io = self.memory.open("batchnorm_add_fwd_i8", reads, writes)?;
         let [y, ye, sums, gamma, beta, other, others, other_sums, other_gamma, other_beta, step] = io.read;
         let [running_mean, running_var, mean, invstd, affine, written @ ..] = io.write;
         let [other_running_mean, other_running_var, other_mean, other_invstd, other_affine, written @ ..] = written;
-        let [out, oute, mask, operand, operande] = written;
+        let [out, oute, mask, operand, operande, _ws] = written;
         if s.rows * s.c == 0 {
             return Ok(());
         }
@@ -142,17 +100,13 @@ impl Cpu {
             for column in 0..s.across {
                 let first = column * COLUMNS;
                 let width = (s.stride - first).min(COLUMNS);
-                let z = |map: &Map, row: usize, out: &mut [f32]| {
-                    let (m, scale) = (&map.y.mantissas[row * s.stride + first..], map.y.scale(&s, row, column));
-                    normalise(level, m, scale, &map.a[first..], &map.b[first..], false, out);
-                };
                 for (i, values) in tile.values.iter_mut().enumerate().take(rows) {
                     let row = number * ROWS + i;
-                    z(&maps[0], row, &mut values[..width]);
+                    maps[0].part(level, &s, row, column, false, &mut values[..width]);
                     // The last block of channels may be narrower than the one before it.
                     values[width..].fill(0.0);
                     if p.both != 0 {
-                        z(&maps[1], row, &mut added[..width]);
+                        maps[1].part(level, &s, row, column, false, &mut added[..width]);
                         add(level, &added[..width], &mut values[..width]);
                     }
                 }
@@ -190,33 +144,9 @@ impl Cpu {
         dx: Bfp,
     ) -> Result<()> {
         let (rows, c, none) = (p.rows as usize, p.c as usize, step.part(0, 0)?);
-        let (stride, across, both) = (pad(c), blocks_across(c), usize::from(p.both != 0));
-        let (stored, (other_y, other_sums)) = (Form::Stored.bytes(rows, c), second.unwrap_or((none, none)));
-        let sums_bytes = rows.div_ceil(ROWS) * stride * size_of::<GradientSums>();
-        let ups = Form::of(p.up).bytes(rows, c);
-        let added = if p.add != 0 { Form::of(p.more).bytes(rows, c) } else { [0; 2] };
-        let written = if p.stream != 0 { Form::Bfp16.bytes(rows, c) } else { [0; 2] };
-        let io = self.memory.open(
-            "batchnorm_add_grad_i8",
-            [
-                (up.mantissas, ups[0]),
-                (up.exponents, ups[1]),
-                (more.mantissas, added[0]),
-                (more.exponents, added[1]),
-                (mask, if p.relu != 0 { mask_bytes(rows, c) } else { 0 }),
-                (y, stored[0]),
-                (other_y, both * stored[0]),
-                (step, 4),
-            ],
-            [
-                (dz.mantissas, stored[0]),
-                (dz.exponents, stored[1]),
-                (sums, sums_bytes),
-                (other_sums, both * sums_bytes),
-                (dx.mantissas, written[0]),
-                (dx.exponents, written[1]),
-            ],
-        )?;
+        let (stride, across, second) = (pad(c), blocks_across(c), second.unwrap_or((none, none)));
+        let (reads, writes) = batchnorm_add_grad_tensors(p, up, more, mask, y, second, step, dz, sums, dx);
+        let io = self.memory.open("batchnorm_add_grad_i8", reads, writes)?;
         let [up, upe, more, moree, mask, y, other_y, step] = io.read;
         let [dz, dze, sums, other_sums, dx, dxe] = io.write;
         if rows * c == 0 {
