@@ -4,6 +4,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // clippy.toml allows them in test functions only, not in their helpers
 
+#[path = "common/cases.rs"]
+mod cases;
+
+use cases::cases;
 use earlybird::quant::philox::Stream;
 use earlybird::ticket::{Criterion, Detector, DetectorOptions, Mask, draw};
 use proptest::prelude::*;
@@ -51,7 +55,7 @@ fn options() -> impl Strategy<Value = DetectorOptions> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(400))]
 
     /// Scales that calm down, from a set so coarse that many are equal to the threshold; the first draws see them all equal.
     #[test]

@@ -5,8 +5,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // clippy.toml allows them in test functions only, not in their helpers
 
+#[path = "common/cases.rs"]
+mod cases;
+
 use std::sync::Arc;
 
+use cases::cases;
 use earlybird::autograd::{Hyper, Session, StateDict, Tensor, torch_dims};
 use earlybird::backend::cpu::Cpu;
 use earlybird::graph::Graph;
@@ -137,7 +141,7 @@ fn networks() -> impl Strategy<Value = (Vec<usize>, u64, Vec<bool>, SurgeryOptio
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(96))]
 
     #[test]
     fn a_pruned_net_answers_as_the_masked_dense_net((widths, seed, kept, options) in networks()) {

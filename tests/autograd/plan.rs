@@ -8,6 +8,7 @@ use earlybird::nn::{ModelOptions, build};
 use earlybird::ops::{Kernel, Shape, Value};
 use proptest::prelude::*;
 
+use crate::common::cases::cases;
 use crate::random::network;
 
 const LINE: usize = 64;
@@ -73,7 +74,7 @@ fn programs(g: &Graph, batch: usize, workspace: &dyn Fn(&Kernel) -> usize) -> Ve
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn no_value_is_overwritten_while_it_is_needed(seed in any::<u64>(), size in 1usize..25, batch in 1usize..6, scratch in 0usize..3000) {

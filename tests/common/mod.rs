@@ -2,6 +2,8 @@
 #![allow(dead_code)] // each file uses its part
 #![allow(clippy::unwrap_used)]
 
+pub mod cases;
+
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;

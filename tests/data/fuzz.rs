@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use crate::common::cases::cases;
 use crate::python::batch;
 use crate::support::*;
 
@@ -60,7 +61,7 @@ fn must_not_panic(folder: &std::path::Path) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..Default::default() })]
+    #![proptest_config(cases(192))]
 
     #[test]
     fn pickles(which in 0usize..14, changes in prop::collection::vec(change(), 1..6)) {

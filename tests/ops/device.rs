@@ -13,7 +13,9 @@ use earlybird::ops::Kernel;
 use earlybird::vgpu::device::Options;
 use earlybird::vgpu::limits::{A100, Limits};
 use proptest::strategy::Strategy;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use proptest::test_runner::{Config, TestRunner};
+
+use crate::common::cases::cases;
 
 /// Makes a module per device with one test per body: `for_each_device!(gathers, scatters)` gives `cpu::gathers`, `vgpu::gathers`, `cuda::gathers` and so on. A body is a
 /// function of `&Device`. To add a device, add a line here and a function of its name below.
@@ -146,21 +148,9 @@ impl Device {
         data
     }
 
-    /// Runs `body` on random cases and shrinks the first that fails. Always the same cases, so that a red run can be repeated;
-    /// `EARLYBIRD_OPS_CASES=n` runs n others each time.
+    /// Runs `body` on random cases ([`cases`]) and shrinks the first that fails.
     pub fn check<S: Strategy>(&self, strategy: S, body: impl Fn(S::Value)) {
-        let wanted = std::env::var("EARLYBIRD_OPS_CASES").ok().map(|n| n.parse::<u32>().unwrap());
-        let config = Config {
-            cases: wanted.unwrap_or(self.cases),
-            failure_persistence: None,
-            max_shrink_iters: 200,
-            ..Config::default()
-        };
-        let mut runner = match wanted {
-            Some(_) => TestRunner::new(config),
-            None => TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha)),
-        };
-        let result = runner.run(&strategy, |case| {
+        let result = TestRunner::new(Config { max_shrink_iters: 200, ..cases(self.cases) }).run(&strategy, |case| {
             body(case);
             Ok(())
         });
