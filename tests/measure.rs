@@ -74,7 +74,7 @@ fn compulsory_bytes_are_what_a_whole_launch_touches() {
     assert!(seen > 40, "{seen}");
 }
 
-/// Eight blocks extrapolate to the whole launch.
+/// Eight blocks, and some more where they differ, come to the whole launch.
 #[test]
 fn a_sample_of_blocks_stands_for_the_launch() {
     if !have_kernels("sampled blocks") {
@@ -94,8 +94,11 @@ fn a_sample_of_blocks_stands_for_the_launch() {
     for kernel in kernels {
         for (all, some) in whole.operator(&kernel).unwrap().iter().zip(part.operator(&kernel).unwrap()) {
             let (all, some) = (&all.summary, &some.summary);
-            assert!(all.counted_blocks == all.blocks() && some.counted_blocks == all.blocks().min(8), "{}", all.kernel);
-            let some = some.extrapolated();
+            assert!(
+                all.counted_blocks == all.blocks() && some.counted_blocks <= all.blocks().min(42),
+                "{}",
+                all.kernel
+            );
             // Image borders, where taps fall outside, are not spread quite like the sample.
             let near = |percent: u64, a: u64, b: u64| a.abs_diff(b) * 100 <= percent * a.max(100);
             let name = &all.kernel;
@@ -106,7 +109,7 @@ fn a_sample_of_blocks_stands_for_the_launch() {
                 some.issued().lanes
             );
             let sectors = |s: &earlybird::vgpu::prof::Summary| s.global_read.sectors + s.global_write.sectors;
-            assert!(near(8, sectors(all), sectors(&some)), "{name}: {} sectors, {}", sectors(all), sectors(&some));
+            assert!(near(8, sectors(all), sectors(some)), "{name}: {} sectors, {}", sectors(all), sectors(some));
             assert!(near(2, all.shared.wavefronts, some.shared.wavefronts), "{name}");
         }
     }

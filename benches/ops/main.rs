@@ -107,8 +107,7 @@ impl Device {
             Clock::Counters(driver) => {
                 driver.take_summaries();
                 call().unwrap();
-                for summary in driver.take_summaries() {
-                    let all = summary.extrapolated();
+                for all in driver.take_summaries() {
                     let (read, written) = (all.global_read.sectors, all.global_write.sectors);
                     let name = self.name.split([':', ',']).nth(1).unwrap_or("a100");
                     let rates = arch::ALL.iter().find(|a| a.name == name).unwrap_or(&&arch::A100);
@@ -125,8 +124,8 @@ impl Device {
                         all.shared.wavefronts.saturating_sub(all.shared.ideal),
                         bound.seconds * 1e6,
                         bound.limit,
-                        summary.counted_blocks,
-                        summary.blocks(),
+                        all.counted_blocks,
+                        all.blocks(),
                     );
                 }
             }

@@ -49,7 +49,7 @@ pub fn run(graph: &Graph, batch: usize, precision: Precision, device: &str, bloc
         arch.title
     ));
     say(format_args!(
-        "counted: {blocks} evenly spread blocks of each launch, times all blocks over those; memory bytes: compulsory. All times in us.\n"
+        "counted: {blocks} evenly spread blocks of each launch and more where they differ, times the blocks that each stands for; memory bytes: compulsory. All times in us.\n"
     ));
     say(
         "layer                    kernel                      blocks  per SM   warps    GMAC      MB  roofline  modelled  bound by     beyond: work    tail  launch  L2/compulsory",

@@ -1,8 +1,8 @@
 //! The time of a training step, modelled kernel by kernel from counters, beside the roofline of each kernel. Nothing here is measured.
 //!
-//! Launches have the true shapes, grids and parameters of the batch; of each launch a few evenly spread blocks are interpreted and counted, and every sum is
-//! extrapolated to the whole grid (blocks of these kernels do the same work but for borders; `tests/measure.rs` compares with whole launches). Bytes from memory
-//! are not extrapolated but compulsory: every operand read once, every result written once.
+//! Launches have the true shapes, grids and parameters of the batch; of each launch a few blocks are interpreted and counted, evenly spread ones and more where they differ, and every
+//! sum is that of the whole grid, estimated from them (`tests/measure.rs` compares with whole launches). Bytes from memory are not estimated but compulsory: every operand read once,
+//! every result written once.
 
 use std::sync::Arc;
 
@@ -72,7 +72,7 @@ fn macs(kernel: &Kernel, symbol: &str) -> u64 {
 }
 
 fn row(layer: &str, part: Part<'_>, workspace: usize, summary: &Summary, arch: &Arch) -> Row {
-    let mut all = summary.extrapolated();
+    let mut all = summary.clone();
     let sectors = |s: &Summary| 32 * (s.global_read.sectors + s.global_write.sectors);
     let known = match part {
         Part::Batch(p) => Some(operands::batch(p)),
@@ -113,7 +113,7 @@ fn row(layer: &str, part: Part<'_>, workspace: usize, summary: &Summary, arch: &
 }
 
 /// Models a training step of `graph` in `precision` on `arch`, all that a recorded step has: the batch of `batch` images made from images on the device, the operators, the
-/// optimiser, the counter. Counts at most `sample` blocks of each launch.
+/// optimiser, the counter.
 ///
 /// # Errors
 /// [`crate::Error::DeviceUnavailable`] where this build has no kernels; a batch that does not fit.

@@ -46,8 +46,8 @@ pub struct Options {
     pub workers: usize,
     /// Warp instructions after which a launch is stopped.
     pub budget: u64,
-    /// Run at most this many blocks of a launch, evenly spread, and count those only: for counters of launches too large to interpret. What the kernel
-    /// computes is then incomplete, and checks mean nothing.
+    /// Run this many blocks of a launch, evenly spread, and up to four times as many where those differ, for counters of launches too large to interpret: sums are then estimates of the
+    /// whole launch's. What the kernel computes is incomplete, and nothing is checked.
     pub sample: Option<u64>,
 }
 

@@ -85,17 +85,32 @@ impl<'a, const CHECK: bool, const COUNT: bool> Block<'a, CHECK, COUNT> {
     /// Takes blocks until there are none left.
     pub fn work(mut self) -> Harvest {
         while let Some(n) = self.task.take() {
-            self.start(n);
-            let end = self.run();
-            self.instructions += self.issued;
-            if end == Err(Halt) {
-                self.task.stop.store(true, Relaxed);
+            if self.block(n) == Err(Halt) {
                 break;
             }
-            if let Some(san) = &mut self.san {
-                san.block_end();
-            }
         }
+        self.end()
+    }
+
+    /// Runs block `n`, and no other.
+    pub fn only(mut self, n: u64) -> Harvest {
+        let _ = self.block(n); // the report says what was wrong, and the task is stopped
+        self.end()
+    }
+
+    fn block(&mut self, n: u64) -> Result<(), Halt> {
+        self.start(n);
+        let end = self.run();
+        self.instructions += self.issued;
+        if end == Err(Halt) {
+            self.task.stop.store(true, Relaxed);
+        } else if let Some(san) = &mut self.san {
+            san.block_end();
+        }
+        end
+    }
+
+    fn end(mut self) -> Harvest {
         if let Some(san) = self.san.take() {
             self.report.merge(san.finish());
         }

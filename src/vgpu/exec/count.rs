@@ -115,21 +115,26 @@ impl Counts {
         }
     }
 
-    /// Adds those of another worker.
-    pub fn merge(&mut self, other: &Counts) {
+    /// None yet, of the same kernel.
+    pub fn like(other: &Counts) -> Counts {
+        Counts { issued: vec![Issued::default(); other.issued.len()], ..Counts::default() }
+    }
+
+    /// Adds those of other blocks, `times` over; what memory they touched counts once.
+    pub fn merge(&mut self, other: &Counts, times: u64) {
         for (a, b) in self.issued.iter_mut().zip(&other.issued) {
-            a.warps += b.warps;
-            a.lanes += b.lanes;
+            a.warps += b.warps * times;
+            a.lanes += b.lanes * times;
         }
         for (a, b) in [(&mut self.read, &other.read), (&mut self.write, &other.write)] {
-            a.requests += b.requests;
-            a.bytes += b.bytes;
-            a.sectors += b.sectors;
+            a.requests += b.requests * times;
+            a.bytes += b.bytes * times;
+            a.sectors += b.sectors * times;
         }
-        self.shared.wavefronts += other.shared.wavefronts;
-        self.shared.ideal += other.shared.ideal;
-        self.barriers += other.barriers;
-        self.divergent += other.divergent;
+        self.shared.wavefronts += other.shared.wavefronts * times;
+        self.shared.ideal += other.shared.ideal * times;
+        self.barriers += other.barriers * times;
+        self.divergent += other.divergent * times;
         let maps = [(&mut self.touched_read, &other.touched_read), (&mut self.touched_write, &other.touched_write)];
         for (mine, theirs) in maps {
             for (slot, words) in theirs {
@@ -142,7 +147,7 @@ impl Counts {
         }
     }
 
-    /// The profiler's summary.
+    /// The profiler's summary of a launch of which `counted_blocks` ran.
     pub fn summary(&self, launch: &Launch<'_>, shared_bytes: u32, counted_blocks: u64) -> Summary {
         let kernel = launch.kernel;
         let mut classes: Vec<(Class, Issued)> = Vec::new();

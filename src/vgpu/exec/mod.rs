@@ -11,7 +11,7 @@
 //! | `barrier`, `sync` | barriers of the block; `.sync` instructions of a warp |
 //! | `access`, `atomic`, `copy`, `matrix` | memory: plain, atomic, `cp.async`, `ldmatrix`; `explain` says what is wrong with an address |
 //! | `special` | special registers, generic addresses, `printf` and `assert` |
-//! | `count` | the profiler's counters |
+//! | `count`, `sample` | the profiler's counters, and those of a launch of which some blocks run |
 //! | [`mma`] | tensor-core products |
 //! | [`lanes`] | how row functions are written |
 //!
@@ -27,6 +27,7 @@ mod explain;
 pub mod lanes;
 mod matrix;
 pub mod mma;
+mod sample;
 mod special;
 mod sync;
 mod warp;
@@ -76,7 +77,7 @@ pub struct Launch<'a> {
     pub schedule: Schedule,
     /// Warp instructions after which the launch is stopped.
     pub budget: u64,
-    /// Most blocks to run, evenly spread; all without.
+    /// About how many blocks to run (`sample`), without checks; all without.
     pub sample: Option<u64>,
     /// Worker threads; 1 runs on the caller's.
     pub workers: usize,
@@ -110,8 +111,6 @@ struct Task<'a> {
     threads: u32,
     warps: u32,
     blocks: u64,
-    /// How many of them run.
-    chosen: u64,
     workers: u64,
     params: Aligned,
     consts: Aligned,
@@ -166,7 +165,6 @@ pub fn run(launch: &Launch<'_>, memory: &Memory, init: &mut GlobalInit) -> Outco
         threads,
         warps: threads.div_ceil(32),
         blocks,
-        chosen: launch.sample.map_or(blocks, |most| most.clamp(1, blocks.max(1))),
         workers: match launch.check {
             None if !kernel.ordered_atomics => (launch.workers as u64).min(blocks),
             _ => 1,
@@ -177,8 +175,14 @@ pub fn run(launch: &Launch<'_>, memory: &Memory, init: &mut GlobalInit) -> Outco
         budget: AtomicI64::new(i64::try_from(launch.budget).unwrap_or(i64::MAX)),
         stop: AtomicBool::new(false),
     };
-    let harvests = match launch.check {
-        Some(options) => {
+    let mut counted = blocks;
+    let harvests = match (launch.sample, launch.check) {
+        (Some(most), _) => {
+            let (harvest, ran) = sample::run(&task, most);
+            counted = ran;
+            vec![harvest]
+        }
+        (None, Some(options)) => {
             let san = San::new(kernel, init, launch.grid, launch.block, shared_bytes, options);
             vec![if launch.profile {
                 Block::<true, true>::new(&task, Some(san)).work()
@@ -186,9 +190,9 @@ pub fn run(launch: &Launch<'_>, memory: &Memory, init: &mut GlobalInit) -> Outco
                 Block::<true, false>::new(&task, Some(san)).work()
             }]
         }
-        None => spread(&task),
+        (None, None) => spread(&task),
     };
-    gather(&task, harvests)
+    gather(&task, harvests, counted)
 }
 
 fn spread(task: &Task<'_>) -> Vec<Harvest> {
@@ -214,7 +218,7 @@ fn spread(task: &Task<'_>) -> Vec<Harvest> {
     harvests.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn gather(task: &Task<'_>, harvests: Vec<Harvest>) -> Outcome {
+fn gather(task: &Task<'_>, harvests: Vec<Harvest>, counted: u64) -> Outcome {
     let mut report = Report::new(&task.launch.kernel.name);
     let mut counts: Option<Counts> = None;
     let mut output = Vec::new();
@@ -225,7 +229,7 @@ fn gather(task: &Task<'_>, harvests: Vec<Harvest>) -> Outcome {
         instructions += harvest.instructions;
         counts = match (counts, harvest.counts) {
             (Some(mut all), Some(more)) => {
-                all.merge(&more);
+                all.merge(&more, 1);
                 Some(all)
             }
             (one, other) => one.or(other),
@@ -233,7 +237,7 @@ fn gather(task: &Task<'_>, harvests: Vec<Harvest>) -> Outcome {
     }
     report.sort();
     output.sort_by_key(|(block, thread, _)| (*block, *thread));
-    let summary = counts.map(|c| c.summary(task.launch, task.shared_bytes, task.chosen));
+    let summary = counts.map(|c| c.summary(task.launch, task.shared_bytes, counted));
     Outcome { report, summary, output: output.into_iter().flat_map(|(_, _, text)| text).collect(), instructions }
 }
 
@@ -244,11 +248,7 @@ impl Task<'_> {
             return None;
         }
         let n = self.next.fetch_add(1, Relaxed);
-        let n = (n < self.chosen).then_some(n)?;
-        if self.chosen < self.blocks {
-            // The middles of equal shares.
-            return Some(((2 * u128::from(n) + 1) * u128::from(self.blocks) / (2 * u128::from(self.chosen))) as u64);
-        }
+        let n = (n < self.blocks).then_some(n)?;
         Some(match self.launch.schedule {
             Schedule::Reverse => self.blocks - 1 - n,
             _ => n,

@@ -125,7 +125,8 @@ pub enum Rate {
     F64,
 }
 
-/// What a launch did.
+/// What a launch did. Where the device runs samples only ([`Options::sample`](super::device::Options::sample)), sums are estimates of the whole launch's, and footprints those of the blocks
+/// that ran.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Summary {
     /// Kernel.
@@ -136,7 +137,7 @@ pub struct Summary {
     pub block: [u32; 3],
     /// Shared memory per block in bytes, static and dynamic.
     pub shared_bytes: u32,
-    /// Blocks that ran and were counted: all, unless the device samples.
+    /// Blocks that ran: all, unless the device samples.
     pub counted_blocks: u64,
     /// Instructions by class; classes that did not occur are left out.
     pub classes: Vec<(Class, Issued)>,
@@ -158,31 +159,6 @@ impl Summary {
     /// Blocks of the launch.
     pub fn blocks(&self) -> u64 {
         self.grid.iter().map(|&g| u64::from(g)).product()
-    }
-
-    /// The whole launch, extrapolated from the blocks that were counted: every sum times blocks over counted blocks. Footprints do not grow like that and
-    /// are left as they are.
-    pub fn extrapolated(&self) -> Summary {
-        let (all, counted) = (u128::from(self.blocks()), u128::from(self.counted_blocks.max(1)));
-        let scale = |n: u64| ((u128::from(n) * all + counted / 2) / counted) as u64;
-        let issued = |i: &Issued| Issued { warps: scale(i.warps), lanes: scale(i.lanes) };
-        let global = |g: &Global| Global {
-            requests: scale(g.requests),
-            bytes: scale(g.bytes),
-            sectors: scale(g.sectors),
-            footprint_sectors: g.footprint_sectors,
-        };
-        Summary {
-            counted_blocks: self.blocks(),
-            classes: self.classes.iter().map(|(class, n)| (*class, issued(n))).collect(),
-            global_read: global(&self.global_read),
-            global_write: global(&self.global_write),
-            shared: SharedAccess { wavefronts: scale(self.shared.wavefronts), ideal: scale(self.shared.ideal) },
-            mma: self.mma.iter().map(|m| Mma { count: scale(m.count), ..m.clone() }).collect(),
-            barriers: scale(self.barriers),
-            divergent_branches: scale(self.divergent_branches),
-            ..self.clone()
-        }
     }
 
     /// Threads per block.
