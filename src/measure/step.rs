@@ -93,7 +93,7 @@ fn row(layer: &str, part: Part<'_>, workspace: usize, summary: &Summary, arch: &
     let peak = rate * f64::from(arch.sms) * arch.clock_ghz * 1e9; // multiply-adds
     let roofline = (macs as f64 / peak).max(bytes as f64 / (arch.dram_gbs * 1e9));
     let bound = all.bound(arch);
-    let even = Summary { grid: [arch.sms, 1, 1], ..all.clone() }.bound(arch);
+    let even = Summary { grid: [arch.sms, 1, 1], heaviest: 0, ..all.clone() }.bound(arch);
     let unit = |b: &crate::vgpu::prof::model::Bound| b.units.first().map_or(0.0, |u| u.seconds);
     Row {
         layer: layer.into(),

@@ -102,6 +102,7 @@ impl<'a, const CHECK: bool, const COUNT: bool> Block<'a, CHECK, COUNT> {
         self.start(n);
         let end = self.run();
         self.instructions += self.issued;
+        self.counts.heaviest = self.counts.heaviest.max(self.issued);
         if end == Err(Halt) {
             self.task.stop.store(true, Relaxed);
         } else if let Some(san) = &mut self.san {

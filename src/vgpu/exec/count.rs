@@ -25,6 +25,8 @@ pub(super) struct Counts {
     touched_write: HashMap<u32, Vec<u64>>,
     pub barriers: u64,
     pub divergent: u64,
+    /// Warp instructions of the block that executed most.
+    pub heaviest: u64,
 }
 
 impl Counts {
@@ -135,6 +137,7 @@ impl Counts {
         self.shared.ideal += other.shared.ideal * times;
         self.barriers += other.barriers * times;
         self.divergent += other.divergent * times;
+        self.heaviest = self.heaviest.max(other.heaviest);
         let maps = [(&mut self.touched_read, &other.touched_read), (&mut self.touched_write, &other.touched_write)];
         for (mine, theirs) in maps {
             for (slot, words) in theirs {
@@ -190,6 +193,7 @@ impl Counts {
             mma,
             barriers: self.barriers,
             divergent_branches: self.divergent,
+            heaviest: self.heaviest,
         }
     }
 }

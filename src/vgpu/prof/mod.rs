@@ -153,6 +153,8 @@ pub struct Summary {
     pub barriers: u64,
     /// Branches at which lanes of a warp went different ways.
     pub divergent_branches: u64,
+    /// Warp instructions of the block that executed most.
+    pub heaviest: u64,
 }
 
 impl Summary {

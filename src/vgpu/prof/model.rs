@@ -41,12 +41,13 @@ pub struct Bound {
 
 /// The least time of this launch on `arch`.
 ///
-/// Work inside multiprocessors is spread over blocks evenly: the busiest one has at least `ceil(blocks / multiprocessors)` of them, so a launch of few
-/// blocks is bound by one multiprocessor, not by the whole GPU.
+/// The busiest multiprocessor has at least `ceil(blocks / multiprocessors)` blocks, of which each is taken to do the same work, and at least the block that does most: a launch of few
+/// blocks, or with few that do nearly all, is bound by one multiprocessor, not by the whole GPU.
 pub fn bound(summary: &Summary, arch: &Arch) -> Bound {
     let clock = arch.clock_ghz * 1e9;
     let blocks = summary.blocks().max(1);
-    let busiest = blocks.div_ceil(u64::from(arch.sms)) as f64 / blocks as f64; // share of all work on the busiest one
+    let heaviest = summary.heaviest as f64 / summary.issued().warps.max(1) as f64;
+    let busiest = (blocks.div_ceil(u64::from(arch.sms)) as f64 / blocks as f64).max(heaviest.min(1.0)); // share of all work on the busiest one
     let on_sm = |work: f64, per_clock: f64| work * busiest / (per_clock * clock);
     let lanes = |classes: &[Class]| classes.iter().map(|&c| summary.class(c).lanes).sum::<u64>() as f64;
     let dram = |sectors: u64| 32.0 * sectors as f64 / (arch.dram_gbs * 1e9);
@@ -113,6 +114,16 @@ mod tests {
         let b = bound(&Summary { mma: vec![mma], ..launch(108 * 64) }, &A100);
         assert_eq!((b.limit, b.kind), ("tensor", "modelled"));
         assert!((b.seconds - 1.0).abs() < 1e-3, "{b:?}");
+    }
+
+    #[test]
+    fn one_block_that_does_half_of_the_work_is_half_of_the_time() {
+        let work = Issued { warps: 1_410_000, lanes: 32 * 1_410_000 };
+        let time = |heaviest| {
+            let s = Summary { classes: vec![(Class::Fma, work)], heaviest, ..launch(108 * 64) };
+            bound(&s, &A100).seconds - LAUNCH_SECONDS
+        };
+        assert!((time(work.warps / 2) / time(0) - 54.0).abs() < 1e-6 && time(work.warps / 200) == time(0));
     }
 
     #[test]
