@@ -89,13 +89,13 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_add_fwd_i8(
             u32 bits = 0;
             if (there) {
                 const u32 at = row * s.stride + channel;
-                const uint2 m = *(const uint2*)(y + at);
+                f32 w[8];
+                From8(y_exponents[block]).eight(*(const uint2*)(y + at), w);
                 load8(p.both ? FORM_STORED : p.other, other, other_exponents, row, channel, p.c, v);
-                const f32 scale = power(y_exponents[block] - 6);
                 u32 through = 0;
 #pragma unroll
                 for (u32 j = 0; j < 8; j++) {
-                    const f32 z = __fmaf_rn(a[j], __fmul_rn(mantissa_f32(j < 4 ? m.x : m.y, j & 3), scale), b[j]);
+                    const f32 z = __fmaf_rn(a[j], w[j], b[j]);
                     if (p.both) v[j] = __fmaf_rn(other_a[j], v[j], other_b[j]);
                     v[j] = __fadd_rn(z, v[j]);
                     const bool positive = v[j] > 0.f;
@@ -121,9 +121,7 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_add_fwd_i8(
         const u32 row = n * s.pixels + i / groups, channel = i % groups * 8, at = row * s.stride + channel;
         f32 v[8];
         load8(FORM_BFP16, out, out_exponents, row, channel, p.c, v);
-#pragma unroll
-        for (u32 j = 0; j < 8; j++) v[j] = __fmul_rn(v[j], scale);
-        put_operand(v, operand_noise(p.noise, p.noise.tensor, at / 8, now), operand + at);
+        put_operand(v, scale, operand_noise(p.noise, p.noise.tensor, at / 8, now), operand + at);
     }
     phases.end();
 }

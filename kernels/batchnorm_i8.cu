@@ -1,59 +1,81 @@
 // batchnorm in 8 bits: statistics and normalisation (with ReLU, max-pool and quantisation), and both gradients (formulas in src/backend/int8.rs).
 //
 // forward   First blocks: from the convolution's sums to mean, 1/std, running statistics, a and b, in f64. The others wait for them; each finds the exponent of its image (from the
-//           extremes in the sums where blocks of rows lie in one image, else from the image itself) and normalises, pools and rounds its part. 1 B read, 1 B written (pooled: 1/4).
+//           extremes in the sums where blocks of rows lie in one image; else others have looked at all of it before: 1 B more read) and normalises, pools and rounds its part. 1 B read,
+//           1 B written (pooled: 1/4).
 // gradient  ReLU mask and un-pooling in one pass, stored in blocks with sums: 1 B read of y, 1 B (or 2, or 4) of each of up to two that come from behind, 1 B written.
 // backward  First blocks: A, B, D, the bounds' parts and the channels' exponents; where blocks of rows span images, before those the extremes of each image and channel. Then one
 //           pass with both roundings: 2 B read, 2 B written (`_wide`: 3 B).
 #include "batchnorm_i8.cuh"
 
-// Exponent of image `n` of the output; every thread gets it.
-__device__ __forceinline__ i32 image_exponent(
-    const BatchNormI8& p, const Sizes& s, u32 n, const i8* __restrict__ y, const i8* __restrict__ y_exponents, const OutputSums* __restrict__ sums,
-    const f32* affine, u32* scratch) {
+// Bits of the largest size of z in image `n`, from the sums of its blocks of rows; every thread gets it. z rises or falls with y: its largest size is at an end.
+__device__ __forceinline__ u32 largest_of_sums(
+    const BatchNormI8& p, const Sizes& s, u32 n, const i8* __restrict__ y_exponents, const OutputSums* __restrict__ sums, const f32* affine, u32* scratch) {
     u32 bits = 0;
-    if (s.whole) { // z rises or falls with y: its largest size is at an end
-        const u32 tiles = s.pixels / BLOCK_ROWS, count = tiles * p.pool.c;
-        for (u32 i = threadIdx.x; i < count; i += blockDim.x) {
-            const u32 tile = n * tiles + i / p.pool.c, channel = i % p.pool.c;
-            const OutputSums sum = sums[(u64)tile * s.stride + channel];
-            const f32 scale = power(y_exponents[tile * s.across + channel / BLOCK_CHANNELS] - 6), a = affine[channel], b = affine[s.stride + channel];
-            const f32 low = __fmaf_rn(a, __fmul_rn(__int2float_rn(sum.low()), scale), b), high = __fmaf_rn(a, __fmul_rn(__int2float_rn(sum.high()), scale), b);
-            bits = max(bits, max(magnitude(relu_if(p.relu, low)), magnitude(relu_if(p.relu, high))));
-        }
-    } else {
-        const u32 groups = s.stride / 8, count = s.pixels * groups;
-        Eight map;
-        for (u32 i = threadIdx.x; i < count; i += blockDim.x) {
-            const u32 channel = i % groups * 8;
-            f32 z[8];
-            if (i < blockDim.x || blockDim.x % groups != 0) map.load(affine, s.stride, channel);
-            map.z(y, y_exponents, s, n * s.pixels + i / groups, channel, p.relu, z);
-#pragma unroll
-            for (u32 j = 0; j < 8; j++) bits = max(bits, magnitude(z[j]));
-        }
+    const u32 tiles = s.pixels / BLOCK_ROWS, count = tiles * p.pool.c;
+    for (u32 i = threadIdx.x; i < count; i += blockDim.x) {
+        const u32 tile = n * tiles + i / p.pool.c, channel = i % p.pool.c;
+        const OutputSums sum = sums[(u64)tile * s.stride + channel];
+        const f32 scale = power(y_exponents[tile * s.across + channel / BLOCK_CHANNELS] - 6), a = affine[channel], b = affine[s.stride + channel];
+        const f32 low = __fmaf_rn(a, __fmul_rn(__int2float_rn(sum.low()), scale), b), high = __fmaf_rn(a, __fmul_rn(__int2float_rn(sum.high()), scale), b);
+        bits = max(bits, max(magnitude(relu_if(p.relu, low)), magnitude(relu_if(p.relu, high))));
     }
-    return exponent_of(block_max(bits, scratch));
+    return block_max(bits, scratch);
 }
 
-// Statistics, then normalise, ReLU, max-pool, round. Blocks of 256: padded channels / 2 for the statistics, and `parts` for each image.
+// The same of part `part` of `parts` of the image, from y itself.
+__device__ __forceinline__ u32 largest_of_part(
+    const BatchNormI8& p, const Sizes& s, u32 n, u32 part, u32 parts, const i8* __restrict__ y, const i8* __restrict__ y_exponents, const f32* affine, u32* scratch) {
+    u32 bits = 0;
+    const u32 groups = s.stride / 8, count = s.pixels * groups, start = part * blockDim.x + threadIdx.x, pace = parts * blockDim.x;
+    const bool same = pace % groups == 0; // a thread has the same channels every time
+    Eight map;
+    for (u32 i = start; i < count; i += pace) {
+        const u32 channel = i % groups * 8;
+        f32 z[8];
+        if (i == start || !same) map.load(affine, s.stride, channel);
+        map.z(y, y_exponents, s, n * s.pixels + i / groups, channel, p.relu, z);
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) bits = max(bits, magnitude(z[j]));
+    }
+    return block_max(bits, scratch);
+}
+
+// Statistics, then normalise, ReLU, max-pool, round. Blocks of 256: padded channels / 2 for the statistics; where blocks of rows span images, `parts` for each image that look for its
+// largest value; then `parts` for each image. `largest`: a word for each image, in the second case only.
 extern "C" __global__ void __launch_bounds__(256) batchnorm_fwd_i8(
     const __grid_constant__ BatchNormI8 p, const i8* __restrict__ y, const i8* __restrict__ y_exponents, const OutputSums* __restrict__ sums,
     const f32* __restrict__ gamma, const f32* __restrict__ beta, f32* __restrict__ running_mean, f32* __restrict__ running_var, f32* __restrict__ mean,
-    f32* __restrict__ invstd, f32* affine, const u32* __restrict__ step, i8* __restrict__ out, i8* __restrict__ exponents, u8* __restrict__ index, u32* tickets,
+    f32* __restrict__ invstd, f32* affine, const u32* __restrict__ step, i8* __restrict__ out, i8* __restrict__ exponents, u8* __restrict__ index, u32* largest, u32* tickets,
     u32 parts) {
     __shared__ u32 scratch[32];
     const Sizes s(p);
     const Phases phases = {tickets};
-    const u32 number = phases.begin(), first = s.stride / SUM_CHANNELS;
+    const u32 first = s.stride / SUM_CHANNELS;
+    u32 number = phases.begin();
     if (number < first) {
+        if (number == 0 && !s.whole) {
+            for (u32 n = threadIdx.x; n < p.pool.n; n += blockDim.x) largest[n] = 0;
+        }
         statistics(p.pool.c, p.eps, p.momentum, s, number, y_exponents, sums, {gamma, beta, running_mean, running_var, mean, invstd, affine});
         phases.done(1);
         return phases.end();
     }
     phases.wait(1, first);
-    const u32 n = (number - first) / parts, part = (number - first) % parts, groups = s.stride / 8, pooled = p.pool.p * p.pool.q, count = pooled * groups, now = *step;
-    const i32 e = image_exponent(p, s, n, y, y_exponents, sums, affine, scratch);
+    number -= first;
+    if (!s.whole) {
+        const u32 second = p.pool.n * parts;
+        if (number < second) {
+            const u32 bits = largest_of_part(p, s, number / parts, number % parts, parts, y, y_exponents, affine, scratch);
+            if (threadIdx.x == 0) atomicMax(largest + number / parts, bits);
+            phases.done(2);
+            return phases.end();
+        }
+        phases.wait(2, second);
+        number -= second;
+    }
+    const u32 n = number / parts, part = number % parts, groups = s.stride / 8, pooled = p.pool.p * p.pool.q, count = pooled * groups, now = *step;
+    const i32 e = exponent_of(s.whole ? largest_of_sums(p, s, n, y_exponents, sums, affine, scratch) : largest[n]);
     if (part == 0 && threadIdx.x == 0) exponents[n] = (i8)e;
     const f32 scale = power(21 - e);
     const u32 start = part * blockDim.x + threadIdx.x, pace = parts * blockDim.x;
@@ -90,9 +112,7 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_fwd_i8(
             *(uint2*)(index + at) = pack8(winner);
         }
         const Philox noise = operand_noise(p.noise, p.noise.tensor, at / 8, now);
-#pragma unroll
-        for (u32 j = 0; j < 8; j++) best[j] = __fmul_rn(best[j], scale);
-        put_operand(best, noise, out + at);
+        put_operand(best, scale, noise, out + at);
     }
     phases.end();
 }
@@ -153,12 +173,12 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_grad_i8(
         }
         ys = *(const uint2*)(y + (u64)row * s.stride + channel);
         if (p.relu) {
-            const f32 y_scale = power(y_exponents[blockIdx.x] - 6);
-            f32 a[8], b[8];
+            f32 w[8], a[8], b[8];
+            From8(y_exponents[blockIdx.x]).eight(ys, w);
             coef8(affine + channel, a), coef8(affine + s.stride + channel, b);
 #pragma unroll
             for (u32 j = 0; j < 8; j++) {
-                if (!(__fmaf_rn(a[j], __fmul_rn(mantissa_f32(j < 4 ? ys.x : ys.y, j & 3), y_scale), b[j]) > 0.f)) v[j] = 0.f;
+                if (!(__fmaf_rn(a[j], w[j], b[j]) > 0.f)) v[j] = 0.f;
             }
         }
     }
@@ -337,8 +357,8 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_i8(
     for (u32 i = start; i < count; i += pace) {
         const u32 channel = i % groups * 8, row = n * s.pixels + i / groups, block = row / BLOCK_ROWS * s.across + channel / BLOCK_CHANNELS;
         const u32 at = row * s.stride + channel;
-        const uint2 mz = *(const uint2*)(dz + at), my = *(const uint2*)(y + at);
-        const f32 z_scale = power(dz_exponents[block] - 6), y_scale = power(y_exponents[block] - 6);
+        f32 v[8], z[8], w[8];
+        From8(dz_exponents[block]).eight(*(const uint2*)(dz + at), z), From8(y_exponents[block]).eight(*(const uint2*)(y + at), w);
         if (i == start || !same) {
 #pragma unroll
             for (u32 j = 0; j < 8; j++) {
@@ -348,18 +368,11 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_i8(
                 to_d[j] = there && p.dgrad ? __fmul_rn(power(weight_exponents[channel + j]), sample) : 0.f;
             }
         }
-        f32 v[8], scaled[8];
 #pragma unroll
-        for (u32 j = 0; j < 8; j++) {
-            const f32 z = __fmul_rn(mantissa_f32(j < 4 ? mz.x : mz.y, j & 3), z_scale), w = __fmul_rn(mantissa_f32(j < 4 ? my.x : my.y, j & 3), y_scale);
-            v[j] = __fmaf_rn(a[j], z, __fmaf_rn(b[j], w, d[j]));
-            scaled[j] = __fmul_rn(v[j], to_w[j]);
-        }
-        put_gradient(scaled, operand_noise(p.noise, p.noise.tensor, at / 8, now), p.wide, dyw, at, (u64)s.rows * s.stride);
+        for (u32 j = 0; j < 8; j++) v[j] = __fmaf_rn(a[j], z[j], __fmaf_rn(b[j], w[j], d[j]));
+        put_gradient(v, to_w, operand_noise(p.noise, p.noise.tensor, at / 8, now), p.wide, dyw, at, (u64)s.rows * s.stride);
         if (!p.dgrad) continue;
-#pragma unroll
-        for (u32 j = 0; j < 8; j++) scaled[j] = __fmul_rn(v[j], to_d[j]);
-        put_gradient(scaled, operand_noise(p.noise, p.dyd_tensor, at / 8, now), 0, dyd, at, 0);
+        put_gradient(v, to_d, operand_noise(p.noise, p.dyd_tensor, at / 8, now), 0, dyd, at, 0);
     }
     phases.end();
 }

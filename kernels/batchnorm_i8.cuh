@@ -105,10 +105,9 @@ struct Eight {
         for (u32 j = 0; j < 8; j++) a[j] = affine[channel + j], b[j] = affine[stride + channel + j];
     }
     __device__ __forceinline__ void z(const i8* __restrict__ y, const i8* __restrict__ exponents, const Sizes& s, u32 row, u32 channel, u32 relu, f32 (&v)[8]) const {
-        const uint2 m = *(const uint2*)(y + (u64)row * s.stride + channel);
-        const f32 scale = power(exponents[row / BLOCK_ROWS * s.across + channel / BLOCK_CHANNELS] - 6);
+        From8(exponents[row / BLOCK_ROWS * s.across + channel / BLOCK_CHANNELS]).eight(*(const uint2*)(y + (u64)row * s.stride + channel), v);
 #pragma unroll
-        for (u32 j = 0; j < 8; j++) v[j] = relu_if(relu, __fmaf_rn(a[j], __fmul_rn(mantissa_f32(j < 4 ? m.x : m.y, j & 3), scale), b[j]));
+        for (u32 j = 0; j < 8; j++) v[j] = relu_if(relu, __fmaf_rn(a[j], v[j], b[j]));
     }
 };
 

@@ -107,27 +107,25 @@ template <bool SELECT> __device__ __forceinline__ void gradient_of_stream(
         f32 v[8] = {0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f, 0.f};
         u32 bits = 0;
         if (there) {
-            uint2 mz, my;
-            f32 z_scale, y_scale, late_z_scale = 0.f, late_y_scale = 0.f;
+            f32 z[8], w[8];
             if (SELECT) {
                 const u64 at = (u64)row * own_stride;
-                mz = run.bytes(dz + at), my = run.bytes(y + at);
+                const uint2 mz = run.bytes(dz + at), my = run.bytes(y + at);
                 const u32 own = tile * own_across + run.first / BLOCK_CHANNELS;
                 const bool some = run.count != 0, late = run.kept >= 256u;
-                z_scale = some ? power(dz_exponents[own] - 6) : 0.f, y_scale = some ? power(y_exponents[own] - 6) : 0.f;
-                if (late) late_z_scale = power(dz_exponents[own + 1] - 6), late_y_scale = power(y_exponents[own + 1] - 6);
+                const f32 z_scale = some ? power(dz_exponents[own] - 6) : 0.f, y_scale = some ? power(y_exponents[own] - 6) : 0.f;
+                const f32 late_z_scale = late ? power(dz_exponents[own + 1] - 6) : 0.f, late_y_scale = late ? power(y_exponents[own + 1] - 6) : 0.f;
+#pragma unroll
+                for (u32 j = 0; j < 8; j++) {
+                    z[j] = __fmul_rn(mantissa_f32(j < 4 ? mz.x : mz.y, j & 3), run.is_late(j) ? late_z_scale : z_scale);
+                    w[j] = __fmul_rn(mantissa_f32(j < 4 ? my.x : my.y, j & 3), run.is_late(j) ? late_y_scale : y_scale);
+                }
             } else {
                 const u32 at = row * stride + channel;
-                mz = *(const uint2*)(dz + at), my = *(const uint2*)(y + at);
-                z_scale = power(dz_exponents[block] - 6), y_scale = power(y_exponents[block] - 6);
+                From8(dz_exponents[block]).eight(*(const uint2*)(dz + at), z), From8(y_exponents[block]).eight(*(const uint2*)(y + at), w);
             }
 #pragma unroll
-            for (u32 j = 0; j < 8; j++) {
-                const bool late = SELECT && run.is_late(j);
-                const f32 z = __fmul_rn(mantissa_f32(j < 4 ? mz.x : mz.y, j & 3), late ? late_z_scale : z_scale);
-                const f32 w = __fmul_rn(mantissa_f32(j < 4 ? my.x : my.y, j & 3), late ? late_y_scale : y_scale);
-                v[j] = __fmaf_rn(a[j], z, __fmaf_rn(b[j], w, d[j]));
-            }
+            for (u32 j = 0; j < 8; j++) v[j] = __fmaf_rn(a[j], z[j], __fmaf_rn(b[j], w[j], d[j]));
             if (p.add) {
                 f32 o[8];
                 load8(p.other, other, other_exponents, row, channel, c, o);

@@ -23,23 +23,33 @@ __device__ __forceinline__ f32 power(i32 e) { return __uint_as_float((u32)(e + 1
 __device__ __forceinline__ i32 exponent_of(u32 bits) { return min(max((i32)(bits >> 23) - 127, -48), 47); }
 __device__ __forceinline__ u32 magnitude(f32 v) { return __float_as_uint(v) & 0x7fffffffu; }
 
-// Nearest integer, halves to even, of |v| < 2^22.
-__device__ __forceinline__ i32 round_even(f32 v) { return __float_as_int(__fadd_rn(v, 12582912.f)) - 0x4b400000; }
+// Added to |v| < 2^22, leaves the nearest integer, halves to even, in the last bits of the sum.
+constexpr f32 NEAREST = 12582912.f; // 1.5 * 2^23
+__device__ __forceinline__ i32 round_even(f32 v) { return __float_as_int(__fadd_rn(v, NEAREST)) - 0x4b400000; }
 
-// How a stored tensor is rounded: stochastic in units of 2^-15, or to nearest even.
+// How the numbers of a stored block are rounded: stochastic, or to nearest even. `bits` are those of the block's largest absolute value, `e` is its exponent. An fma leaves
+// rne(v * 2^(21-e)) in the last bits of a float; twice that and 16 bits of noise, of which rounding takes the upper 15, have the mantissa in byte 2.
 struct StoredRounding {
-    f32 scale, limit;
-    u32 shift;
-    __device__ __forceinline__ StoredRounding(i32 e, bool stochastic) {
-        scale = power((stochastic ? 21 : 6) - e);
-        limit = stochastic ? (f32)(BFP_MAX << 15) : (f32)BFP_MAX;
-        shift = stochastic ? 15u : 0u;
+    f32 scale, unit;
+    bool stochastic, plain; // plain: numbers need not go through `before`
+    __device__ __forceinline__ StoredRounding(u32 bits, i32 e, u32 stochastic)
+        : scale(power(21 - e)), unit(power(e - 6)), stochastic(stochastic != 0), plain(stochastic && __uint_as_float(bits) <= __fmul_rn(unit, BFP_MAX)) {}
+    // Clips, and rounds to nearest; where rounding is stochastic, that is left.
+    __device__ __forceinline__ f32 before(f32 v) const {
+        const f32 limit = __fmul_rn(unit, BFP_MAX), nearest = __fmul_rn(unit, NEAREST);
+        v = fminf(fmaxf(v, -limit), limit);
+        return stochastic ? v : __fsub_rn(__fadd_rn(v, nearest), nearest);
     }
-    // `noise` is 0 where rounding is to nearest.
-    __device__ __forceinline__ i32 operator()(f32 v, u32 noise) const {
-        return (round_even(fminf(fmaxf(__fmul_rn(v, scale), -limit), limit)) + (i32)noise) >> shift;
-    }
+    // `noise`: of Philox::stored; of zeros where rounding is to nearest.
+    __device__ __forceinline__ u32 operator()(f32 v, u32 noise) const { return (__float_as_uint(__fmaf_rn(v, scale, NEAREST)) << 1) + noise; }
 };
+// Byte N of four words, that of the first lowest.
+template <u32 N> __device__ __forceinline__ u32 pack_bytes(u32 a, u32 b, u32 c, u32 d) {
+    constexpr u32 pair = N + 4 << 4 | N;
+    return __byte_perm(__byte_perm(a, b, pair), __byte_perm(c, d, pair), 0x5410);
+}
+// Mantissas of four results.
+__device__ __forceinline__ u32 pack_rounded(u32 a, u32 b, u32 c, u32 d) { return pack_bytes<2>(a, b, c, d); }
 
 // Mantissa of an operand's value that was scaled by 2^(21-e).
 __device__ __forceinline__ i32 round_scaled(f32 scaled, u32 noise) {
@@ -47,11 +57,18 @@ __device__ __forceinline__ i32 round_scaled(f32 scaled, u32 noise) {
     return (round_even(fminf(fmaxf(scaled, -limit), limit)) + (i32)noise) >> 15;
 }
 
-// 16-bit mantissa of an operand's value that was scaled by 2^(21-e): a bit of the format's 8 is 256 of it. In -32639..=32639, so that both halves of it are signed bytes.
+// Mantissa of an operand's value, where StoredRounding has it. `scale`, a power of two, makes units of 2^-15 of it; `noise`: of Philox::stored.
+__device__ __forceinline__ u32 round_operand(f32 v, f32 scale, u32 noise) {
+    constexpr f32 limit = BFP_MAX << 15;
+    return (__float_as_uint(fminf(fmaxf(__fmaf_rn(v, scale, NEAREST), NEAREST - limit), NEAREST + limit)) << 1) + noise;
+}
+
+// 16-bit mantissa of the same: a bit of the format's 8 is 256 of it. In -32639..=32639, so that both halves of it are signed bytes. The low half in byte 2; the high half, rounded, in
+// byte 3; both with their first bit turned.
 constexpr i32 WIDE_MAX = 127 * 256 + 127;
-__device__ __forceinline__ i32 round_wide(f32 scaled, u32 noise) {
-    const f32 limit = (f32)(WIDE_MAX << 7);
-    return (round_even(fminf(fmaxf(scaled, -limit), limit)) + (i32)(noise >> 8)) >> 7;
+__device__ __forceinline__ u32 round_wide(f32 v, f32 scale, u32 noise) {
+    constexpr f32 limit = WIDE_MAX << 7;
+    return (__float_as_uint(fminf(fmaxf(__fmaf_rn(v, scale, NEAREST), NEAREST - limit), NEAREST + limit)) << 9) + noise;
 }
 
 // Forms of a tensor that f32 and 8-bit operators both know: crate::ops::quantize::Form.
@@ -74,7 +91,7 @@ struct To16 {
     bool clips;
     __device__ __forceinline__ To16(u32 bits, i32 e) : scale(power(14 - e)), clips(!(__fmul_rn(__uint_as_float(bits), scale) < 32767.5f)) {}
     template <bool CLIPS> __device__ __forceinline__ u32 pair(f32 low, f32 high) const {
-        if (!CLIPS) return __byte_perm(__float_as_uint(__fmaf_rn(low, scale, 12582912.f)), __float_as_uint(__fmaf_rn(high, scale, 12582912.f)), 0x5410);
+        if (!CLIPS) return __byte_perm(__float_as_uint(__fmaf_rn(low, scale, NEAREST)), __float_as_uint(__fmaf_rn(high, scale, NEAREST)), 0x5410);
         low = fminf(fmaxf(__fmul_rn(low, scale), -32767.f), 32767.f), high = fminf(fmaxf(__fmul_rn(high, scale), -32767.f), 32767.f);
         return ((u32)round_even(low) & 0xffffu) | (u32)round_even(high) << 16;
     }
@@ -93,6 +110,8 @@ struct Philox {
         philox4x32<7>(w, seed[0], seed[1]);
     }
     __device__ __forceinline__ Philox() {}
+    // Halfword h for roundings, and what takes the float's exponent away from byte 2.
+    __device__ __forceinline__ u32 stored(u32 h) const { return __byte_perm(w[h / 2], 0x80u, h & 1 ? 0x5432 : 0x5410); }
     // Number of 15 bits for halfword h.
     __device__ __forceinline__ u32 operator[](u32 h) const { return h & 1 ? w[h / 2] >> 17 : (w[h / 2] & 0xffffu) >> 1; }
 };
@@ -124,6 +143,17 @@ struct Grid {
 __device__ __forceinline__ i32 mantissa(u32 word, u32 i) { return (i32)(word << (24 - 8 * i)) >> 24; }
 __device__ __forceinline__ f32 mantissa_f32(u32 word, u32 i) { return __int2float_rn(mantissa(word, i)); }
 
+// Numbers of 8-bit mantissas, four to a word, in a block of exponent `e`; as From16.
+struct From8 {
+    f32 scale, shift;
+    __device__ __forceinline__ explicit From8(i32 e) : scale(power(e - 6)), shift(-8388736.f * scale) {}
+    __device__ __forceinline__ f32 operator()(u32 word, u32 i) const { return __fmaf_rn(__uint_as_float(__byte_perm(word ^ 0x80808080u, 0x4b000000u, 0x7440 + i)), scale, shift); }
+    __device__ __forceinline__ void eight(uint2 words, f32 (&v)[8]) const {
+#pragma unroll
+        for (u32 j = 0; j < 8; j++) v[j] = (*this)(j < 4 ? words.x : words.y, j & 3);
+    }
+};
+
 // Eight neighbours of a row from `channel` (a multiple of 8, of a channel that the tensor has or pads) on, of a tensor of `c` channels in `form`; 0 behind the last channel.
 __device__ __forceinline__ void load8(u32 form, const void* __restrict__ x, const i8* __restrict__ exponents, u32 row, u32 channel, u32 c, f32 (&v)[8]) {
     const u32 stride = pad16(c);
@@ -141,10 +171,7 @@ __device__ __forceinline__ void load8(u32 form, const void* __restrict__ x, cons
     const i32 e = exponents[row / BLOCK_ROWS * div_up(stride, BLOCK_CHANNELS) + channel / BLOCK_CHANNELS];
     const u64 at = (u64)row * stride + channel;
     if (form == FORM_STORED) {
-        const uint2 m = *(const uint2*)((const i8*)x + at);
-        const f32 scale = power(e - 6);
-#pragma unroll
-        for (u32 j = 0; j < 8; j++) v[j] = __fmul_rn(mantissa_f32(j < 4 ? m.x : m.y, j & 3), scale);
+        From8(e).eight(*(const uint2*)((const i8*)x + at), v);
         return;
     }
     const uint4 m = load16((const u16*)x + at);
@@ -164,9 +191,8 @@ __device__ __forceinline__ void load2(u32 form, const void* __restrict__ x, cons
     const u64 at = (u64)row * stride + channel;
     if (form == FORM_STORED) {
         const u32 m = *(const u16*)((const i8*)x + at);
-        const f32 scale = power(e - 6);
-#pragma unroll
-        for (u32 j = 0; j < 2; j++) v[j] = __fmul_rn(mantissa_f32(m, j), scale);
+        const From8 from(e);
+        v[0] = from(m, 0), v[1] = from(m, 1);
         return;
     }
     const From16 from(e);
@@ -181,22 +207,26 @@ __device__ __forceinline__ uint2 pack8(const i32 (&q)[8]) {
     return r;
 }
 
-// Rounds eight scaled values of an operand.
-__device__ __forceinline__ void put_operand(const f32 (&scaled)[8], const Philox& noise, i8* __restrict__ to) {
-    i32 m[8];
+// Rounds and writes eight neighbours of an operand; `scale(j)` makes units of 2^-15 of number j.
+template <class F> __device__ __forceinline__ void put_operand(const f32 (&v)[8], F scale, const Philox& noise, i8* __restrict__ to) {
+    u32 m[8];
 #pragma unroll
-    for (u32 j = 0; j < 8; j++) m[j] = round_scaled(scaled[j], noise[j]);
-    *(uint2*)to = pack8(m);
+    for (u32 j = 0; j < 8; j++) m[j] = round_operand(v[j], scale(j), noise.stored(j));
+    *(uint2*)to = make_uint2(pack_rounded(m[0], m[1], m[2], m[3]), pack_rounded(m[4], m[5], m[6], m[7]));
+}
+__device__ __forceinline__ void put_operand(const f32 (&v)[8], f32 scale, const Philox& noise, i8* __restrict__ to) {
+    put_operand(v, [&](u32) { return scale; }, noise, to);
 }
 
 // The same to `to` + at. `wide`: to 16 bits, high bytes there and low bytes `low` bytes behind them.
-__device__ __forceinline__ void put_gradient(const f32 (&scaled)[8], const Philox& noise, u32 wide, i8* __restrict__ to, u32 at, u64 low) {
-    if (!wide) return put_operand(scaled, noise, to + at);
-    i32 m[8], high[8];
+__device__ __forceinline__ void put_gradient(const f32 (&v)[8], const f32 (&scale)[8], const Philox& noise, u32 wide, i8* __restrict__ to, u32 at, u64 low) {
+    if (!wide) return put_operand(v, [&](u32 j) { return scale[j]; }, noise, to + at);
+    u32 m[8];
 #pragma unroll
-    for (u32 j = 0; j < 8; j++) m[j] = round_wide(scaled[j], noise[j]), high[j] = (m[j] + 128) >> 8;
-    *(uint2*)(to + at) = pack8(high);
-    *(uint2*)(to + low + at) = pack8(m);
+    for (u32 j = 0; j < 8; j++) m[j] = round_wide(v[j], scale[j], noise.stored(j));
+    constexpr u32 turned = 0x80808080u;
+    *(uint2*)(to + at) = make_uint2(pack_bytes<3>(m[0], m[1], m[2], m[3]) ^ turned, pack_bytes<3>(m[4], m[5], m[6], m[7]) ^ turned);
+    *(uint2*)(to + low + at) = make_uint2(pack_bytes<2>(m[0], m[1], m[2], m[3]) ^ turned, pack_bytes<2>(m[4], m[5], m[6], m[7]) ^ turned);
 }
 
 // rust: crate::ops::batchnorm::OutputSums

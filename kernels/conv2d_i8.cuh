@@ -47,14 +47,18 @@ template <bool ANY> struct Row;
 template <> struct Row<false> {
     i32 base;
     u32 inside;
+    // Bit i for each of `taps` taps with 0 <= at + i < size.
+    __device__ __forceinline__ static u32 span(i32 at, u32 size, u32 taps) {
+        const i32 from = max(-at, 0), to = min((i32)size - at, (i32)taps);
+        return to > from ? (1u << to) - (1u << from) : 0u;
+    }
     __device__ __forceinline__ void set(const Geometry& g, u32 m, u32 rows) {
         base = 0, inside = 0;
         if (m >= rows) return;
         const u32 image = m / (g.out_h * g.out_w), pixel = m - image * (g.out_h * g.out_w), oh = pixel / g.out_w, ow = pixel - oh * g.out_w;
         const i32 h = (i32)oh * g.step_h + g.first_h, w = (i32)ow * g.step_w + g.first_w;
         base = (((i32)(image * g.in_h) + h) * (i32)g.in_w + w) * (i32)g.in_c;
-        for (u32 r = 0; r < g.taps_h; r++) inside |= (u32)(h + (i32)r) < g.in_h ? 1u << r : 0u;
-        for (u32 s = 0; s < g.taps_w; s++) inside |= (u32)(w + (i32)s) < g.in_w ? 0x10000u << s : 0u;
+        inside = span(h, g.in_h, g.taps_h) | span(w, g.in_w, g.taps_w) << 16;
     }
     // `tap`: what `tap_bits` says.
     __device__ __forceinline__ u32 bytes(const Geometry&, u32, u32, u32 tap) const { return tap & ~inside ? 0 : 16; }
@@ -146,7 +150,8 @@ template <u32 HALF, u32 N, class F> __device__ __forceinline__ void fold_half(i3
 template <u32 N, class F> __device__ __forceinline__ void fold_rows(i32 (&v)[N], F f) {
     fold_half<N / 2>(v, 4, f);
     fold_half<N / 4>(v, 8, f);
-    fold_half<N / 8>(v, 16, f);
+    if constexpr (N >= 8) fold_half<N / 8>(v, 16, f);
+    else v[0] = f(v[0], __shfl_xor_sync(FULL_WARP, v[0], 16)); // both lanes have it
 }
 
 // Calls f(j, row, first, second) for the pairs of neighbours that this thread has in block `b` of 32 columns, j counting 8 of them; `row` is that of lane 0.
@@ -165,13 +170,86 @@ template <u32 WN, class F> __device__ __forceinline__ void each_pair(i32 (&acc)[
     }
 }
 
+// Sums over the rows of a warp by column, `left` rows from the first on: mantissas in acc[..][0], as store_tile has packed them, those of `y` in acc[..][1].
+template <u32 WN, Pass PASS> __device__ __forceinline__ void column_sums(i32 (&acc)[4][WN / 8][4], uint2* sums, u32 left, u32 n0, u32 stride) {
+    constexpr u32 NI = WN / 8;
+    const u32 lane = lane_id(), row = lane >> 2, pair = (lane & 3) * 2;
+    // Of both columns of a pair in one word, but for the products.
+    i32 products[NI * 2], sum[NI], low[NI], high[NI];
+#pragma unroll
+    for (u32 j = 0; j < NI; j++) {
+        i32 of[2] = {0, 0};
+#pragma unroll
+        for (u32 x = 0; x < 2; x++) {
+            products[j * 2 + x] = 0;
+#pragma unroll
+            for (u32 i = 0; i < 4; i += 2) {
+                const u32 four = ptx_prmt((u32)acc[i][j][0], (u32)acc[i + 1][j][0], x ? 0x7531 : 0x6420);
+                u32 with = four;
+                if (PASS == DGRAD_MASKED) with = ptx_prmt((u32)acc[i][j][1], (u32)acc[i + 1][j][1], x ? 0x7531 : 0x6420);
+                of[x] = __dp4a((i32)four, 0x01010101, of[x]);
+                products[j * 2 + x] = __dp4a((i32)four, (i32)with, products[j * 2 + x]);
+            }
+        }
+        sum[j] = of[0] + of[1] * 65536;
+    }
+    // Rows that are not there are zeros, which is right for sums and the largest magnitude; for the least and the most they become the first row's.
+    if (PASS != DGRAD_MASKED && left < BLOCK_ROWS) {
+#pragma unroll
+        for (u32 j = 0; j < NI; j++) {
+            const u32 first = __byte_perm(__shfl_sync(FULL_WARP, (u32)acc[0][j][0], lane & 3), 0, 0x1010);
+#pragma unroll
+            for (u32 i = 0; i < 4; i++) {
+                if (i * 16 + row >= left) acc[i][j][0] = (i32)first;
+                else if (i * 16 + row + 8 >= left) acc[i][j][0] = (i32)__byte_perm((u32)acc[i][j][0], first, 0x5410);
+            }
+        }
+    }
+    // A mantissa m as the f16 of 1152 + m, whose bits are 0x6480 + m: two columns are compared at once.
+#pragma unroll
+    for (u32 j = 0; j < NI; j++) {
+        u32 least = 0, most = 0;
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            const u32 biased = (u32)acc[i][j][0] ^ 0x80808080u, upper = ptx_prmt(biased, 0x64, 0x4140), lower = ptx_prmt(biased, 0x64, 0x4342);
+            least = ptx_min_f16x2(i == 0 ? upper : ptx_min_f16x2(least, upper), lower);
+            most = ptx_max_f16x2(i == 0 ? upper : ptx_max_f16x2(most, upper), lower);
+        }
+        // 0x6480 - (0x6480 + m) + 0x6480: the other sign.
+        if (PASS == DGRAD_MASKED) most = ptx_max_f16x2(most, 0xc900c900u - least);
+        low[j] = (i32)least, high[j] = (i32)most;
+    }
+    const auto add = [](i32 a, i32 b) { return a + b; };
+    fold_rows(products, add);
+    fold_rows(sum, add);
+    fold_rows(high, [](i32 a, i32 b) { return (i32)ptx_max_f16x2((u32)a, (u32)b); });
+    if (PASS != DGRAD_MASKED) fold_rows(low, [](i32 a, i32 b) { return (i32)ptx_min_f16x2((u32)a, (u32)b); });
+    const u32 start = (lane >> 2 & 1) * NI + (lane >> 3 & 1) * (NI / 2) + (lane >> 4 & 1) * (NI / 4);
+#pragma unroll
+    for (u32 k = 0; k < NI / 4; k++) {
+        const u32 index = start + k, channel = n0 + index / 2 * 8 + pair + index % 2;
+        if (channel >= stride) continue;
+        // Of a word of two columns; a mantissa is the byte with its first bit turned.
+        const i32 both = sum[k / 2], first = both << 16 >> 16, of = index % 2 ? (both - first) >> 16 : first;
+        const auto extreme = [&](i32 word) { return (i32)((u32)word >> index % 2 * 16 & 255u) - 128; };
+        uint2 out;
+        if (PASS != DGRAD_MASKED) {
+            const OutputSums s = OutputSums::of(products[k], of, extreme(low[k / 2]), extreme(high[k / 2]));
+            out = make_uint2(s.squares, s.rest);
+        } else {
+            const GradientSums s = GradientSums::of(products[k], of, extreme(high[k / 2]));
+            out = make_uint2((u32)s.products, s.rest);
+        }
+        sums[channel] = out;
+    }
+}
+
 // Bytes of a warp's shared memory for its 64 x WN results: of 8 bits, and before those of a stream's 16.
 template <u32 WN, Pass PASS> constexpr u32 STAGED_BYTES = 64 * WN * (PASS == STREAM ? 3 : 1);
 
 // Scales, masks or adds, rounds and writes the 64 x WN results of a warp, and their sums. `m0`, `n0`: first row and column. `stage`: STAGED_BYTES of shared memory.
 template <u32 WN, Pass PASS>
 __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise, const Epilogue& e, i32 (&acc)[4][WN / 8][4], u8* stage, u32 m0, u32 n0) {
-    constexpr u32 NI = WN / 8;
     constexpr bool GRADIENT = PASS == DGRAD || PASS == DGRAD_MASKED;
     u32 lane = lane_id(), row = lane >> 2, pair = (lane & 3) * 2;
     const u32 pixels = g.out_h * g.out_w, rows = g.n * pixels, stride = pad16(g.out_c), across = div_up(stride, BLOCK_CHANNELS), tile = m0 / BLOCK_ROWS;
@@ -221,7 +299,7 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
             continue;
         }
         const f32 y_scale = PASS == DGRAD_MASKED ? power(e.y_exponents[block] - 6) : 0.f;
-        u32 bits = 0;
+        f32 largest = 0.f;
 #pragma unroll
         for (u32 j = 0; j < 4; j++) {
             const u32 channel = n0 + b * 32 + j * 8 + pair;
@@ -249,10 +327,11 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
                         v = __fmaf_rn(a[x & 1], y, shift[x & 1]) > 0.f ? v : 0.f;
                     }
                     acc[i][b * 4 + j][x] = __float_as_int(v);
-                    if (PASS != STREAM) bits = max(bits, magnitude(v));
+                    if (PASS != STREAM) largest = fmaxf(largest, fabsf(v)); // never NaN: an integer, scaled
                 }
             }
         }
+        u32 bits = __float_as_uint(largest);
         if (PASS == STREAM) {
             // What is uniform is asked once, not for each pair.
             if (e.add && e.other_form == FORM_BFP16) {
@@ -290,28 +369,37 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
         }
         if (PASS == STREAM && !e.store) continue;
         if (lane == 0) e.exponents[block] = (i8)exponent;
-        const StoredRounding round(exponent, noise.stochastic != 0);
+        const StoredRounding round(bits, exponent, noise.stochastic);
+        if (!round.plain) each_pair<WN>(acc, b, [&](u32, u32, f32& first, f32& second) { first = round.before(first), second = round.before(second); });
+        // Four mantissas each, the upper row in the lower half.
 #pragma unroll
         for (u32 j = 0; j < 4; j++) {
-            Philox random;
+#pragma unroll
+            for (u32 i = 0; i < 4; i += 2) {
+                Philox random;
+                if (noise.stochastic) random = Philox((block * 8 + i / 2 * 4 + j) * 32 + lane, step, noise.tensor, noise.seed, chain & e.zero);
+                else random.w[0] = random.w[1] = random.w[2] = random.w[3] = 0;
+#pragma unroll
+                for (u32 h = 0; h < 2; h++) {
+                    i32 (&four)[4] = acc[i + h][b * 4 + j];
+                    u32 q[4];
+#pragma unroll
+                    for (u32 x = 0; x < 4; x++) q[x] = round(__int_as_float(four[x]), random.stored(h * 4 + x));
+                    chain = pack_rounded(q[0], q[1], q[2], q[3]);
+                    four[0] = (i32)chain;
+                }
+            }
+        }
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) {
 #pragma unroll
             for (u32 i = 0; i < 4; i++) {
-                if (i % 2 == 0) {
-                    if (noise.stochastic) random = Philox((block * 8 + i / 2 * 4 + j) * 32 + lane, step, noise.tensor, noise.seed, chain & e.zero);
-                    else random.w[0] = random.w[1] = random.w[2] = random.w[3] = 0;
-                }
-                i32 q[4];
-#pragma unroll
-                for (u32 x = 0; x < 4; x++) q[x] = round(__int_as_float(acc[i][b * 4 + j][x]), random[i % 2 * 4 + x]);
-                const u32 packed = ptx_pack_s8(q[1], q[0], ptx_pack_s8(q[3], q[2], 0)); // upper row in the lower half here
-                const u32 upper = packed & 0xffffu, lower = packed >> 16;
+                const u32 packed = (u32)acc[i][b * 4 + j][0];
                 u16* at = (u16*)(stage + staged<WN>(i * 16 + row, b * 2 + j / 2) + j % 2 * 8 + pair);
                 u16* below = (u16*)(stage + staged<WN>(i * 16 + row + 8, b * 2 + j / 2) + j % 2 * 8 + pair);
                 if (PASS == DGRAD_MASKED) acc[i][b * 4 + j][1] = (i32)((u32)*at | (u32)*below << 16);
-                *at = (u16)upper;
-                *below = (u16)lower;
-                acc[i][b * 4 + j][0] = (i32)packed;
-                chain = packed;
+                *at = (u16)packed;
+                *below = (u16)(packed >> 16);
             }
         }
     }
@@ -324,51 +412,7 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
         }
     }
     if (PASS == STREAM && !e.store) return;
-    if (PASS != DGRAD) {
-        const u32 left = rows - m0; // rows that there are
-        i32 first[NI * 2], second[NI * 2], low[NI * 2], high[NI * 2];
-#pragma unroll
-        for (u32 j = 0; j < NI; j++) {
-#pragma unroll
-            for (u32 x = 0; x < 2; x++) {
-                i32 sum = 0, products = 0, least = BFP_MAX, most = PASS == DGRAD_MASKED ? 0 : -BFP_MAX;
-#pragma unroll
-                for (u32 i = 0; i < 4; i += 2) {
-                    const u32 four = ptx_prmt((u32)acc[i][j][0], (u32)acc[i + 1][j][0], x ? 0x7531 : 0x6420);
-                    u32 with = four;
-                    if (PASS == DGRAD_MASKED) with = ptx_prmt((u32)acc[i][j][1], (u32)acc[i + 1][j][1], x ? 0x7531 : 0x6420);
-                    sum = __dp4a((i32)four, 0x01010101, sum);
-                    products = __dp4a((i32)four, (i32)with, products);
-#pragma unroll
-                    for (u32 h = 0; h < 4; h++) {
-                        const i32 m = mantissa(four, h);
-                        if (PASS == DGRAD_MASKED) most = max(most, abs(m));
-                        else if (i * 16 + h * 8 + row < left) least = min(least, m), most = max(most, m);
-                    }
-                }
-                first[j * 2 + x] = products, second[j * 2 + x] = sum, low[j * 2 + x] = least, high[j * 2 + x] = most;
-            }
-        }
-        fold_rows(first, [](i32 a, i32 b) { return a + b; });
-        fold_rows(second, [](i32 a, i32 b) { return a + b; });
-        fold_rows(high, [](i32 a, i32 b) { return max(a, b); });
-        if (PASS != DGRAD_MASKED) fold_rows(low, [](i32 a, i32 b) { return min(a, b); });
-        const u32 start = (lane >> 2 & 1) * NI + (lane >> 3 & 1) * (NI / 2) + (lane >> 4 & 1) * (NI / 4);
-#pragma unroll
-        for (u32 k = 0; k < NI / 4; k++) {
-            const u32 index = start + k, channel = n0 + index / 2 * 8 + pair + index % 2;
-            if (channel >= stride) continue;
-            uint2 out;
-            if (PASS != DGRAD_MASKED) {
-                const OutputSums s = OutputSums::of(first[k], second[k], low[k], high[k]);
-                out = make_uint2(s.squares, s.rest);
-            } else {
-                const GradientSums s = GradientSums::of(first[k], second[k], high[k]);
-                out = make_uint2((u32)s.products, s.rest);
-            }
-            e.sums[(u64)tile * stride + channel] = out;
-        }
-    }
+    if (PASS != DGRAD) column_sums<WN, PASS>(acc, e.sums + (u64)tile * stride, rows - m0, n0, stride);
     __syncwarp();
 #pragma unroll
     for (u32 i = 0; i < 64 * WN / 16 / 32; i++) {

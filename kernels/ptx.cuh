@@ -65,6 +65,18 @@ __device__ __forceinline__ u32 ptx_prmt(u32 a, u32 b, u32 select) {
     return r;
 }
 
+// The smaller, the larger of each half of two words of f16.
+__device__ __forceinline__ u32 ptx_min_f16x2(u32 a, u32 b) {
+    u32 r;
+    asm("min.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+    return r;
+}
+__device__ __forceinline__ u32 ptx_max_f16x2(u32 a, u32 b) {
+    u32 r;
+    asm("max.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+    return r;
+}
+
 // Address in shared memory as the instructions below want it.
 __device__ __forceinline__ u32 ptx_shared(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 

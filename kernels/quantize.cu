@@ -79,9 +79,7 @@ extern "C" __global__ void __launch_bounds__(256) quantize_fwd_i8(
         const Philox noise = operand_noise(p.noise, p.noise.tensor, index / 8, now);
         f32 v[8];
         load8(p.form, x, x_exponents, n * p.pixels + at / stride, at % stride, p.c, v);
-#pragma unroll
-        for (u32 j = 0; j < 8; j++) v[j] = __fmul_rn(v[j], scale);
-        put_operand(v, noise, q + index);
+        put_operand(v, scale, noise, q + index);
     }
 }
 
@@ -241,15 +239,11 @@ extern "C" __global__ void __launch_bounds__(256) quantize_bwd_i8(
                 to_d[j] = there && p.dgrad ? __fmul_rn(power(weight_exponents[channel + j]), sample) : 0.f;
             }
         }
-        f32 v[8], scaled[8];
+        f32 v[8];
         load8(p.form, dy, dy_exponents, row, channel, p.k, v);
-#pragma unroll
-        for (u32 j = 0; j < 8; j++) scaled[j] = __fmul_rn(v[j], to_w[j]);
-        put_gradient(scaled, operand_noise(p.noise, p.noise.tensor, index / 8, now), p.wide, dyw, index, (u64)p.n * image);
+        put_gradient(v, to_w, operand_noise(p.noise, p.noise.tensor, index / 8, now), p.wide, dyw, index, (u64)p.n * image);
         if (!p.dgrad) continue;
-#pragma unroll
-        for (u32 j = 0; j < 8; j++) scaled[j] = __fmul_rn(v[j], to_d[j]);
-        put_gradient(scaled, operand_noise(p.noise, p.dyd_tensor, index / 8, now), 0, dyd, index, 0);
+        put_gradient(v, to_d, operand_noise(p.noise, p.dyd_tensor, index / 8, now), 0, dyd, index, 0);
     }
     phases.end();
 }

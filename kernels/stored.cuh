@@ -66,15 +66,16 @@ __device__ __forceinline__ u32 stored_put(
     Philox bits8;
     if (noise.stochastic) bits8 = Philox((block * 8 + warp_id()) * 32 + lane_id(), step, noise.tensor, noise.seed);
     else bits8.w[0] = bits8.w[1] = bits8.w[2] = bits8.w[3] = 0;
-    const StoredRounding round(e, noise.stochastic != 0);
+    const StoredRounding round(bits, e, noise.stochastic);
     const StoredPlace place;
     const u32 channel = column * BLOCK_CHANNELS + place.channel;
 #pragma unroll
     for (u32 i = 0; i < 4; i++) {
         const u32 row = tile * BLOCK_ROWS + place.row + 8 * i;
-        q[i][0] = round(values[i][0], bits8[2 * i]);
-        q[i][1] = round(values[i][1], bits8[2 * i + 1]);
-        if (row < rows && channel < stride) *(u16*)(mantissas + (u64)row * stride + channel) = (u16)((q[i][0] & 255) | q[i][1] << 8);
+        const f32 first = round.plain ? values[i][0] : round.before(values[i][0]), second = round.plain ? values[i][1] : round.before(values[i][1]);
+        const u32 low = round(first, bits8.stored(2 * i)), high = round(second, bits8.stored(2 * i + 1));
+        q[i][0] = mantissa(low, 2), q[i][1] = mantissa(high, 2);
+        if (row < rows && channel < stride) *(u16*)(mantissas + (u64)row * stride + channel) = (u16)__byte_perm(low, high, 0x0062);
     }
     return bits;
 }
@@ -117,17 +118,17 @@ __device__ __forceinline__ u32 row_put(
     bits = block_max(bits, scratch.warps); // whose barrier shows the noise
     const i32 e = exponent_of(bits);
     if (threadIdx.x == 0) exponents[block] = (i8)e;
-    const StoredRounding round(e, noise.stochastic != 0);
+    const StoredRounding round(bits, e, noise.stochastic);
     Philox pairs;
     pairs.w[0] = pairs.w[1] = pairs.w[2] = pairs.w[3] = 0;
     if (noise.stochastic) {
         const uint4 from = scratch.noise[((unit / 4 * 4 + lane % 4) * NOISE_PITCH + unit % 4 * 32) / 4 + lane / 4];
         pairs.w[0] = from.x, pairs.w[1] = from.y, pairs.w[2] = from.z, pairs.w[3] = from.w;
     }
-    i32 m[8];
+    u32 m[8];
 #pragma unroll
-    for (u32 j = 0; j < 8; j++) m[j] = round(v[j], pairs[j]);
-    q = pack8(m);
+    for (u32 j = 0; j < 8; j++) m[j] = round(round.plain ? v[j] : round.before(v[j]), pairs.stored(j));
+    q = make_uint2(pack_rounded(m[0], m[1], m[2], m[3]), pack_rounded(m[4], m[5], m[6], m[7]));
     const RowPlace place;
     const u32 row = tile * BLOCK_ROWS + place.row, channel = column * BLOCK_CHANNELS + place.channel;
     if (row < rows && channel < stride) *(uint2*)(mantissas + (u64)row * stride + channel) = q;

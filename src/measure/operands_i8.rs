@@ -198,10 +198,10 @@ pub fn compulsory(symbol: &str, kernel: &Kernel, workspace: usize) -> Option<(us
         (Kernel::Conv2dWgradI8(_) | Kernel::BatchNormBwdI8(_) | Kernel::BatchNormBwdStreamI8(_), _) => {
             (read + workspace, written + workspace)
         }
-        // Running statistics are read, too; statistics are read again by all blocks.
+        // Running statistics are read, too; statistics, and where there are any the images' largest values, are read again by all blocks.
         (Kernel::BatchNormFwdI8(p), _) => {
             let s = SizesI8::of(p);
-            (read + 2 * s.c * 4 + 2 * s.stride * 4, written)
+            (read + 2 * s.c * 4 + 2 * s.stride * 4 + workspace, written + workspace)
         }
         // As above, for each; what is rounded to an operand is read again, and its largest values.
         (Kernel::BatchNormAddFwdI8(p), _) => {

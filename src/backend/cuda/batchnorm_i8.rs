@@ -23,12 +23,6 @@ pub(super) const PHASES: usize = 4;
 /// Elements that a thread handles at once.
 const GROUP: u32 = 8;
 
-/// Parts of each image in a pass over `pixels` of it: enough for the device, and few where each has to look at its whole image first.
-fn parts(s: &SizesI8, cuda: &Cuda, pixels: usize) -> u32 {
-    let most = parts_of_image(cuda, s.n as u32, (pixels * s.stride) as u32);
-    if s.whole_blocks() { most } else { 1 }
-}
-
 /// Parts of each of `n` images of so many padded elements that keep the device busy.
 pub(super) fn parts_of_image(cuda: &Cuda, n: u32, elements: u32) -> u32 {
     let props = cuda.kernels().driver().props();
@@ -60,6 +54,12 @@ pub(super) fn workspace(p: &BatchNormI8) -> usize {
     coef_bytes(&s) + if s.whole_blocks() { 0 } else { s.n * s.stride * 3 * 4 }
 }
 
+/// Bytes of scratch memory of the forward pass: where blocks of rows span images, the largest value of each.
+pub(super) fn fwd_workspace(p: &BatchNormI8) -> usize {
+    let s = SizesI8::of(p);
+    if s.whole_blocks() { 0 } else { s.n * 4 }
+}
+
 /// Forward.
 #[allow(clippy::too_many_arguments)] // an operator's tensors
 pub(super) fn fwd(
@@ -71,6 +71,7 @@ pub(super) fn fwd(
     step: Span,
     out: Bfp,
     index: Span,
+    ws: Span,
 ) -> Result<()> {
     const OP: &str = "batchnorm_fwd_i8";
     let s = SizesI8::of(p);
@@ -93,9 +94,10 @@ pub(super) fn fwd(
         (out.mantissas, s.n * image),
         (out.exponents, s.n),
         (index, if p.pool.kernel_h == 0 { 0 } else { s.n * image }),
+        (ws, fwd_workspace(p)),
     ];
     let ([y, ye, sums, gamma, beta, step], writes) = cuda.open(OP, reads, writes)?;
-    let [running_mean, running_var, mean, invstd, affine, out, oute, index] = writes;
+    let [running_mean, running_var, mean, invstd, affine, out, oute, index, largest] = writes;
     if s.rows * s.c == 0 {
         return Ok(());
     }
@@ -104,9 +106,10 @@ pub(super) fn fwd(
         aligned(OP, 8, &[index])?;
     }
     let (kernels, stream) = (cuda.kernels(), cuda.stream());
-    let parts = parts(&s, cuda, s.pooled);
+    let parts = parts_of_image(cuda, s.n as u32, image as u32);
+    let before = if s.whole_blocks() { 0 } else { s.n * parts as usize };
     Ok(kernels.batchnorm_fwd_i8(
-        phases(&s, 0, parts),
+        phases(&s, before, parts),
         stream,
         p,
         y,
@@ -123,6 +126,7 @@ pub(super) fn fwd(
         out,
         oute,
         index,
+        largest,
         cuda.tickets(OP, PHASES)?,
         parts,
     )?)
@@ -245,7 +249,9 @@ pub(super) fn bwd(
     let (kernels, stream) = (cuda.kernels(), cuda.stream());
     let extremes = coef.offset(coef_bytes(&s));
     let before = if s.whole_blocks() { 0 } else { s.stride.div_ceil(EXTREME_CHANNELS) * s.n };
-    let parts = parts(&s, cuda, s.pixels);
+    // Each looks at its image's extremes in all channels first: not more parts than have as much to do behind that.
+    let most = if s.whole_blocks() { u32::MAX } else { (s.pixels as u32 / GROUP).max(1) };
+    let parts = parts_of_image(cuda, s.n as u32, (s.pixels * s.stride) as u32).min(most);
     Ok(kernels.batchnorm_bwd_i8(
         phases(&s, before, parts),
         stream,

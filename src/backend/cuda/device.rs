@@ -165,6 +165,7 @@ impl Backend for Cuda {
             Kernel::BatchNormFwd(p) | Kernel::BatchNormBwd(p) => batchnorm::workspace(p),
             Kernel::QuantizeBwdI8(p) => quantize::workspace(p),
             Kernel::Conv2dWgradI8(p) => conv2d_i8::workspace(p),
+            Kernel::BatchNormFwdI8(p) => batchnorm_i8::fwd_workspace(p),
             Kernel::BatchNormBwdI8(p) => batchnorm_i8::workspace(p),
             Kernel::BatchNormBwdStreamI8(p) => batchnorm_i8::stream_workspace(p),
             Kernel::BatchNormAddFwdI8(p) => batchnorm_add_i8::workspace(p),

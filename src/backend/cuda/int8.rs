@@ -110,9 +110,9 @@ impl Int8 for Cuda {
         step: Span,
         out: Bfp,
         index: Span,
-        _ws: Span,
+        ws: Span,
     ) -> Result<()> {
-        batchnorm_i8::fwd(self, p, y, sums, state, step, out, index)
+        batchnorm_i8::fwd(self, p, y, sums, state, step, out, index, ws)
     }
 
     fn batchnorm_add_fwd_i8(

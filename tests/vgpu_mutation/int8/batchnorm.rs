@@ -122,8 +122,9 @@ fn forward(b: &Bench) -> Outcome {
         let (out, oute) = (b.blank(s.pooled * pad(c))?, b.blank(s.n)?);
         let index = b.blank(if s.window() == 0 { 0 } else { s.pooled * pad(c) })?;
         let (step, tickets) = (b.step()?, b.words(&[0; 4])?);
+        let (before, largest) = (if s.whole { 0 } else { s.n * s.parts as usize }, b.room(s.n)?);
         b.kernels.batchnorm_fwd_i8(
-            s.dims(0),
+            s.dims(before),
             STREAM,
             &s.p,
             at(&y),
@@ -140,6 +141,7 @@ fn forward(b: &Bench) -> Outcome {
             at(&out),
             at(&oute),
             at(&index),
+            at(&largest),
             at(&tickets),
             s.parts,
         )?;
