@@ -360,10 +360,10 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_i8(
         f32 v[8], z[8], w[8];
         From8(dz_exponents[block]).eight(*(const uint2*)(dz + at), z), From8(y_exponents[block]).eight(*(const uint2*)(y + at), w);
         if (i == start || !same) {
+            coef8(f + channel, a), coef8(f + s.stride + channel, b), coef8(f + 2 * s.stride + channel, d);
 #pragma unroll
             for (u32 j = 0; j < 8; j++) {
                 const bool there = channel + j < c;
-                a[j] = f[channel + j], b[j] = f[s.stride + channel + j], d[j] = f[2 * s.stride + channel + j];
                 to_w[j] = there ? __fmul_rn(power(21 - dyw_exponents[channel + j]), x) : 0.f;
                 to_d[j] = there && p.dgrad ? __fmul_rn(power(weight_exponents[channel + j]), sample) : 0.f;
             }

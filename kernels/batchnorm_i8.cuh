@@ -97,12 +97,17 @@ __device__ __forceinline__ void statistics(
 
 __device__ __forceinline__ f32 relu_if(u32 relu, f32 v) { return relu ? fmaxf(v, 0.f) : v; }
 
+// Eight neighbours of a row of coefficients.
+__device__ __forceinline__ void coef8(const f32* from, f32 (&to)[8]) {
+    const float4 low = *(const float4*)from, high = *(const float4*)(from + 4);
+    to[0] = low.x, to[1] = low.y, to[2] = low.z, to[3] = low.w, to[4] = high.x, to[5] = high.y, to[6] = high.z, to[7] = high.w;
+}
+
 // z of eight channels of a row.
 struct Eight {
     f32 a[8], b[8];
     __device__ __forceinline__ void load(const f32* affine, u32 stride, u32 channel) {
-#pragma unroll
-        for (u32 j = 0; j < 8; j++) a[j] = affine[channel + j], b[j] = affine[stride + channel + j];
+        coef8(affine + channel, a), coef8(affine + stride + channel, b);
     }
     __device__ __forceinline__ void z(const i8* __restrict__ y, const i8* __restrict__ exponents, const Sizes& s, u32 row, u32 channel, u32 relu, f32 (&v)[8]) const {
         From8(exponents[row / BLOCK_ROWS * s.across + channel / BLOCK_CHANNELS]).eight(*(const uint2*)(y + (u64)row * s.stride + channel), v);
@@ -145,11 +150,6 @@ struct Behind {
         for (u32 j = 0; j < 8; j++) v[j] = __fadd_rn(v[j], w[j]);
     }
 };
-
-__device__ __forceinline__ void coef8(const f32* from, f32 (&to)[8]) {
-    const float4 low = *(const float4*)from, high = *(const float4*)(from + 4);
-    to[0] = low.x, to[1] = low.y, to[2] = low.z, to[3] = low.w, to[4] = high.x, to[5] = high.y, to[6] = high.z, to[7] = high.w;
-}
 
 // Writes eight channels of a row in 16 bits; all threads of a block of the tensor (number `block`), whose largest absolute value has these bits, `there` where the tensor has them.
 __device__ __forceinline__ void put_16(u16* to, i8* exponents, u32 block, bool there, u32 bits, const f32 (&v)[8]) {

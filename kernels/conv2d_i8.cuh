@@ -285,7 +285,6 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
 #pragma unroll
         for (u32 h = 0; h < 2; h++) row_scale[i][h] = power(e.row_exponents[min(m0 + i * 16 + h * 8 + row, rows - 1) / pixels] - 6);
     }
-    const u32 step = *e.step;
     u32 chain = 0;
 #pragma unroll
     for (u32 b = 0; b < WN / 32; b++) {
@@ -333,6 +332,8 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
         }
         u32 bits = __float_as_uint(largest);
         if (PASS == STREAM) {
+            // Where in the staged block a lane reads and writes is worked out anew, twice: kept from before, it would take registers that the sums need.
+            lane = ptx_thread() & 31u, row = lane >> 2, pair = (lane & 3) * 2;
             // What is uniform is asked once, not for each pair.
             if (e.add && e.other_form == FORM_BFP16) {
                 const From16 from(e.other_exponents[block]);
@@ -355,7 +356,6 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
                 if (!e.store) continue;
             }
             each_pair<WN>(acc, b, [&](u32, u32, f32& first, f32& second) { bits = max(bits, max(magnitude(first), magnitude(second))); });
-            // Where in the staged block a lane writes is worked out anew: kept from before, it would take registers that the sums need.
             lane = ptx_thread() & 31u, row = lane >> 2, pair = (lane & 3) * 2;
         }
         bits = __reduce_max_sync(FULL_WARP, bits);
@@ -371,6 +371,7 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
         if (lane == 0) e.exponents[block] = (i8)exponent;
         const StoredRounding round(bits, exponent, noise.stochastic);
         if (!round.plain) each_pair<WN>(acc, b, [&](u32, u32, f32& first, f32& second) { first = round.before(first), second = round.before(second); });
+        const u32 step = *e.step;
         // Four mantissas each, the upper row in the lower half.
 #pragma unroll
         for (u32 j = 0; j < 4; j++) {

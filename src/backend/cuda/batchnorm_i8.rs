@@ -102,6 +102,7 @@ pub(super) fn fwd(
         return Ok(());
     }
     aligned(OP, 8, &[y, out])?;
+    aligned(OP, 16, &[affine])?;
     if p.pool.kernel_h != 0 {
         aligned(OP, 8, &[index])?;
     }
@@ -245,7 +246,8 @@ pub(super) fn bwd(
     if s.rows * s.c == 0 {
         return Ok(());
     }
-    aligned(OP, 8, &[dz, y, dyd, dyw, coef])?;
+    aligned(OP, 8, &[dz, y, dyd, dyw])?;
+    aligned(OP, 16, &[coef])?;
     let (kernels, stream) = (cuda.kernels(), cuda.stream());
     let extremes = coef.offset(coef_bytes(&s));
     let before = if s.whole_blocks() { 0 } else { s.stride.div_ceil(EXTREME_CHANNELS) * s.n };
