@@ -424,7 +424,9 @@ impl<'a> Context<'a> {
         let a = self.src(&instr.operands[1], Ty::U64)?;
         let d = self.dst(&instr.operands[0], Ty::U64)?;
         let space = if space == Space::Param && !self.calls.is_empty() { Space::Local } else { space };
-        self.push(Ins { a, d, x: space as u32, imm: i64::from(to), ..Ins::machine(Op::Cvta, Class::Int64) });
+        // Global addresses are generic ones.
+        let class = if space == Space::Global { Class::Mov } else { Class::Int64 };
+        self.push(Ins { a, d, x: space as u32, imm: i64::from(to), ..Ins::machine(Op::Cvta, class) });
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use super::operands::{Operands, Result};
 use super::{FORMS, image};
 use crate::vgpu::ir::{Ins, Op, TRUE};
 use crate::vgpu::prof::Class;
-use crate::vgpu::ptx::ast::{Func, Instr, Loc, Operand, Pos, Space, Stmt, Ty, Var};
+use crate::vgpu::ptx::ast::{Func, Imm, Instr, Loc, Operand, Pos, Space, Stmt, Ty, Var};
 
 impl<'a> Context<'a> {
     /// Lowers the statements of a scope that is open already.
@@ -174,8 +174,9 @@ impl<'a> Context<'a> {
                 if code.len() > 1 && self.cur.guard != TRUE {
                     self.keep_guard(events);
                 }
+                let renames = renames(instr);
                 for ins in code {
-                    self.push(ins);
+                    self.push(Ins { class: if renames { Class::Mov } else { ins.class }, ..ins });
                 }
                 return Ok(());
             }
@@ -234,4 +235,15 @@ fn branched<'a>(body: &'a [Stmt], names: &mut HashSet<&'a str>) {
 
 pub(super) fn too_deep(pos: Pos) -> super::operands::LowerError {
     image::wrong(pos, true, format!("scopes and calls nested more than {MOST_SCOPES} deep"), "")
+}
+
+/// Whether an instruction comes to nothing on a GPU but another name: a half of a 64-bit register for the whole of it, or the other way round. For the time model.
+fn renames(instr: &Instr) -> bool {
+    let (word, wide) = (|ty: &str| matches!(ty, "u32" | "s32"), |ty: &str| matches!(ty, "u64" | "s64"));
+    let parts: Vec<&str> = instr.op.iter().map(String::as_str).collect();
+    match parts[..] {
+        ["cvt", to, from] => (word(to) && (word(from) || wide(from))) || (wide(to) && (from == "u32" || wide(from))),
+        ["shr", "u64" | "b64"] => matches!(instr.operands.get(2), Some(Operand::Imm(Imm::Int(32)))),
+        _ => false,
+    }
 }

@@ -31,7 +31,7 @@ pub enum Class {
     Cvt,
     /// Reciprocal, roots, exponential, sine.
     Sfu,
-    /// Moves and special registers.
+    /// Moves, special registers, and halves of 64-bit registers taken for the whole of them.
     Mov,
     /// Comparisons and selections.
     Pred,
