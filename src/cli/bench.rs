@@ -30,6 +30,12 @@ pub struct StepArgs {
     /// Factor on every layer's channels
     #[arg(long, default_value_t = 1.0)]
     width: f64,
+    /// Image as HxWxC, of a model by name [default: 32x32x3]
+    #[arg(long)]
+    input: Option<String>,
+    /// Classes, of a model by name [default: 10]
+    #[arg(long)]
+    classes: Option<usize>,
     /// Images per batch
     #[arg(long, default_value_t = 128)]
     batch_size: usize,
@@ -82,11 +88,20 @@ impl StepArgs {
             return Err(Error::bad_setting("--batch-size, --steps", "0 measures nothing", "give at least 1"));
         }
         let path = Path::new(&self.model);
+        if path.extension().is_some() && (self.input.is_some() || self.classes.is_some()) {
+            let what = format!("{} has a network of its own", self.model);
+            return Err(Error::bad_setting("--input, --classes", what, "leave them out, or name a model"));
+        }
         let graph = match path.extension().is_some() {
             true => Checkpoint::load(path)?.graph(path)?.ok_or_else(|| {
                 Error::bad_file(path, None, "carries no network", "give a file that earlybird wrote, or a model's name")
             })?,
-            false => nn::build(&self.model, &nn::ModelOptions { width: self.width, ..Default::default() })?,
+            false => {
+                let usual = nn::ModelOptions::default();
+                let input = self.input.as_deref().map_or(Ok(usual.input), super::info::shape)?;
+                let classes = self.classes.unwrap_or(usual.classes);
+                nn::build(&self.model, &nn::ModelOptions { classes, input, width: self.width })?
+            }
         };
         if self.modelled {
             super::modelled::run(&graph, self.batch_size, precision, &self.device, self.blocks, self.json)?;
@@ -118,9 +133,10 @@ impl StepArgs {
         let rate = self.batch_size as f64 / median;
         let peak = peak_bytes();
         say(format_args!(
-            "{} width {} batch {} {} on {}: {rate:.1} images/s (median of {}; best {:.1}), {:.1} ms a step, {:.2} GFLOP/s",
+            "{} width {} on {} batch {} {} on {}: {rate:.1} images/s (median of {}; best {:.1}), {:.1} ms a step, {:.2} GFLOP/s",
             self.model,
             self.width,
+            shape,
             self.batch_size,
             self.precision,
             backend.name(),
@@ -131,7 +147,7 @@ impl StepArgs {
         ));
         if self.json {
             say(serde_json::json!({
-                "model": self.model, "width": self.width, "batch_size": self.batch_size, "device": backend.name(),
+                "model": self.model, "width": self.width, "input": shape, "classes": graph.classes(), "batch_size": self.batch_size, "device": backend.name(),
                 "precision": self.precision, "wgrad16": self.wgrad16, "threads": rayon::current_num_threads(), "steps": seconds.len(),
                 "images_per_second": rate, "seconds_per_step": median, "best_seconds_per_step": best,
                 "peak_bytes": peak, "device_bytes": session.device_bytes(), "loss": loss,

@@ -35,7 +35,8 @@ pub struct InfoArgs {
     json: bool,
 }
 
-fn shape(text: &str) -> Result<Shape> {
+/// The shape that `--input` names.
+pub(super) fn shape(text: &str) -> Result<Shape> {
     let sides: Option<Vec<usize>> = text.split('x').map(|side| side.parse().ok().filter(|side| *side > 0)).collect();
     match sides.as_deref() {
         Some(&[h, w, c]) => Ok(Shape::new(h, w, c)),

@@ -144,6 +144,11 @@ fn commands_say_what_is_wrong_with_their_files() {
     place.refuses(&["info", "--input", "32"], &["--input"]);
     place.refuses(&["info", "--classes", "1"], &["classes"]);
     place.refuses(&["bench", "step", "--batch-size", "0"], &["--batch-size"]);
+    place.refuses(&["bench", "step", "--input", "224"], &["--input", "`224`", "HxWxC"]);
+    place.refuses(
+        &["bench", "step", "--model", "x.safetensors", "--classes", "5"],
+        &["--input, --classes", "x.safetensors"],
+    );
     // A virtual GPU has no speed to measure, and only a virtual GPU's step can be modelled.
     place.refuses(&["bench", "step", "--device", "vgpu"], &["--modelled"]);
     place.refuses(&["bench", "step", "--modelled", "--device", "cpu"], &["--device", "vgpu:a100"]);
