@@ -117,11 +117,12 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_add_fwd_i8(
     const i32 e = exponent_of(largest[n]);
     if (part == 0 && threadIdx.x == 0) operand_exponents[n] = (i8)e;
     const f32 scale = power(21 - e);
+    const u32 fill = fill_of(p.noise);
     for (u32 i = part * blockDim.x + threadIdx.x; i < count; i += parts * blockDim.x) {
         const u32 row = n * s.pixels + i / groups, channel = i % groups * 8, at = row * s.stride + channel;
         f32 v[8];
         load8(FORM_BFP16, out, out_exponents, row, channel, p.c, v);
-        put_operand(v, scale, operand_noise(p.noise, p.noise.tensor, at / 8, now), operand + at);
+        put_operand(v, scale, operand_noise(p.noise, p.noise.tensor, at / 8, now), fill, operand + at);
     }
     phases.end();
 }

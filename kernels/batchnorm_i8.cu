@@ -78,6 +78,7 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_fwd_i8(
     const i32 e = exponent_of(s.whole ? largest_of_sums(p, s, n, y_exponents, sums, affine, scratch) : largest[n]);
     if (part == 0 && threadIdx.x == 0) exponents[n] = (i8)e;
     const f32 scale = power(21 - e);
+    const u32 fill = fill_of(p.noise);
     const u32 start = part * blockDim.x + threadIdx.x, pace = parts * blockDim.x;
     const bool same = pace % groups == 0; // a thread has the same channels every time
     Eight map;
@@ -112,7 +113,7 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_fwd_i8(
             *(uint2*)(index + at) = pack8(winner);
         }
         const Philox noise = operand_noise(p.noise, p.noise.tensor, at / 8, now);
-        put_operand(best, scale, noise, out + at);
+        put_operand(best, scale, noise, fill, out + at);
     }
     phases.end();
 }
@@ -351,6 +352,7 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_i8(
         if (part == 0 && threadIdx.x == 0) dyd_exponents[n] = (i8)e;
     }
     const f32 x = power(input_exponents[n]), sample = power(21 - e);
+    const u32 fill = fill_of(p.noise);
     const u32 start = part * blockDim.x + threadIdx.x, pace = parts * blockDim.x;
     const bool same = pace % groups == 0; // a thread has the same channels every time
     f32 a[8], b[8], d[8], to_w[8], to_d[8];
@@ -358,7 +360,7 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_i8(
         const u32 channel = i % groups * 8, row = n * s.pixels + i / groups, block = row / BLOCK_ROWS * s.across + channel / BLOCK_CHANNELS;
         const u32 at = row * s.stride + channel;
         f32 v[8], z[8], w[8];
-        From8(dz_exponents[block]).eight(*(const uint2*)(dz + at), z), From8(y_exponents[block]).eight(*(const uint2*)(y + at), w);
+        From8(dz_exponents[block]).eight(*(const uint2*)(dz + at), z, fill), From8(y_exponents[block]).eight(*(const uint2*)(y + at), w, fill);
         if (i == start || !same) {
             coef8(f + channel, a), coef8(f + s.stride + channel, b), coef8(f + 2 * s.stride + channel, d);
 #pragma unroll
@@ -370,9 +372,9 @@ extern "C" __global__ void __launch_bounds__(256) batchnorm_bwd_i8(
         }
 #pragma unroll
         for (u32 j = 0; j < 8; j++) v[j] = __fmaf_rn(a[j], z[j], __fmaf_rn(b[j], w[j], d[j]));
-        put_gradient(v, to_w, operand_noise(p.noise, p.noise.tensor, at / 8, now), p.wide, dyw, at, (u64)s.rows * s.stride);
+        put_gradient(v, to_w, operand_noise(p.noise, p.noise.tensor, at / 8, now), fill, p.wide, dyw, at, (u64)s.rows * s.stride);
         if (!p.dgrad) continue;
-        put_gradient(v, to_d, operand_noise(p.noise, p.dyd_tensor, at / 8, now), 0, dyd, at, 0);
+        put_gradient(v, to_d, operand_noise(p.noise, p.dyd_tensor, at / 8, now), fill, 0, dyd, at, 0);
     }
     phases.end();
 }

@@ -14,6 +14,11 @@ struct Noise {
     u32 stochastic; // 0: to nearest
 };
 
+// Bytes that prmt puts beside those that it picks: 0x80, 0, 0, and the exponent 0x4b of 2^23. Made of a parameter whose first bit is 0, which compilers do not know: a constant would take the
+// place of the immediate that says which bytes, and that would be moved to a register each time.
+__device__ __forceinline__ u32 fill_of(const Noise& noise) { return 0x4b000080u | noise.stochastic >> 31; }
+constexpr u32 FILL = 0x4b000080u; // where it is not worth while
+
 __device__ __forceinline__ u32 pad16(u32 channels) { return (channels + 15u) & ~15u; }
 
 // 2^e, -126 <= e <= 127.
@@ -111,7 +116,7 @@ struct Philox {
     }
     __device__ __forceinline__ Philox() {}
     // Halfword h for roundings, and what takes the float's exponent away from byte 2.
-    __device__ __forceinline__ u32 stored(u32 h) const { return __byte_perm(w[h / 2], 0x80u, h & 1 ? 0x5432 : 0x5410); }
+    __device__ __forceinline__ u32 stored(u32 h, u32 fill) const { return __byte_perm(w[h / 2], fill, h & 1 ? 0x5432 : 0x5410); }
     // Number of 15 bits for halfword h.
     __device__ __forceinline__ u32 operator[](u32 h) const { return h & 1 ? w[h / 2] >> 17 : (w[h / 2] & 0xffffu) >> 1; }
 };
@@ -147,10 +152,12 @@ __device__ __forceinline__ f32 mantissa_f32(u32 word, u32 i) { return __int2floa
 struct From8 {
     f32 scale, shift;
     __device__ __forceinline__ explicit From8(i32 e) : scale(power(e - 6)), shift(-8388736.f * scale) {}
-    __device__ __forceinline__ f32 operator()(u32 word, u32 i) const { return __fmaf_rn(__uint_as_float(__byte_perm(word ^ 0x80808080u, 0x4b000000u, 0x7440 + i)), scale, shift); }
-    __device__ __forceinline__ void eight(uint2 words, f32 (&v)[8]) const {
+    __device__ __forceinline__ f32 operator()(u32 word, u32 i, u32 fill = FILL) const {
+        return __fmaf_rn(__uint_as_float(__byte_perm(word ^ 0x80808080u, fill, 0x7550 + i)), scale, shift);
+    }
+    __device__ __forceinline__ void eight(uint2 words, f32 (&v)[8], u32 fill = FILL) const {
 #pragma unroll
-        for (u32 j = 0; j < 8; j++) v[j] = (*this)(j < 4 ? words.x : words.y, j & 3);
+        for (u32 j = 0; j < 8; j++) v[j] = (*this)(j < 4 ? words.x : words.y, j & 3, fill);
     }
 };
 
@@ -208,22 +215,22 @@ __device__ __forceinline__ uint2 pack8(const i32 (&q)[8]) {
 }
 
 // Rounds and writes eight neighbours of an operand; `scale(j)` makes units of 2^-15 of number j.
-template <class F> __device__ __forceinline__ void put_operand(const f32 (&v)[8], F scale, const Philox& noise, i8* __restrict__ to) {
+template <class F> __device__ __forceinline__ void put_operand(const f32 (&v)[8], F scale, const Philox& noise, u32 fill, i8* __restrict__ to) {
     u32 m[8];
 #pragma unroll
-    for (u32 j = 0; j < 8; j++) m[j] = round_operand(v[j], scale(j), noise.stored(j));
+    for (u32 j = 0; j < 8; j++) m[j] = round_operand(v[j], scale(j), noise.stored(j, fill));
     *(uint2*)to = make_uint2(pack_rounded(m[0], m[1], m[2], m[3]), pack_rounded(m[4], m[5], m[6], m[7]));
 }
-__device__ __forceinline__ void put_operand(const f32 (&v)[8], f32 scale, const Philox& noise, i8* __restrict__ to) {
-    put_operand(v, [&](u32) { return scale; }, noise, to);
+__device__ __forceinline__ void put_operand(const f32 (&v)[8], f32 scale, const Philox& noise, u32 fill, i8* __restrict__ to) {
+    put_operand(v, [&](u32) { return scale; }, noise, fill, to);
 }
 
 // The same to `to` + at. `wide`: to 16 bits, high bytes there and low bytes `low` bytes behind them.
-__device__ __forceinline__ void put_gradient(const f32 (&v)[8], const f32 (&scale)[8], const Philox& noise, u32 wide, i8* __restrict__ to, u32 at, u64 low) {
-    if (!wide) return put_operand(v, [&](u32 j) { return scale[j]; }, noise, to + at);
+__device__ __forceinline__ void put_gradient(const f32 (&v)[8], const f32 (&scale)[8], const Philox& noise, u32 fill, u32 wide, i8* __restrict__ to, u32 at, u64 low) {
+    if (!wide) return put_operand(v, [&](u32 j) { return scale[j]; }, noise, fill, to + at);
     u32 m[8];
 #pragma unroll
-    for (u32 j = 0; j < 8; j++) m[j] = round_wide(v[j], scale[j], noise.stored(j));
+    for (u32 j = 0; j < 8; j++) m[j] = round_wide(v[j], scale[j], noise.stored(j, fill));
     constexpr u32 turned = 0x80808080u;
     *(uint2*)(to + at) = make_uint2(pack_bytes<3>(m[0], m[1], m[2], m[3]) ^ turned, pack_bytes<3>(m[4], m[5], m[6], m[7]) ^ turned);
     *(uint2*)(to + low + at) = make_uint2(pack_bytes<2>(m[0], m[1], m[2], m[3]) ^ turned, pack_bytes<2>(m[4], m[5], m[6], m[7]) ^ turned);

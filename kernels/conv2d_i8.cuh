@@ -286,6 +286,7 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
         for (u32 h = 0; h < 2; h++) row_scale[i][h] = power(e.row_exponents[min(m0 + i * 16 + h * 8 + row, rows - 1) / pixels] - 6);
     }
     u32 chain = 0;
+    const u32 fill = fill_of(noise);
 #pragma unroll
     for (u32 b = 0; b < WN / 32; b++) {
         const u32 column = n0 / BLOCK_CHANNELS + b, block = tile * across + column;
@@ -385,7 +386,7 @@ __device__ __forceinline__ void store_tile(const Geometry& g, const Noise& noise
                     i32 (&four)[4] = acc[i + h][b * 4 + j];
                     u32 q[4];
 #pragma unroll
-                    for (u32 x = 0; x < 4; x++) q[x] = round(__int_as_float(four[x]), random.stored(h * 4 + x));
+                    for (u32 x = 0; x < 4; x++) q[x] = round(__int_as_float(four[x]), random.stored(h * 4 + x, fill));
                     chain = pack_rounded(q[0], q[1], q[2], q[3]);
                     four[0] = (i32)chain;
                 }

@@ -73,13 +73,13 @@ extern "C" __global__ void __launch_bounds__(256) quantize_fwd_i8(
     const i32 e = exponent_of(block_max(bits, scratch));
     if (threadIdx.x == 0) exponents[n] = (i8)e;
     const f32 scale = power(21 - e);
-    const u32 now = *step;
+    const u32 now = *step, fill = fill_of(p.noise);
     for (u32 at = threadIdx.x * 8; at < image; at += blockDim.x * 8) {
         const u32 index = n * image + at;
         const Philox noise = operand_noise(p.noise, p.noise.tensor, index / 8, now);
         f32 v[8];
         load8(p.form, x, x_exponents, n * p.pixels + at / stride, at % stride, p.c, v);
-        put_operand(v, scale, noise, q + index);
+        put_operand(v, scale, noise, fill, q + index);
     }
 }
 
@@ -223,6 +223,7 @@ extern "C" __global__ void __launch_bounds__(256) quantize_bwd_i8(
         if (part == 0 && threadIdx.x == 0) dyd_exponents[n] = (i8)e;
     }
     const f32 x = power(input_exponents[n]), sample = power(21 - e);
+    const u32 fill = fill_of(p.noise);
     const u32 start = (part * blockDim.x + threadIdx.x) * 8, pace = parts * blockDim.x * 8;
     const bool same = pace / 8 % groups == 0; // a thread has the same channels every time
     const u32 rows = pace / stride; // that it goes down each time if so
@@ -241,9 +242,9 @@ extern "C" __global__ void __launch_bounds__(256) quantize_bwd_i8(
         }
         f32 v[8];
         load8(p.form, dy, dy_exponents, row, channel, p.k, v);
-        put_gradient(v, to_w, operand_noise(p.noise, p.noise.tensor, index / 8, now), p.wide, dyw, index, (u64)p.n * image);
+        put_gradient(v, to_w, operand_noise(p.noise, p.noise.tensor, index / 8, now), fill, p.wide, dyw, index, (u64)p.n * image);
         if (!p.dgrad) continue;
-        put_gradient(v, to_d, operand_noise(p.noise, p.dyd_tensor, index / 8, now), 0, dyd, index, 0);
+        put_gradient(v, to_d, operand_noise(p.noise, p.dyd_tensor, index / 8, now), fill, 0, dyd, index, 0);
     }
     phases.end();
 }
