@@ -32,39 +32,48 @@ struct Geometry {
     u32 n, in_h, in_w, in_c, out_h, out_w, out_c; // in_c padded
     u32 taps_h, taps_w;
     i32 step_h, step_w, first_h, first_w; // of the input per output pixel, before the division
-    u32 divide_h, divide_w;
+    u32 divide_h, divide_w, shift_h, shift_w; // and, of powers of two, by how much that shifts
 
     __device__ __forceinline__ Geometry(const Conv2d& p, bool forward)
         : n(p.n), in_h(forward ? p.h : p.p), in_w(forward ? p.w : p.q), in_c(pad16(forward ? p.c : p.k)), out_h(forward ? p.p : p.h), out_w(forward ? p.q : p.w),
           out_c(forward ? p.k : p.c), taps_h(p.r), taps_w(p.s), step_h(forward ? p.stride_h : 1), step_w(forward ? p.stride_w : 1),
           first_h(forward ? -(i32)p.pad_h : (i32)p.pad_h - (i32)p.r + 1), first_w(forward ? -(i32)p.pad_w : (i32)p.pad_w - (i32)p.s + 1),
-          divide_h(forward ? 1 : p.stride_h), divide_w(forward ? 1 : p.stride_w) {}
+          divide_h(forward ? 1 : p.stride_h), divide_w(forward ? 1 : p.stride_w), shift_h(31 - __clz((i32)divide_h)), shift_w(31 - __clz((i32)divide_w)) {}
 };
 
-// A row of the tile: where its first tap lies, and which taps are inside. ANY: any number of taps and strided gradients, worked out tap by tap; otherwise at most 12 x 12 taps and
-// no division, with a bit per row (0..15) and column (16..31) of taps.
+// A row of the tile: where its first tap lies, and which taps are inside. ANY: any number of taps and gradients of any stride, worked out tap by tap; otherwise at most 12 x 12 taps and
+// strides that are powers of two, with a bit per row (0..15) and column (16..31) of taps. Of the taps of a strided gradient a row has those with (h + tap) / stride whole: floor(tap / stride)
+// behind the first of them, whichever that is.
 template <bool ANY> struct Row;
 template <> struct Row<false> {
     i32 base;
     u32 inside;
-    // Bit i for each of `taps` taps with 0 <= at + i < size.
-    __device__ __forceinline__ static u32 span(i32 at, u32 size, u32 taps) {
-        const i32 from = max(-at, 0), to = min((i32)size - at, (i32)taps);
-        return to > from ? (1u << to) - (1u << from) : 0u;
+    // Bit i for each of `taps` taps with at + i = j << shift, 0 <= j < size.
+    __device__ __forceinline__ static u32 span(i32 at, u32 size, u32 taps, u32 shift) {
+        if (shift == 0) {
+            const i32 from = max(-at, 0), to = min((i32)size - at, (i32)taps);
+            return to > from ? (1u << to) - (1u << from) : 0u;
+        }
+        u32 bits = 0;
+        const u32 divide = 1u << shift;
+#pragma unroll 1
+        for (u32 i = (u32)-at & (divide - 1); i < taps; i += divide) bits |= (u32)((at + (i32)i) >> shift) < size ? 1u << i : 0u;
+        return bits;
     }
     __device__ __forceinline__ void set(const Geometry& g, u32 m, u32 rows) {
         base = 0, inside = 0;
         if (m >= rows) return;
         const u32 image = m / (g.out_h * g.out_w), pixel = m - image * (g.out_h * g.out_w), oh = pixel / g.out_w, ow = pixel - oh * g.out_w;
         const i32 h = (i32)oh * g.step_h + g.first_h, w = (i32)ow * g.step_w + g.first_w;
-        base = (((i32)(image * g.in_h) + h) * (i32)g.in_w + w) * (i32)g.in_c;
-        inside = span(h, g.in_h, g.taps_h) | span(w, g.in_w, g.taps_w) << 16;
+        const i32 first_h = (h + (i32)g.divide_h - 1) >> g.shift_h, first_w = (w + (i32)g.divide_w - 1) >> g.shift_w; // the first that are whole
+        base = (((i32)(image * g.in_h) + first_h) * (i32)g.in_w + first_w) * (i32)g.in_c;
+        inside = span(h, g.in_h, g.taps_h, g.shift_h) | span(w, g.in_w, g.taps_w, g.shift_w) << 16;
     }
     // `tap`: what `tap_bits` says.
     __device__ __forceinline__ u32 bytes(const Geometry&, u32, u32, u32 tap) const { return tap & ~inside ? 0 : 16; }
     __device__ __forceinline__ i32 offset(const Geometry&, u32, u32) const { return base; }
     __device__ __forceinline__ static u32 tap_bits(u32 r, u32 s) { return 1u << r | 0x10000u << s; }
-    __device__ __forceinline__ static i32 tap(const Geometry& g, u32 r, u32 s, u32 piece) { return (i32)((r * g.in_w + s) * g.in_c + piece * 16); }
+    __device__ __forceinline__ static i32 tap(const Geometry& g, u32 r, u32 s, u32 piece) { return (i32)(((r >> g.shift_h) * g.in_w + (s >> g.shift_w)) * g.in_c + piece * 16); }
 };
 template <> struct Row<true> {
     u32 image;

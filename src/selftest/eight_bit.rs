@@ -163,11 +163,12 @@ fn conversions(s: &mut Side) -> Result<()> {
 /// Batch, side, C, K, kernel, stride, padding.
 type Convolution = (usize, usize, usize, usize, usize, usize, usize);
 
-const CONVOLUTIONS: [Convolution; 6] = [
+const CONVOLUTIONS: [Convolution; 7] = [
     (1, 16, 130, 130, 1, 1, 0), // the largest tile on one multiprocessor, the smallest on a large GPU
     (1, 16, 64, 64, 3, 1, 1),
     (2, 9, 3, 20, 3, 1, 1),    // narrow tiles
     (1, 9, 48, 37, 3, 2, 1),   // a stride
+    (1, 10, 20, 37, 3, 3, 1),  // one that is no power of two
     (1, 14, 20, 20, 13, 1, 6), // more taps than a word holds
     (2, 36, 3, 20, 1, 1, 0),   // the weight gradient in slices
 ];

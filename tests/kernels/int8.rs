@@ -385,6 +385,11 @@ fn convolutions(gpus: &[Named]) {
     passes(gpus, (1, 12, 11, 16, 130, 1, 1, 0), true, false);
     passes(gpus, (1, 9, 9, 48, 37, 3, 2, 1), false, true);
     passes(gpus, (2, 13, 12, 3, 37, 7, 3, 3), false, true);
+    // Gradients of strides that are powers of two, on every tile.
+    passes(gpus, (2, 9, 8, 130, 37, 3, 2, 1), false, true);
+    passes(gpus, (2, 13, 12, 70, 20, 1, 2, 0), true, true);
+    passes(gpus, (1, 11, 12, 20, 37, 7, 2, 3), false, false);
+    passes(gpus, (1, 10, 9, 37, 20, 5, 4, 2), false, true);
     passes(gpus, (1, 17, 16, 130, 130, 3, 1, 1), false, true);
     passes(gpus, (3, 2, 2, 64, 64, 3, 1, 1), true, true);
     passes(gpus, (2, 36, 36, 3, 20, 3, 1, 1), true, true); // several slices of the weight gradient

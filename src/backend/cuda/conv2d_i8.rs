@@ -24,7 +24,7 @@ enum Tile {
     Small,
     /// 128 x 32
     N32,
-    /// 64 x 64, any taps and strides
+    /// 64 x 64, any taps and strides of gradients
     Any,
 }
 
@@ -52,9 +52,9 @@ impl Tile {
         }
     }
 
-    /// The largest tile that leaves every multiprocessor work: large ones need the fewest bytes of shared memory per product.
-    fn choose(cuda: &Cuda, p: &Conv2d, rows: usize, columns: usize, divided: bool) -> Tile {
-        if divided || p.r > MOST_TAPS || p.s > MOST_TAPS {
+    /// `divided`: what a gradient divides places by. The largest tile that leaves every multiprocessor work: large ones need the fewest bytes of shared memory per product.
+    fn choose(cuda: &Cuda, p: &Conv2d, rows: usize, columns: usize, divided: [u32; 2]) -> Tile {
+        if p.r > MOST_TAPS || p.s > MOST_TAPS || !divided.iter().all(|stride| stride.is_power_of_two()) {
             return Tile::Any;
         }
         let enough = 2 * cuda.kernels().driver().props().sm_count as usize;
@@ -130,7 +130,7 @@ pub(super) fn fwd(cuda: &Cuda, p: &Conv2dI8, x: Bfp, w: Bfp, step: Span, y: Bfp,
     }
     aligned(OP, 16, &[x, w, y])?;
     aligned(OP, 8, &[sums])?;
-    let tile = Tile::choose(cuda, conv, rows, pad(k), false);
+    let tile = Tile::choose(cuda, conv, rows, pad(k), [1; 2]);
     let dims = tile.dims(rows, pad(k));
     launch!(
         cuda,
@@ -187,7 +187,7 @@ pub(super) fn stream(
         aligned(OP, 16, &[q])?;
         aligned(OP, 8, &[sums])?;
     }
-    let tile = Tile::choose(cuda, conv, rows, pad(k), false);
+    let tile = Tile::choose(cuda, conv, rows, pad(k), [1; 2]);
     let dims = tile.dims(rows, pad(k));
     launch!(
         cuda,
@@ -247,7 +247,7 @@ pub(super) fn dgrad(
         return Ok(());
     }
     aligned(OP, 16, &[dyd, w, dx])?;
-    let tile = Tile::choose(cuda, conv, rows, pad(c), conv.stride_h != 1 || conv.stride_w != 1);
+    let tile = Tile::choose(cuda, conv, rows, pad(c), [conv.stride_h, conv.stride_w]);
     let dims = tile.dims(rows, pad(c));
     if fused.is_some() {
         aligned(OP, 16, &[y])?;

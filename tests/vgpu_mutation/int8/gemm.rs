@@ -71,7 +71,7 @@ impl Tile {
 
     /// The shapes that it can do; `gradient`: as a data gradient.
     fn shapes(self, gradient: bool) -> Vec<(Conv2d, bool)> {
-        let fits = |p: &Conv2d| self.4 || (p.r <= 12 && !(gradient && p.stride_h > 1));
+        let fits = |p: &Conv2d| self.4 || (p.r <= 12 && (!gradient || p.stride_h.is_power_of_two()));
         let all = SHAPES.iter().enumerate().map(|(i, s)| (convolution(*s), i % 2 == 0));
         all.filter(|(p, _)| fits(p)).collect()
     }
@@ -80,9 +80,9 @@ impl Tile {
 /// Images, height, width, C, K, kernel, stride, padding.
 type Sizes = (usize, usize, usize, usize, usize, usize, usize, usize);
 
-/// Every number of stages up to one more than are in flight; tiles that are not full in either direction, parts of them that are empty, and one that is full; more than 128 rows; a second
+/// Every number of stages up to one more than are in flight; strides; rows behind the tensor's end in every quarter of a block; tiles that are not full in either direction, parts of them that are empty, and one that is full; more than 128 rows; a second
 /// block of rows whose few rows are all 0, see [`quiet`].
-const SHAPES: [Sizes; 15] = [
+const SHAPES: [Sizes; 19] = [
     (1, 1, 1, 1, 1, 1, 1, 0),
     (1, 5, 5, 20, 37, 3, 1, 1),
     (3, 5, 5, 16, 130, 1, 1, 0),
@@ -98,6 +98,10 @@ const SHAPES: [Sizes; 15] = [
     (1, 11, 6, 210, 210, 1, 1, 0),
     (1, 12, 11, 3, 5, 5, 1, 2),
     (1, 12, 11, 3, 5, 3, 1, 1),
+    (1, 7, 8, 20, 20, 7, 2, 3),
+    (2, 6, 5, 16, 20, 1, 2, 0),
+    (1, 7, 7, 20, 20, 3, 3, 1),
+    (1, 15, 4, 20, 70, 1, 1, 0),
 ];
 
 /// Rows of pixels, those behind the first block all 0 where a pixel meets one pixel alone: rows behind the tensor's end must not count for the exponent of that block.
