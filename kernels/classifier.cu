@@ -1,8 +1,9 @@
 // classifier: linear layer, softmax, cross-entropy and their gradients at the end of a network, every sum in f64 and in a fixed order (src/ops/classifier.rs has the
 // formulas): the same bits as on the CPU.
 //
-// Forward: one warp per image, lane l takes features l, l + 32, ..; backward: one thread per element of dx, dw and dbias.
+// Forward: a warp has some classes of an image, lane l takes features l, l + 32, ..; then a warp has an image. Backward: one thread per element of dx, dw and dbias.
 // Traffic: weights and images from the cache, N*K*8 B of logits and their gradients. Work: 3*N*C*K f64 multiply-adds.
+#include "phases.cuh"
 #include "state.cuh"
 
 // rust: crate::ops::classifier::Classifier
@@ -61,24 +62,39 @@ __device__ __forceinline__ double ln_fixed(double s) {
     return __dadd_rn(__dmul_rn(e, __longlong_as_double(0x3fe62e42fee00000ll)), low);
 }
 
-// Writes logits and their gradients, and each image's loss and hits. A label that is no class counts as a NaN loss and no hit, so that it cannot go unseen. Any grid of
-// whole warps; bias is not read without p.bias.
+// Logits k, k + pace .. of an image, by a warp.
+__device__ __forceinline__ void classifier_logits(
+    const Classifier& p, u32 n, u32 k, u32 pace, const f32* __restrict__ x, const f32* __restrict__ w, const f32* __restrict__ bias, f32* logits) {
+    const u32 lane = lane_id();
+    const f32* image = x + (u64)n * p.c;
+    for (; k < p.k; k += pace) {
+        const f32* weights = w + (u64)k * p.c;
+        double sum = 0.0;
+        for (u32 i = lane; i < p.c; i += 32) sum = __dadd_rn(sum, __dmul_rn((double)image[i], (double)weights[i]));
+        sum = warp_sum(sum);
+        if (p.bias) sum = __dadd_rn(sum, (double)bias[k]);
+        if (lane == 0) logits[(u64)n * p.k + k] = (f32)sum;
+    }
+}
+
+// Writes logits and their gradients, and each image's loss and hits. A label that is no class counts as a NaN loss and no hit, so that it cannot go unseen. Blocks of 256: those whose warps
+// have a part of `parts` of an image's logits, then those whose warps have an image's softmax; bias is not read without p.bias.
 extern "C" __global__ void __launch_bounds__(256) classifier_fwd_f32(
     const __grid_constant__ Classifier p, const f32* __restrict__ x, const f32* __restrict__ w, const f32* __restrict__ bias, const u32* __restrict__ labels,
-    f32* logits, f32* __restrict__ dlogits, double* __restrict__ losses, u32* __restrict__ hits) {
-    const u32 lane = lane_id();
-    for (u32 n = thread_index() / 32; n < p.n; n += thread_count() / 32) {
-        const f32* image = x + (u64)n * p.c;
-        f32* row = logits + (u64)n * p.k;
-        for (u32 k = 0; k < p.k; k++) {
-            const f32* weights = w + (u64)k * p.c;
-            double sum = 0.0;
-            for (u32 i = lane; i < p.c; i += 32) sum = __dadd_rn(sum, __dmul_rn((double)image[i], (double)weights[i]));
-            sum = warp_sum(sum);
-            if (p.bias) sum = __dadd_rn(sum, (double)bias[k]);
-            if (lane == 0) row[k] = (f32)sum;
-        }
-        __syncwarp();
+    f32* logits, f32* __restrict__ dlogits, double* __restrict__ losses, u32* __restrict__ hits, u32* tickets, u32 parts) {
+    const u32 lane = lane_id(), first = div_up(p.n * parts, 8);
+    const Phases phases = {tickets};
+    u32 number = phases.begin();
+    if (number < first) {
+        const u32 unit = number * 8 + warp_id(), image = unit / parts;
+        if (image < p.n) classifier_logits(p, image, unit - image * parts, parts, x, w, bias, logits);
+        phases.done(1);
+        return phases.end();
+    }
+    phases.wait(1, first);
+    const u32 n = (number - first) * 8 + warp_id();
+    if (n < p.n) {
+        const f32* row = logits + (u64)n * p.k;
         const u32 label = labels[n];
         const bool known = label < p.k;
         const f32 own = known ? row[label] : __int_as_float(0x7fffffff);
@@ -102,6 +118,7 @@ extern "C" __global__ void __launch_bounds__(256) classifier_fwd_f32(
             hits[n] = own == own ? (before == 0 ? TOP1 : 0u) | (before < 5 ? TOP5 : 0u) : 0u;
         }
     }
+    phases.end();
 }
 
 // Writes dx, dw and, with p.bias, dbias; the first warp adds the batch's sums to metrics. Any grid of whole warps.

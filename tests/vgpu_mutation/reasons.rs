@@ -183,17 +183,17 @@ const REASONS: &[(Cut, &str, &str, &[&str], &str)] = &[
     ),
     (
         Cut::Guard,
-        "batchnorm_",
+        "",
         "phases.cuh",
         &["while (atomicAdd(tickets + phase, 0u) < blocks) __nanosleep(100);"],
         "the first test of the loop: a block sleeps once more",
     ),
     (
         Cut::Guard,
-        "quantize_bwd_i8",
-        "phases.cuh",
-        &["while (atomicAdd(tickets + phase, 0u) < blocks) __nanosleep(100);"],
-        "the first test of the loop: a block sleeps once more",
+        "classifier_fwd_f32",
+        "classifier.cu",
+        &["for (; k < p.k; k += pace) {"],
+        "the first test of the loop: there are no more parts than classes",
     ),
     (
         Cut::Barrier,
@@ -271,6 +271,13 @@ const REASONS: &[(Cut, &str, &str, &[&str], &str)] = &[
         "conv2d_i8.cuh",
         &["if (shift == 0) {"],
         "spares gradients without a stride a loop over taps, which finds the same bits",
+    ),
+    (
+        Cut::Guard,
+        "conv2d_",
+        "conv2d_i8.cuh",
+        &["for (u32 i = (u32)-at & (divide - 1); i < taps; i += divide)"],
+        "the first test of the loop: the bit of a tap that there is not is asked for by nobody",
     ),
     (
         Cut::Guard,

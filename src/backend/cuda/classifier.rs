@@ -1,5 +1,6 @@
 //! Grids of `kernels/classifier.cu`.
 
+use super::batchnorm_i8::PHASES;
 use super::device::Cuda;
 use super::grid_stride;
 use super::int8::aligned;
@@ -8,6 +9,11 @@ use crate::backend::Span;
 use crate::driver::Dims;
 use crate::ops::Metrics;
 use crate::ops::classifier::Classifier;
+
+/// Warps of a block.
+const WARPS: u32 = 8;
+/// Classes that are worth a warp.
+const CLASSES: u32 = 4;
 
 /// Logits and their gradients, losses and hits per image. `bias` counts where `p` says there is one. Labels are not checked here (that would wait for
 /// the device): one that is no class makes the loss NaN.
@@ -32,9 +38,15 @@ pub(super) fn fwd(
     if n == 0 {
         return Ok(());
     }
-    let dims = Dims::linear(p.n.div_ceil(8), 256);
+    // A warp has some classes of an image: enough warps for the device, and some classes for each.
+    let props = cuda.kernels().driver().props();
+    let warps = props.sm_count * (props.max_threads_per_sm / 32);
+    let parts = p.k.div_ceil(CLASSES).clamp(1, warps.div_ceil(p.n));
+    let dims = Dims::linear((p.n * parts).div_ceil(WARPS) + p.n.div_ceil(WARPS), 32 * WARPS);
     let (kernels, stream) = (cuda.kernels(), cuda.stream());
-    Ok(kernels.classifier_fwd_f32(dims, stream, p, x, w, bias, labels, logits, dlogits, losses, hits)?)
+    let tickets = cuda.tickets("classifier_fwd_f32", PHASES)?;
+    Ok(kernels
+        .classifier_fwd_f32(dims, stream, p, x, w, bias, labels, logits, dlogits, losses, hits, tickets, parts)?)
 }
 
 /// Gradients of images, weights and bias; the batch's sums are added to `metrics`.

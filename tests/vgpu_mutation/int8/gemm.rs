@@ -82,7 +82,7 @@ type Sizes = (usize, usize, usize, usize, usize, usize, usize, usize);
 
 /// Every number of stages up to one more than are in flight; strides; rows behind the tensor's end in every quarter of a block; tiles that are not full in either direction, parts of them that are empty, and one that is full; more than 128 rows; a second
 /// block of rows whose few rows are all 0, see [`quiet`].
-const SHAPES: [Sizes; 19] = [
+const SHAPES: [Sizes; 23] = [
     (1, 1, 1, 1, 1, 1, 1, 0),
     (1, 5, 5, 20, 37, 3, 1, 1),
     (3, 5, 5, 16, 130, 1, 1, 0),
@@ -101,7 +101,11 @@ const SHAPES: [Sizes; 19] = [
     (1, 7, 8, 20, 20, 7, 2, 3),
     (2, 6, 5, 16, 20, 1, 2, 0),
     (1, 7, 7, 20, 20, 3, 3, 1),
-    (1, 15, 4, 20, 70, 1, 1, 0),
+    (1, 1, 1, 20, 70, 1, 1, 0),
+    (1, 2, 1, 20, 70, 1, 1, 0),
+    (1, 5, 4, 20, 70, 1, 1, 0),
+    (1, 9, 4, 20, 70, 1, 1, 0),
+    (1, 13, 4, 20, 70, 1, 1, 0),
 ];
 
 /// Rows of pixels, those behind the first block all 0 where a pixel meets one pixel alone: rows behind the tensor's end must not count for the exponent of that block.
