@@ -45,7 +45,8 @@ struct StoredRounding {
         v = fminf(fmaxf(v, -limit), limit);
         return stochastic ? v : __fsub_rn(__fadd_rn(v, nearest), nearest);
     }
-    // `noise`: of Philox::stored; of zeros where rounding is to nearest.
+    __device__ __forceinline__ f32 ready(f32 v) const { return plain ? v : before(v); }
+    // Of what is `ready`. `noise`: of Philox::stored; of zeros where rounding is to nearest.
     __device__ __forceinline__ u32 operator()(f32 v, u32 noise) const { return (__float_as_uint(__fmaf_rn(v, scale, NEAREST)) << 1) + noise; }
 };
 // Byte N of four words, that of the first lowest.

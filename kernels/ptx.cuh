@@ -104,13 +104,6 @@ __device__ __forceinline__ void ptx_mma_s8(i32 (&c)[4], const u32 (&a)[4], u32 b
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// `low` in bits 0..7, `high` in bits 8..15 (both saturated to signed bytes), the lower half of `rest` above them.
-__device__ __forceinline__ u32 ptx_pack_s8(i32 high, i32 low, u32 rest) {
-    u32 r;
-    asm("cvt.pack.sat.s8.s32.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(high), "r"(low), "r"(rest));
-    return r;
-}
-
 // The same value, of which the compiler knows nothing more: what it cannot derive again stays in its register, and sums that it would split stay sums.
 __device__ __forceinline__ u32 ptx_opaque(u32 v) {
     asm volatile("" : "+r"(v));

@@ -72,8 +72,7 @@ __device__ __forceinline__ u32 stored_put(
 #pragma unroll
     for (u32 i = 0; i < 4; i++) {
         const u32 row = tile * BLOCK_ROWS + place.row + 8 * i;
-        const f32 first = round.plain ? values[i][0] : round.before(values[i][0]), second = round.plain ? values[i][1] : round.before(values[i][1]);
-        const u32 low = round(first, bits8.stored(2 * i, fill)), high = round(second, bits8.stored(2 * i + 1, fill));
+        const u32 low = round(round.ready(values[i][0]), bits8.stored(2 * i, fill)), high = round(round.ready(values[i][1]), bits8.stored(2 * i + 1, fill));
         q[i][0] = mantissa(low, 2), q[i][1] = mantissa(high, 2);
         if (row < rows && channel < stride) *(u16*)(mantissas + (u64)row * stride + channel) = (u16)__byte_perm(low, high, 0x0062);
     }
@@ -128,7 +127,7 @@ __device__ __forceinline__ u32 row_put(
     const u32 fill = fill_of(noise);
     u32 m[8];
 #pragma unroll
-    for (u32 j = 0; j < 8; j++) m[j] = round(round.plain ? v[j] : round.before(v[j]), pairs.stored(j, fill));
+    for (u32 j = 0; j < 8; j++) m[j] = round(round.ready(v[j]), pairs.stored(j, fill));
     q = make_uint2(pack_rounded(m[0], m[1], m[2], m[3]), pack_rounded(m[4], m[5], m[6], m[7]));
     const RowPlace place;
     const u32 row = tile * BLOCK_ROWS + place.row, channel = column * BLOCK_CHANNELS + place.channel;
